@@ -1,0 +1,108 @@
+"""Checks of arguments at the public border, on the host: what must hold, then what came."""
+
+import math
+from collections.abc import Collection
+from typing import TypeVar
+
+from torch import Tensor
+
+from zeroproof.defaults import Parameter
+from zeroproof.errors import RangeError, ShapeError
+
+Choice = TypeVar("Choice")
+
+
+def in_range(value: float, parameter: Parameter, *, name: str | None = None) -> float:
+    """Return `value` if it is legal for `parameter`; nan never is.
+
+    Raises:
+        RangeError: It is not a number, or lies outside the legal range.
+    """
+    name = name or parameter.name
+    low, high = parameter.low, parameter.high
+    if not _is_real(value):
+        raise RangeError(f"{name} must be a number, got {value!r}")
+    above = value > low if parameter.open_low else value >= low
+    if not (above and value <= high) or (math.isinf(high) and math.isinf(value)):
+        left = "(" if parameter.open_low else "["
+        right = ")" if math.isinf(high) else "]"
+        raise RangeError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value!r}")
+    return value
+
+
+def positive(value: float, name: str) -> float:
+    """Return `value` if it is finite and above zero.
+
+    Raises:
+        RangeError: It is not.
+    """
+    if not _is_real(value) or not 0 < value < math.inf:
+        raise RangeError(f"{name} must be a finite number above 0, got {value!r}")
+    return value
+
+
+def whole(value: int, name: str, *, low: int = 0) -> int:
+    """Return `value` if it is a whole number, at least `low`.
+
+    Raises:
+        RangeError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise RangeError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    return value
+
+
+def ordered(low: float, high: float, low_name: str, high_name: str) -> None:
+    """Check `low <= high`.
+
+    Raises:
+        RangeError: They are in the wrong order.
+    """
+    if not low <= high:
+        raise RangeError(
+            f"{low_name} must not exceed {high_name}, got {low_name}={low!r} and {high_name}={high!r}"
+        )
+
+
+def one_of(value: Choice, choices: Collection[Choice], name: str) -> Choice:
+    """Return `value` if it is among `choices`.
+
+    Raises:
+        RangeError: It is not.
+    """
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise RangeError(f"{name} must be one of {listed}, got {value!r}")
+    return value
+
+
+def pair_shapes(N: Tensor, D: Tensor, names: str = "N and D") -> None:
+    """Check that N and D are equal in shape, or share one denominator: `(*batch, k)` and `(*batch, 1)`.
+
+    Raises:
+        ShapeError: They are neither.
+    """
+    if N.shape == D.shape:
+        return
+    if N.ndim == D.ndim >= 1 and D.shape[-1] == 1 and N.shape[:-1] == D.shape[:-1]:
+        return
+    raise ShapeError(
+        f"{names} must have equal shapes, or (*batch, k) and (*batch, 1) for a shared denominator, "
+        f"got {tuple(N.shape)} and {tuple(D.shape)}"
+    )
+
+
+def same_shape(x: Tensor, like: Tensor, name: str, like_name: str) -> None:
+    """Check that `x` is exactly as large as `like`: nothing is broadcast silently.
+
+    Raises:
+        ShapeError: It is not.
+    """
+    if x.shape != like.shape:
+        raise ShapeError(
+            f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(x.shape)}"
+        )
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,155 @@
+"""The policy gate: it acts on gradients while backward runs, in eager and in compiled graphs.
+
+- A snapshot taken in forward would ignore `with gradient_policy(...): loss.backward()`.
+- A Python read inside a traced backward would be frozen into the compiled graph. An opaque custom op that
+  returns three scalars is read at run time instead; it takes the incoming gradient as an argument, so that
+  no partitioner can hoist it into the forward graph.
+- A tensor hook sees dL/dy, while the policies speak of dL/dN and dL/dD.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
+
+__all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
+
+
+class Ruling(NamedTuple):
+    """What the policy in force asks for. Python values in eager; scalar tensors in a compiled graph."""
+
+    masked: Any  # true: gradients at ⊥ are 0
+    bound: Any  # |gradient| may not exceed this
+    closed: Any  # true: every gradient is 0
+
+
+def _ruling(fixed: int) -> Ruling:
+    policy, bound = policy_in_force(fixed)
+    return Ruling(
+        masked=policy is not GradientPolicy.PASSTHROUGH,
+        bound=bound if policy is GradientPolicy.CLAMP else math.inf,
+        closed=policy is GradientPolicy.REJECT,
+    )
+
+
+@torch.library.custom_op("zeroproof::policy_scalars", mutates_args=())
+def _policy_scalars(gradient: Tensor, fixed: int) -> Tensor:
+    return torch.tensor([float(x) for x in _ruling(fixed)], device=gradient.device)
+
+
+@_policy_scalars.register_fake
+def _(gradient: Tensor, fixed: int) -> Tensor:
+    return torch.empty(3, dtype=torch.float32, device=gradient.device)
+
+
+def _policy_scalars_vmap(
+    info: object, in_dims: object, gradient: Tensor, fixed: int
+) -> tuple[Tensor, None]:
+    return _policy_scalars(gradient, fixed), None
+
+
+torch.library.register_vmap("zeroproof::policy_scalars", _policy_scalars_vmap)
+
+
+class _ReadPolicy(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, fixed: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _policy_scalars(gradient, fixed)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, None
+
+
+def gating(*operands: Tensor) -> bool:
+    """Tell whether a gate is needed: grad is on, an operand wants one, and no plain graph is being recorded."""
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    return any(x.requires_grad for x in operands)
+
+
+def rule(gradient: Tensor, fixed: int) -> Ruling:
+    """Read the policy in force; to be called inside a backward. `fixed` is a policy code or -1."""
+    if torch.compiler.is_compiling():
+        masked, bound, closed = _ReadPolicy.apply(gradient.detach(), fixed).unbind()  # pyright: ignore[reportAttributeAccessIssue]
+        return Ruling(masked > 0, bound, closed > 0)
+    return _ruling(fixed)
+
+
+def shielded(ruling: Ruling, bottom: Tensor) -> Tensor:
+    """Where a derivative must be computed on safe operands; nowhere under PASSTHROUGH, whose gradient is raw."""
+    if isinstance(ruling.masked, bool):
+        return bottom if ruling.masked else torch.zeros_like(bottom)
+    return bottom & ruling.masked
+
+
+def submit(gradient: Tensor, bottom: Tensor, ruling: Ruling) -> Tensor:
+    """Apply a ruling to the gradient of one operand; `bottom` broadcasts to it."""
+    if isinstance(ruling.masked, bool):
+        if ruling.closed:
+            return torch.zeros_like(gradient)
+        if not ruling.masked:
+            return gradient
+        if ruling.bound < math.inf:
+            gradient = _bounded(gradient, ruling.bound)
+        return torch.where(bottom, 0, gradient)
+    kill = (bottom & ruling.masked) | ruling.closed
+    return torch.where(kill, 0, _bounded(gradient, ruling.bound))
+
+
+def _bounded(gradient: Tensor, bound: Any) -> Tensor:
+    if gradient.is_complex():  # modulus, so that the direction stays
+        size = gradient.abs()
+        shrunk = gradient * (bound / torch.where(size > 0, size, 1))
+        return torch.where(size > bound, shrunk, gradient)
+    if isinstance(bound, Tensor):
+        bound = bound.to(gradient.dtype)
+        return torch.minimum(torch.maximum(gradient, -bound), bound)
+    return gradient.clamp(-bound, bound)
+
+
+class _Gate(torch.autograd.Function):
+    """Identity on (N, D); the policy acts on their gradients."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        N: Tensor, D: Tensor, N_bottom: Tensor, D_bottom: Tensor, fixed: int
+    ) -> tuple[Tensor, Tensor]:
+        return N.view_as(N), D.view_as(D)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, _, N_bottom, D_bottom, ctx.fixed = inputs
+        ctx.save_for_backward(N_bottom, D_bottom)
+
+    @staticmethod
+    def backward(ctx: Any, g_N: Tensor, g_D: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        N_bottom, D_bottom = ctx.saved_tensors
+        ruling = rule(g_N, ctx.fixed)
+        return submit(g_N, N_bottom, ruling), submit(g_D, D_bottom, ruling), None, None, None
+
+
+def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
+
+    Args:
+        N: Numerators, `(*batch, k)`.
+        D: Denominators, the same shape or `(*batch, 1)`.
+        bottom: Where the tuple is ⊥, the shape of N. A shared denominator is ⊥ where all its tuples are.
+        fixed: Policy code of a layer, -1 to follow the context.
+    """
+    if not gating(N, D):
+        return N, D
+    D_bottom = bottom if D.shape == bottom.shape else bottom.all(-1, keepdim=True)
+    return _Gate.apply(N, D, bottom, D_bottom, fixed)  # pyright: ignore[reportReturnType]

@@ -1,0 +1,44 @@
+"""One family of errors; each is also the builtin error that a caller would expect."""
+
+__all__ = [
+    "DataError",
+    "MissingExtraError",
+    "NotFittedError",
+    "RangeError",
+    "RunFolderError",
+    "ShapeError",
+    "TrainingError",
+    "ZeroProofError",
+]
+
+
+class ZeroProofError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ShapeError(ZeroProofError, ValueError):
+    """Tensors whose shapes do not belong together."""
+
+
+class RangeError(ZeroProofError, ValueError):
+    """A number, name or option outside what it may be."""
+
+
+class DataError(ZeroProofError, ValueError):
+    """A table or data set that cannot be used as asked; the sentence names the row or column."""
+
+
+class RunFolderError(ZeroProofError, ValueError):
+    """A folder that is not a run written by `zeroproof fit`, or that is damaged."""
+
+
+class NotFittedError(ZeroProofError, ValueError, AttributeError):
+    """A model was used before it was fitted."""
+
+
+class TrainingError(ZeroProofError, RuntimeError):
+    """Training cannot go on; the sentence says what to change."""
+
+
+class MissingExtraError(ZeroProofError, ImportError):
+    """An optional dependency is absent; the sentence says what to install."""

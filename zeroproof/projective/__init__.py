@@ -1,0 +1,18 @@
+"""Homogeneous tuples: lifting, decoding, gauge and angles."""
+
+from zeroproof.projective.angle import chordal_distance, cosine, cross, denominator_score
+from zeroproof.projective.decoding import decode
+from zeroproof.projective.gauge import renormalize, target_scale
+from zeroproof.projective.pair import Pair, encode
+
+__all__ = [
+    "Pair",
+    "chordal_distance",
+    "cosine",
+    "cross",
+    "decode",
+    "denominator_score",
+    "encode",
+    "renormalize",
+    "target_scale",
+]

@@ -1,0 +1,41 @@
+"""Homogeneous tuples ⟨N, D⟩: what stands for a value, ∞ included, while a model learns."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof.scm.pytree import register_namedtuple
+
+__all__ = ["Pair", "encode"]
+
+
+class Pair(NamedTuple):
+    """A tuple ⟨N, D⟩ standing for N / D; all non-zero multiples are the same value."""
+
+    N: Tensor
+    D: Tensor
+
+
+register_namedtuple(Pair)
+
+
+def encode(payload: Tensor, bottom: Tensor | None = None) -> Pair:
+    """Lift values to tuples: φ(x) = ⟨x, 1⟩ and φ(⊥) = ⟨1, 0⟩.
+
+    Args:
+        payload: Values of any shape, real or complex; entries that are not finite are ⊥. The fields of
+            an `SCM` value may be passed as they are: `encode(*x)`.
+        bottom: Further entries that are ⊥.
+
+    Returns:
+        A pair in the shape of `payload`. Gradients reach `payload` at finite entries.
+
+    Example:
+        >>> encode(torch.tensor([2.0, float("nan")]))
+        Pair(N=tensor([2., 1.]), D=tensor([1., 0.]))
+    """
+    is_bottom = ~torch.isfinite(payload)
+    if bottom is not None:
+        is_bottom = is_bottom | bottom
+    return Pair(torch.where(is_bottom, 1, payload), (~is_bottom).to(payload.dtype))
