@@ -1,6 +1,7 @@
 """Neural networks and fitting for functions that truly have singularities.
 
-Importing this package loads neither torch nor any subpackage; the names below arrive when first used.
+Importing this package loads neither torch nor any subpackage; the names below arrive when first
+used.
 """
 
 from importlib import import_module

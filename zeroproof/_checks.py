@@ -60,7 +60,8 @@ def ordered(low: float, high: float, low_name: str, high_name: str) -> None:
     """
     if not low <= high:
         raise RangeError(
-            f"{low_name} must not exceed {high_name}, got {low_name}={low!r} and {high_name}={high!r}"
+            f"{low_name} must not exceed {high_name}, "
+            f"got {low_name}={low!r} and {high_name}={high!r}"
         )
 
 
@@ -77,7 +78,7 @@ def one_of(value: Choice, choices: Collection[Choice], name: str) -> Choice:
 
 
 def pair_shapes(N: Tensor, D: Tensor, names: str = "N and D") -> None:
-    """Check that N and D are equal in shape, or share one denominator: `(*batch, k)` and `(*batch, 1)`.
+    """Check that N and D are equal in shape, or `(*batch, k)` and `(*batch, 1)`: one shared D.
 
     Raises:
         ShapeError: They are neither.

@@ -41,7 +41,13 @@ TAU_INFER = Parameter(
     "tau_infer", "τ_infer, strict inference", 1e-6, (1e-8, 1e-4), 0.0, math.inf, open_low=True
 )
 TAU_SING = Parameter(
-    "tau_sing", "τ_sing, which targets are singular", 1e-3, (1e-4, 1e-2), 0.0, math.inf, open_low=True
+    "tau_sing",
+    "τ_sing, which targets are singular",
+    1e-3,
+    (1e-4, 1e-2),
+    0.0,
+    math.inf,
+    open_low=True,
 )
 LAMBDA_MARGIN = Parameter("lambda_margin", "λ_margin", 0.1, (0.01, 1.0), 0.0, math.inf)
 LAMBDA_SIGN = Parameter("lambda_sign", "λ_sign", 1.0, (0.1, 10.0), 0.0, math.inf)

@@ -1,9 +1,9 @@
 """The policy gate: it acts on gradients while backward runs, in eager and in compiled graphs.
 
 - A snapshot taken in forward would ignore `with gradient_policy(...): loss.backward()`.
-- A Python read inside a traced backward would be frozen into the compiled graph. An opaque custom op that
-  returns three scalars is read at run time instead; it takes the incoming gradient as an argument, so that
-  no partitioner can hoist it into the forward graph.
+- A Python read inside a traced backward would be frozen into the compiled graph. An opaque custom
+  op that returns three scalars is read at run time instead; it takes the incoming gradient as an
+  argument, so that no partitioner can hoist it into the forward graph.
 - A tensor hook sees dL/dy, while the policies speak of dL/dN and dL/dD.
 """
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
+from zeroproof.autodiff.torch_internals import is_tracing
 
 __all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
 
 
 class Ruling(NamedTuple):
-    """What the policy in force asks for. Python values in eager; scalar tensors in a compiled graph."""
+    """What the policy in force asks for: Python values in eager, scalar tensors when compiled."""
 
     masked: Any  # true: gradients at ⊥ are 0
     bound: Any  # |gradient| may not exceed this
@@ -58,7 +59,7 @@ class _ReadPolicy(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gradient: Tensor, fixed: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(gradient: Tensor, fixed: int) -> Tensor:
         return _policy_scalars(gradient, fixed)
 
     @staticmethod
@@ -71,8 +72,8 @@ class _ReadPolicy(torch.autograd.Function):
 
 
 def gating(*operands: Tensor) -> bool:
-    """Tell whether a gate is needed: grad is on, an operand wants one, and no plain graph is being recorded."""
-    if not torch.is_grad_enabled() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+    """Tell whether a gate is needed: a gradient is wanted and no plain graph recorded."""
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting() or is_tracing():
         return False
     return any(x.requires_grad for x in operands)
 
@@ -80,13 +81,13 @@ def gating(*operands: Tensor) -> bool:
 def rule(gradient: Tensor, fixed: int) -> Ruling:
     """Read the policy in force; to be called inside a backward. `fixed` is a policy code or -1."""
     if torch.compiler.is_compiling():
-        masked, bound, closed = _ReadPolicy.apply(gradient.detach(), fixed).unbind()  # pyright: ignore[reportAttributeAccessIssue]
+        masked, bound, closed = _ReadPolicy.apply(gradient.detach(), fixed).unbind()
         return Ruling(masked > 0, bound, closed > 0)
     return _ruling(fixed)
 
 
 def shielded(ruling: Ruling, bottom: Tensor) -> Tensor:
-    """Where a derivative must be computed on safe operands; nowhere under PASSTHROUGH, whose gradient is raw."""
+    """Where a derivative must see safe operands; nowhere under PASSTHROUGH, which is raw."""
     if isinstance(ruling.masked, bool):
         return bottom if ruling.masked else torch.zeros_like(bottom)
     return bottom & ruling.masked
@@ -123,21 +124,20 @@ class _Gate(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        N: Tensor, D: Tensor, N_bottom: Tensor, D_bottom: Tensor, fixed: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(N: Tensor, D: Tensor, bottom: Tensor, fixed: int) -> tuple[Tensor, Tensor]:
         return N.view_as(N), D.view_as(D)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, _, N_bottom, D_bottom, ctx.fixed = inputs
-        ctx.save_for_backward(N_bottom, D_bottom)
+        _, _, bottom, ctx.fixed = inputs
+        ctx.save_for_backward(bottom)
 
     @staticmethod
     def backward(ctx: Any, g_N: Tensor, g_D: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        N_bottom, D_bottom = ctx.saved_tensors
+        (bottom,) = ctx.saved_tensors
+        D_bottom = bottom if g_D.shape == bottom.shape else bottom.all(-1, keepdim=True)
         ruling = rule(g_N, ctx.fixed)
-        return submit(g_N, N_bottom, ruling), submit(g_D, D_bottom, ruling), None, None, None
+        return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None
 
 
 def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
@@ -146,10 +146,12 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
     Args:
         N: Numerators, `(*batch, k)`.
         D: Denominators, the same shape or `(*batch, 1)`.
-        bottom: Where the tuple is ⊥, the shape of N. A shared denominator is ⊥ where all its tuples are.
+        bottom: Where the tuple is ⊥, the shape of N. A shared denominator is ⊥ where all its tuples
+            are.
         fixed: Policy code of a layer, -1 to follow the context.
     """
     if not gating(N, D):
         return N, D
-    D_bottom = bottom if D.shape == bottom.shape else bottom.all(-1, keepdim=True)
-    return _Gate.apply(N, D, bottom, D_bottom, fixed)  # pyright: ignore[reportReturnType]
+    if N is D:  # the compiler takes no tensor twice
+        D = D.view_as(D)
+    return _Gate.apply(N, D, bottom, fixed)

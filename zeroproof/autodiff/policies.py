@@ -1,8 +1,9 @@
-"""Which gradient policy is in force: per context, per layer, or CLAMP. State only; `gate.py` acts on it.
+"""Which gradient policy is in force: of a layer, of a context, or CLAMP. `gate.py` acts on it.
 
-A ContextVar alone is invisible to autograd's worker threads, where it would silently read the default.
-Torch's own thread-local stash does reach them, but leaks between asyncio tasks of one thread; so the stash
-carries the id of the thread that entered the context and is believed only on a different thread.
+A ContextVar alone is invisible to autograd's worker threads, where it would silently read the
+default. Torch's own thread-local stash does reach them, but leaks between asyncio tasks of one
+thread; so the stash carries the id of the thread that entered the context and is believed only on a
+different thread.
 """
 
 import contextlib
@@ -14,10 +15,10 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from zeroproof._checks import positive
+from zeroproof.autodiff.torch_internals import stash, stashed
 from zeroproof.errors import RangeError
 
 __all__ = [
@@ -57,15 +58,6 @@ _context: ContextVar[_State | None] = ContextVar("zeroproof_gradient_policy", de
 _STASH = "zeroproof_gradient_policy"
 
 
-def _stashed() -> tuple[int, _State] | None:
-    # torch offers no public thread-local store that autograd's workers inherit
-    return torch._C._get_obj_in_tls(_STASH) if torch._C._is_key_in_tls(_STASH) else None  # pyright: ignore[reportPrivateUsage,reportAttributeAccessIssue]
-
-
-def _stash(entry: tuple[int, _State] | None) -> None:
-    torch._C._stash_obj_in_tls(_STASH, entry)  # pyright: ignore[reportPrivateUsage,reportAttributeAccessIssue]
-
-
 def _policy(policy: object) -> GradientPolicy:
     if isinstance(policy, GradientPolicy):
         return policy
@@ -101,24 +93,24 @@ def gradient_policy(
     """
     policy = _policy(policy)
     scale = _state().loss_scale if loss_scale is None else positive(loss_scale, "loss_scale")
-    state, previous = _State(policy, scale), _stashed()
+    state, previous = _State(policy, scale), stashed(_STASH)
     token = _context.set(state)
-    _stash((threading.get_ident(), state))
+    stash(_STASH, (threading.get_ident(), state))
     try:
         yield policy
     finally:
         _context.reset(token)
-        _stash(previous)
+        stash(_STASH, previous)
 
 
 def _state() -> _State:
     state = _context.get()
     if state is not None:
         return state
-    stash = _stashed()
-    if stash is None or stash[0] == threading.get_ident():
+    entry: tuple[int, _State] | None = stashed(_STASH)
+    if entry is None or entry[0] == threading.get_ident():
         return _DEFAULT
-    return stash[1]
+    return entry[1]
 
 
 def active_policy() -> GradientPolicy:
@@ -127,7 +119,7 @@ def active_policy() -> GradientPolicy:
 
 
 def policy_in_force(fixed: int) -> tuple[GradientPolicy, float]:
-    """Return (policy, CLAMP bound): `fixed` if it is not negative, else the context's; bound from the context."""
+    """Return (policy, CLAMP's bound); the policy is `fixed` unless that is negative."""
     state = _state()
     return (GradientPolicy(fixed) if fixed >= 0 else state.policy), state.loss_scale
 
@@ -136,8 +128,9 @@ class PolicyModule(nn.Module):
     """Base of every layer that `register_policy` reaches.
 
     Attributes:
-        policy_code: The registered policy as an integer, -1 where none is registered. Layers hand it to
-            the operations they call. A copy or an unpickled layer starts without registration.
+        policy_code: The registered policy as an integer, -1 where none is registered. Layers hand
+            it to the operations they call. A copy or an unpickled layer starts without
+            registration.
     """
 
     policy_code: int = -1
@@ -176,8 +169,8 @@ def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registr
     """Fix the policy of a layer and of every zeroproof layer inside it, whatever the context says.
 
     Precedence: the policy registered on the nearest enclosing module, then the context active while
-    backward runs, then CLAMP. It holds for this instance alone, until it is replaced by a second call
-    or removed by `None`. Layers added to `module` later are reached by calling again.
+    backward runs, then CLAMP. It holds for this instance alone, until it is replaced by a second
+    call or removed by `None`. Layers added to `module` later are reached by calling again.
 
     Args:
         module: A zeroproof layer, or any module that contains some.

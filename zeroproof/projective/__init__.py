@@ -1,6 +1,12 @@
 """Homogeneous tuples: lifting, decoding, gauge and angles."""
 
-from zeroproof.projective.angle import chordal_distance, cosine, cross, denominator_score
+from zeroproof.projective.angle import (
+    chordal_distance,
+    cosine,
+    cross,
+    denominator_score,
+    misalignment,
+)
 from zeroproof.projective.decoding import decode
 from zeroproof.projective.gauge import renormalize, target_scale
 from zeroproof.projective.pair import Pair, encode
@@ -13,6 +19,7 @@ __all__ = [
     "decode",
     "denominator_score",
     "encode",
+    "misalignment",
     "renormalize",
     "target_scale",
 ]

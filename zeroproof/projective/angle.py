@@ -1,50 +1,49 @@
-"""Angles between tuples: cross product, cosine, chordal distance, and the gauge-free denominator score."""
+"""Angles between tuples, and the denominator score that thresholds are compared with."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, positive
+from zeroproof._checks import one_of, pair_shapes, positive, same_shape
 from zeroproof.projective.gauge import rescaled, widen
 
-__all__ = ["SCORES", "chordal_distance", "cosine", "cross", "denominator_score", "norm"]
+__all__ = [
+    "SCORES",
+    "chordal_distance",
+    "cosine",
+    "cross",
+    "denominator_score",
+    "misalignment",
+    "norm",
+    "squared",
+    "turned",
+]
 
 SCORES = ("denominator", "angle")
 
 
 def norm(N: Tensor, D: Tensor) -> Tensor:
-    r"""Return √(\|N\|² + \|D\|²) of rescaled tuples, 1 where both are 0, where its gradient is 0."""
-    squares = _square(N) + _square(D)
+    r"""Return √(\|N\|² + \|D\|²) of rescaled tuples, 1 (without a gradient) where both are 0."""
+    squares = squared(N) + squared(D)
     return torch.where(squares == 0, 1, squares).sqrt()  # nan stays nan
 
 
-def _square(x: Tensor) -> Tensor:
+def squared(x: Tensor) -> Tensor:
+    r"""Return \|x\|², real, without a square root whose derivative fails at 0."""
     return x.real.square() + x.imag.square() if x.is_complex() else x.square()
 
 
 def cross(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
-    """Return N·Y_d - D·Y_n, which is 0 exactly where the two tuples stand for the same value."""
+    """Return N·Y_d - D·Y_n, 0 exactly where the two tuples stand for the same value."""
     return N * Y_d - D * Y_n
 
 
 def cosine(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
-    """Return (N·Y_n + D·Y_d) / (‖(N, D)‖ ‖(Y_n, Y_d)‖), 0 where a tuple is ⟨0, 0⟩; it tells +∞ from -∞.
+    """Cosine of the angle between two tuples, in [-1, 1]; it tells +∞ from -∞.
 
-    Complex tuples take the real part of the Hermitian product. Half precision is computed in float32.
-    """
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
-    product = N * Y_n.conj() + D * Y_d.conj()
-    if product.is_complex():
-        product = product.real
-    return product / (norm(N, D) * norm(Y_n, Y_d))
-
-
-def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
-    r"""Distance between two points of the projective line, in [0, 1]: \|sin\| of the angle between tuples.
-
-    Formula: \|N·Y_d - D·Y_n\| / (‖(N, D)‖ ‖(Y_n, Y_d)‖). Free of both gauges; +∞ and -∞ are one point.
+    Formula: (N·Y_n + D·Y_d) / (‖(N, D)‖ ‖(Y_n, Y_d)‖). Complex tuples take the real part of the
+    Hermitian product.
 
     Args:
         N: Numerators, `(*batch, k)`, real or complex.
@@ -53,7 +52,60 @@ def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         Y_d: Denominators of the other tuple, the shape of N or `(*batch, 1)`.
 
     Returns:
-        Distances in the shape of N; 1 where a tuple is ⟨0, 0⟩ (it is no point), nan where one is not finite.
+        Cosines in the shape of N, in at least float32; 0 where a tuple is ⟨0, 0⟩ (it has no
+        direction), nan where one is not finite.
+
+    Raises:
+        ShapeError: The shapes do not belong together.
+
+    Example:
+        >>> one, zero = torch.tensor([1.0]), torch.tensor([0.0])
+        >>> cosine(one, zero, -one, zero)  # +∞ and -∞
+        tensor([-1.])
+    """
+    _two_tuples(N, D, Y_n, Y_d)
+    N, D, _ = rescaled(widen(N), widen(D))
+    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    product = N * Y_n.conj() + D * Y_d.conj()
+    if product.is_complex():
+        product = product.real
+    return (product / (norm(N, D) * norm(Y_n, Y_d))).clamp(-1, 1)
+
+
+def misalignment(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
+    """Return 1 - cosine, in [0, 2], with all its digits near 0.
+
+    Formula: half the squared distance of the two unit vectors.
+
+    Shapes, errors and the value 1 where a tuple is ⟨0, 0⟩ (without a gradient) follow `cosine`.
+    """
+    _two_tuples(N, D, Y_n, Y_d)
+    N, D, _ = rescaled(widen(N), widen(D))
+    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, turned(N, D, Y_n, Y_d))
+
+
+def turned(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
+    """Return 1 - cosine of rescaled tuples that are not ⟨0, 0⟩."""
+    size, Y_size = norm(N, D), norm(Y_n, Y_d)
+    return (squared(N / size - Y_n / Y_size) + squared(D / size - Y_d / Y_size)) / 2
+
+
+def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
+    r"""Distance of two points of the projective line, in [0, 1]: \|sin\| of the tuples' angle.
+
+    Formula: \|N·Y_d - D·Y_n\| / (‖(N, D)‖ ‖(Y_n, Y_d)‖). Free of both gauges; +∞ and -∞ are one
+    point.
+
+    Args:
+        N: Numerators, `(*batch, k)`, real or complex.
+        D: Denominators, the same shape or `(*batch, 1)`.
+        Y_n: Numerators of the other tuple, the shape of N.
+        Y_d: Denominators of the other tuple, the shape of N or `(*batch, 1)`.
+
+    Returns:
+        Distances in the shape of N; 1 where a tuple is ⟨0, 0⟩ (it is no point), nan where one is
+        not finite.
 
     Raises:
         ShapeError: The shapes do not belong together.
@@ -63,19 +115,31 @@ def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         >>> chordal_distance(one, zero, -one, zero)  # +∞ and -∞
         tensor([0.])
     """
-    pair_shapes(N, D)
-    pair_shapes(Y_n, Y_d, "Y_n and Y_d")
+    _two_tuples(N, D, Y_n, Y_d)
     N, D, _ = rescaled(widen(N), widen(D))
     Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
-    origin = ((N == 0) & (D == 0)) | ((Y_n == 0) & (Y_d == 0))
-    return torch.where(origin, 1, cross(N, D, Y_n, Y_d).abs() / (norm(N, D) * norm(Y_n, Y_d)))
+    distance = cross(N, D, Y_n, Y_d).abs() / (norm(N, D) * norm(Y_n, Y_d))
+    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, distance.clamp(max=1))
 
 
-def denominator_score(N: Tensor, D: Tensor, score: str = "denominator", scale: float = 1.0) -> Tensor:
+def _two_tuples(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
+    pair_shapes(N, D)
+    pair_shapes(Y_n, Y_d, "Y_n and Y_d")
+    same_shape(Y_n, N, "Y_n", "N")
+
+
+def _no_direction(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
+    return ((N == 0) & (D == 0)) | ((Y_n == 0) & (Y_d == 0))
+
+
+def denominator_score(
+    N: Tensor, D: Tensor, score: str = "denominator", scale: float = 1.0
+) -> Tensor:
     r"""How far a tuple is from ⊥: the number that thresholds are compared with.
 
     Formula: `"denominator"`: \|D\|, as in the guide, which depends on the gauge. `"angle"`:
-    \|D\| / √(\|N / s\|² + \|D\|²), free of gauge and units, in [0, 1]; it is 1 / √(1 + \|y / s\|²) for y = N / D.
+    \|D\| / √(\|N / s\|² + \|D\|²), free of gauge and units, in [0, 1]; it is 1 / √(1 + \|y / s\|²)
+    for y = N / D.
 
     Args:
         N: Numerators, `(*batch, k)`, real or complex.
@@ -84,18 +148,29 @@ def denominator_score(N: Tensor, D: Tensor, score: str = "denominator", scale: f
         scale: s, the scale of the targets, in the units of y; used by `"angle"` alone.
 
     Returns:
-        Scores in the shape of N, real; 0 at ⟨0, 0⟩.
+        Scores in the shape of N, real; 0 at ⟨0, 0⟩. At D = 0 the derivative is that of D → 0+, so
+        that a layer which is ⊥ everywhere can be led out of it.
 
     Raises:
         ShapeError: The shapes do not belong together.
         RangeError: An unknown score, or a scale that is not a finite number above 0.
+
+    Example:
+        >>> denominator_score(torch.tensor([1.0, 1e-4]), torch.tensor([1e-3, 1e-7]), "angle")
+        tensor([0.0010, 0.0010])
     """
     one_of(score, SCORES, "score")
     positive(scale, "scale")
     pair_shapes(N, D)
     N, D = widen(N), widen(D)
     if score == "denominator":
-        return D.abs().expand(N.shape)
+        return _modulus(D).expand(N.shape)
     root = math.sqrt(scale)  # shared between N and D: dividing N alone by s could overflow
     N, D, _ = rescaled(N / root, D * root)
-    return D.abs() / norm(N, D)
+    return _modulus(D) / norm(N, D)
+
+
+def _modulus(D: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and D.requires_grad:  # autograd's derivative of abs is 0 at 0
+        return torch.where(D == 0, D.real, D.abs())
+    return D.abs()

@@ -41,8 +41,8 @@ def decode(
         scale: Scale of the targets for `"angle"`, in the units of y.
 
     Returns:
-        (value, bottom), both in the shape of N; the value is nan at ⊥. Non-finite N or D, D = 0 and a
-        quotient that overflows are ⊥. `SCM(*decode(N, D))` makes it a meadow value.
+        (value, bottom), both in the shape of N; the value is nan at ⊥. Non-finite N or D, D = 0
+        and a quotient that overflows are ⊥. `SCM(*decode(N, D))` makes it a meadow value.
 
     Raises:
         ShapeError: The shapes do not belong together.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zeroproof._checks import same_shape
 from zeroproof.scm.pytree import register_namedtuple
 
 __all__ = ["Pair", "encode"]
@@ -24,12 +25,15 @@ def encode(payload: Tensor, bottom: Tensor | None = None) -> Pair:
     """Lift values to tuples: φ(x) = ⟨x, 1⟩ and φ(⊥) = ⟨1, 0⟩.
 
     Args:
-        payload: Values of any shape, real or complex; entries that are not finite are ⊥. The fields of
-            an `SCM` value may be passed as they are: `encode(*x)`.
-        bottom: Further entries that are ⊥.
+        payload: Values of any shape, real or complex; entries that are not finite are ⊥. The
+            fields of an `SCM` value may be passed as they are: `encode(*x)`.
+        bottom: Further entries that are ⊥, boolean, in the shape of `payload`.
 
     Returns:
         A pair in the shape of `payload`. Gradients reach `payload` at finite entries.
+
+    Raises:
+        ShapeError: `bottom` has another shape.
 
     Example:
         >>> encode(torch.tensor([2.0, float("nan")]))
@@ -37,5 +41,6 @@ def encode(payload: Tensor, bottom: Tensor | None = None) -> Pair:
     """
     is_bottom = ~torch.isfinite(payload)
     if bottom is not None:
+        same_shape(bottom, payload, "bottom", "payload")
         is_bottom = is_bottom | bottom
     return Pair(torch.where(is_bottom, 1, payload), (~is_bottom).to(payload.dtype))

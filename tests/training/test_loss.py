@@ -1,0 +1,290 @@
+import copy
+import dataclasses
+import inspect
+import math
+import pickle
+
+import pytest
+import torch
+
+from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.errors import RangeError, ShapeError
+from zeroproof.losses import (
+    Parts,
+    implicit_loss,
+    margin_loss,
+    rejection_loss,
+    sign_consistency_loss,
+    soft_coverage,
+)
+from zeroproof.projective import denominator_score
+from zeroproof.training.loss import SCMTrainingLoss
+from zeroproof.training.targets import lift_targets
+
+
+def batch(n=12, k=2):
+    generator = torch.Generator().manual_seed(4)
+    N, D = torch.randn(2, n, k, generator=generator)
+    D = D * 1e-3
+    y = torch.randn(n, k, generator=generator)
+    y[0, 0], y[1, 0], y[2, 0] = math.inf, -math.inf, math.nan
+    return (N, D), lift_targets(y), ~torch.isnan(y)
+
+
+def gradients(loss_fn, outputs, targets, policy=GradientPolicy.PROJECT, **options):
+    N, D = (x.clone().requires_grad_() for x in outputs)
+    total = loss_fn(outputs=(N, D), targets=targets, **options)
+    with gradient_policy(policy):
+        return torch.autograd.grad(total, (N, D))
+
+
+OPTIONS = {
+    "guide": {},
+    "gauge-free": {
+        "normalizer": "chordal",
+        "relative_margin": True,
+        "score": "angle",
+        "scale": 3.0,
+        "sign_variant": "angle",
+        "temperature": 1e-3,
+    },
+    "weights": {
+        "lambda_margin": 2.0,
+        "lambda_sign": 0.25,
+        "lambda_rejection": 5.0,
+        "tau_train": 1e-2,
+        "tau_sing": 0.5,
+        "gamma": 1e-3,
+        "target_coverage": 1.0,
+    },
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_the_total_is_the_weighted_sum_of_the_single_losses(options):
+    (N, D), (Y_n, Y_d), mask = batch()
+    loss_fn = SCMTrainingLoss(**options)
+    tau, score, scale = loss_fn.tau_train, loss_fn.score, loss_fn.scale
+    share = soft_coverage(denominator_score(N, D, score, scale), tau, loss_fn.temperature)
+    expected = {
+        "fit": implicit_loss(N, D, Y_n, Y_d, loss_fn.gamma, normalizer=loss_fn.normalizer),
+        "margin": margin_loss(
+            D, tau, N=N, relative=loss_fn.relative_margin, score=score, scale=scale
+        ),
+        "sign": sign_consistency_loss(
+            N, D, Y_n, Y_d, loss_fn.tau_sing, variant=loss_fn.sign_variant, mask=mask
+        ),
+        "rejection": rejection_loss(share, loss_fn.target_coverage),
+    }
+    expected["total"] = (
+        expected["fit"]
+        + loss_fn.lambda_margin * expected["margin"]
+        + loss_fn.lambda_sign * expected["sign"]
+        + loss_fn.lambda_rejection * expected["rejection"]
+    )
+    got = loss_fn.components(outputs=(N, D), targets=(Y_n, Y_d), mask=mask)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value)
+    assert loss_fn(outputs=(N, D), targets=(Y_n, Y_d), mask=mask) == got["total"]
+
+
+def test_the_guides_call():
+    loss_fn = SCMTrainingLoss(
+        lambda_margin=0.1,
+        lambda_sign=1.0,
+        lambda_rejection=0.01,
+        tau_train=1e-4,
+        tau_sing=1e-3,
+        gamma=1e-9,
+    )
+    assert loss_fn == SCMTrainingLoss()
+    outputs, targets, _ = batch()
+    total = loss_fn(outputs=outputs, targets=targets)
+    assert total.shape == ()
+    assert torch.isfinite(total)
+
+
+def test_tau_train_of_a_call_replaces_the_field():
+    outputs, targets, _ = batch()
+    one = SCMTrainingLoss(tau_train=1e-2)(outputs=outputs, targets=targets)
+    assert SCMTrainingLoss()(outputs=outputs, targets=targets, tau_train=1e-2) == one
+    assert SCMTrainingLoss()(outputs=outputs, targets=targets) != one
+
+
+def test_the_mask_reaches_the_sign_part_alone():
+    outputs, targets, mask = batch()
+    free = SCMTrainingLoss().components(outputs, targets)
+    masked = SCMTrainingLoss().components(outputs, targets, mask=mask)
+    assert free["sign"] != masked["sign"]
+    for name in ("fit", "margin", "rejection"):
+        assert free[name] == masked[name]
+
+
+def test_an_oriented_fit_accepts_either_sign_where_it_is_unknown():
+    D, zero = torch.zeros(2), torch.zeros(2)
+    outputs, targets = (torch.tensor([-1.0, -1.0]), D), (torch.ones(2), zero)
+    loss_fn = SCMTrainingLoss(oriented=True, lambda_sign=0)
+    mask = torch.tensor([True, False])
+    assert loss_fn.components(outputs, targets)["fit"] == 4
+    assert loss_fn.components(outputs, targets, mask=mask)["fit"] == 2
+    turned = (torch.full((2,), -0.6), torch.full((2,), 0.8))
+    unknown = loss_fn.components(turned, targets, mask=torch.zeros(2, dtype=torch.bool))
+    assert unknown["fit"].item() == pytest.approx(2 * (1 - 0.6))
+
+
+@pytest.mark.parametrize("part", ["margin", "sign", "rejection"])
+def test_a_weight_of_zero_skips_its_part(part, monkeypatch):
+    outputs, targets, _ = batch()
+    worker = {"margin": "margin_values", "sign": "sign_values", "rejection": "soft_values"}[part]
+
+    def fail(*_, **__):
+        raise AssertionError(part)
+
+    monkeypatch.setattr(f"zeroproof.training.loss.{worker}", fail)
+    loss_fn = SCMTrainingLoss(**{f"lambda_{part}": 0.0})
+    components = loss_fn.components(outputs, targets)
+    assert components[part] == 0
+    with pytest.raises(AssertionError, match=part):
+        SCMTrainingLoss().components(outputs, targets)
+
+
+def test_under_reject_only_coverage_is_learned_from():
+    outputs, targets, _ = batch()
+    loss_fn = SCMTrainingLoss(temperature=1e-3)
+    g_N, g_D = gradients(loss_fn, outputs, targets, GradientPolicy.REJECT)
+    assert (g_N == 0).all()
+    assert (g_D != 0).any()
+    silent = gradients(
+        SCMTrainingLoss(lambda_rejection=0.0), outputs, targets, GradientPolicy.REJECT
+    )
+    assert all((g == 0).all() for g in silent)
+
+
+def test_clamp_bounds_every_part_on_its_own():
+    outputs, targets, _ = batch()
+    loss_fn = SCMTrainingLoss(lambda_margin=0, lambda_sign=0, lambda_rejection=0)
+    raw = gradients(loss_fn, outputs, targets)
+    clamped = gradients(loss_fn, outputs, targets, GradientPolicy.CLAMP)
+    assert raw[1].abs().max() > 1
+    for mine, free in zip(clamped, raw, strict=True):
+        torch.testing.assert_close(mine, free.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
+@pytest.mark.parametrize("which", ["N", "D"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+@pytest.mark.parametrize("policy", list(GradientPolicy), ids=lambda policy: policy.name)
+def test_one_bad_row_spoils_neither_loss_nor_gradients(bad, which, options, policy):
+    (N, D), targets, mask = batch()
+    (N if which == "N" else D)[3, 0] = bad
+    loss_fn = SCMTrainingLoss(**options)
+    assert torch.isfinite(loss_fn(outputs=(N, D), targets=targets, mask=mask))
+    g_N, g_D = gradients(loss_fn, (N, D), targets, policy, mask=mask)
+    assert torch.isfinite(g_N).all()
+    assert torch.isfinite(g_D).all()
+    assert g_N[3, 0] == 0
+    assert g_D[3, 0] == 0
+    assert (g_D[4:] != 0).any()
+
+
+def test_a_batch_of_bad_rows_gives_a_finite_connected_loss():
+    N, D = (torch.full((3,), math.nan, requires_grad=True) for _ in "ND")
+    total = SCMTrainingLoss()(outputs=(N, D), targets=(torch.ones(3), torch.ones(3)))
+    assert torch.isfinite(total)
+    for gradient in torch.autograd.grad(total, (N, D)):
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_parts_of_batches_combine_to_the_loss_of_all_rows(options):
+    outputs, targets, mask = batch()
+    loss_fn = SCMTrainingLoss(**options)
+    whole = loss_fn.components(outputs, targets, mask=mask)
+    summed = {}
+    for rows in (slice(0, 2), slice(2, 5), slice(5, 12)):
+        pieces = loss_fn.parts(
+            outputs=tuple(x[rows] for x in outputs),
+            targets=tuple(x[rows] for x in targets),
+            mask=mask[rows],
+        )
+        for name, part in pieces.items():
+            before = summed.get(name, (0, 0))
+            summed[name] = Parts(before[0] + part.total, before[1] + part.weight)
+    combined = loss_fn.combine(summed)
+    for name, value in whole.items():
+        torch.testing.assert_close(combined[name], value)
+
+
+def test_a_shared_denominator():
+    (N, D), (Y_n, Y_d), mask = batch()
+    total = SCMTrainingLoss()(outputs=(N, D[:, :1]), targets=(Y_n, Y_d), mask=mask)
+    wide = SCMTrainingLoss()(outputs=(N, D[:, :1].repeat(1, 2)), targets=(Y_n, Y_d), mask=mask)
+    torch.testing.assert_close(total, wide)
+
+
+def test_half_precision_outputs_give_a_float32_loss():
+    (N, D), targets, _ = batch()
+    assert SCMTrainingLoss()(outputs=(N.half(), D.half()), targets=targets).dtype == torch.float32
+
+
+# dynamo itself instantiates autograd.Function, which torch deprecates
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_equals_eager_under_every_policy():
+    outputs, targets, mask = batch()
+    loss_fn = SCMTrainingLoss(**OPTIONS["gauge-free"])
+    compiled = torch.compile(loss_fn.__call__, fullgraph=True, backend="aot_eager")
+    for policy in GradientPolicy:
+        for mine, wanted in zip(
+            gradients(compiled, outputs, targets, policy, mask=mask),
+            gradients(loss_fn, outputs, targets, policy, mask=mask),
+            strict=True,
+        ):
+            torch.testing.assert_close(mine, wanted)
+
+
+def test_it_is_a_value():
+    loss_fn = SCMTrainingLoss(tau_train=1e-3)
+    assert copy.deepcopy(loss_fn) == loss_fn
+    assert pickle.loads(pickle.dumps(loss_fn)) == loss_fn
+    assert dataclasses.replace(loss_fn, target_coverage=0.8).tau_train == 1e-3
+    assert "tau_train=0.001" in repr(loss_fn)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loss_fn.gamma = 1.0
+
+
+def test_a_trainer_can_see_what_it_accepts():
+    names = list(inspect.signature(SCMTrainingLoss()).parameters)
+    assert names == ["outputs", "targets", "tau_train", "mask"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"lambda_margin": -1.0}, r"lambda_margin must lie in \[0, inf\), got -1.0"),
+        ({"lambda_sign": math.nan}, r"lambda_sign must lie in \[0, inf\), got nan"),
+        ({"lambda_rejection": math.inf}, r"lambda_rejection must lie in \[0, inf\), got inf"),
+        ({"tau_train": 0.0}, r"tau_train must lie in \(0, inf\), got 0.0"),
+        ({"tau_sing": 0.0}, r"tau_sing must lie in \(0, inf\), got 0.0"),
+        ({"gamma": 2.0}, r"gamma must lie in \[0, 1\], got 2.0"),
+        ({"target_coverage": 95}, r"target_coverage must lie in \[0, 1\], got 95"),
+        ({"temperature": 0.0}, r"temperature must lie in \(0, inf\), got 0.0"),
+        ({"normalizer": "unit"}, "normalizer must be one of 'detached'"),
+        ({"sign_variant": "sine"}, "sign_variant must be one of 'cosine', 'angle'"),
+        ({"score": "size"}, "score must be one of 'denominator', 'angle'"),
+        ({"scale": 0.0}, "scale must be a finite number above 0"),
+    ],
+)
+def test_options_are_checked_when_it_is_made(options, match):
+    with pytest.raises(RangeError, match=match):
+        SCMTrainingLoss(**options)
+
+
+def test_arguments_of_a_call_are_checked():
+    outputs, targets, mask = batch()
+    with pytest.raises(RangeError, match=r"tau_train must lie in \(0, inf\), got -1.0"):
+        SCMTrainingLoss()(outputs=outputs, targets=targets, tau_train=-1.0)
+    with pytest.raises(ShapeError, match="mask must have the shape of the loss"):
+        SCMTrainingLoss()(outputs=outputs, targets=targets, mask=mask[:, 0])
+    with pytest.raises(ShapeError, match="Y_n must have the shape of N"):
+        SCMTrainingLoss()(outputs=outputs, targets=tuple(x[:, :1] for x in targets))

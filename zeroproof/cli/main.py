@@ -1,0 +1,93 @@
+"""Entry point `zeroproof`: reads arguments, runs a command, turns errors into sentences.
+
+Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted.
+"""
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zeroproof._extras import require
+from zeroproof.cli.fit import fit
+from zeroproof.cli.predict import predict
+from zeroproof.errors import MissingExtraError, TrainingError, ZeroProofError
+
+__all__ = ["main"]
+
+# command -> (function, its positional arguments with their help)
+_COMMANDS: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
+    "fit": (fit, {"data": "CSV file; its first line names the columns"}),
+    "predict": (
+        predict,
+        {"run": "folder written by `zeroproof fit`", "data": "CSV file with the feature columns"},
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if `None`.
+
+    Returns:
+        The exit code.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        try:
+            return _run(argv)
+        except SystemExit as stop:  # --help
+            return stop.code if isinstance(stop.code, int) else 2
+        except (TrainingError, MissingExtraError) as error:
+            return _say(error, 1)
+        except (ZeroProofError, OSError) as error:
+            return _say(error, 2)
+        except KeyboardInterrupt:
+            return _say("interrupted", 130)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    jsonargparse = require("jsonargparse", extra="cli")
+    parser = jsonargparse.ArgumentParser(
+        prog="zeroproof",
+        description="Fit and use models of functions that truly have singularities.",
+        exit_on_error=False,
+    )
+    commands = parser.add_subcommands(required=True, dest="command")
+    for name, (command, positionals) in _COMMANDS.items():
+        part = jsonargparse.ArgumentParser(exit_on_error=False)
+        for positional, text in positionals.items():
+            part.add_argument(positional, type=str, help=text)
+        part.add_function_arguments(command, skip=set(positionals))
+        commands.add_subcommand(name, part)
+    try:
+        arguments = parser.parse_args(None if argv is None else list(argv))
+    except jsonargparse.ArgumentError as error:
+        return _say(_usage_sentence(str(error)), 2)
+    values: dict[str, Any] = arguments[arguments.command].as_dict()
+    _COMMANDS[arguments.command][0](**values)
+    return 0
+
+
+def _usage_sentence(text: str) -> str:
+    """Shorten a parser's report of several lines to one sentence."""
+    key = re.search(r'Parser key "([^"]+)"', text)
+    given = re.search(r"Given value: (.*)", text)
+    if key and given:
+        option = key[1].rpartition(".")[2]
+        return f"--{option} cannot be {given[1]!r}; see zeroproof --help"
+    first = text.strip().splitlines()[0].removeprefix("error: ")
+    first = re.sub(r"\b(fit|predict)\.(\w+)", r"\2", first)
+    return f"{first}; see zeroproof --help"
+
+
+def _say(message: object, code: int) -> int:
+    print(f"zeroproof: {message}", file=sys.stderr)
+    return code
+
+
+def _say_warning(message: Warning | str, *_: object) -> None:
+    print(f"zeroproof: warning: {message}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""Is this a problem with singularities at all? Read off a fitted model, row by row."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof.layers.mlp import ProjectiveMLP
+from zeroproof.projective import denominator_score
+
+__all__ = ["Diagnosis", "RowView", "diagnose", "view_rows"]
+
+_NEAR = 0.05  # a score below this is a value some 20 target scales away from the centre
+
+
+class RowView(NamedTuple):
+    """What the model says about each row: the smallest over its outputs."""
+
+    score: Tensor  # `(n,)`, in [0, 1]: 0 on a pole
+    distance: Tensor  # `(n,)`, to the nearest pole, in standard deviations of the inputs
+    negative: Tensor  # `(n, k)` or `(n, 1)`: the sign of D, which changes across a pole
+
+
+class Diagnosis(NamedTuple):
+    """Summary over rows, with a verdict in words."""
+
+    singular_targets: int
+    smallest_score: float
+    nearest_pole: float
+    crosses_pole: bool
+    verdict: str
+
+
+def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
+    r"""Score every row and estimate its distance to the nearest pole.
+
+    The distance is one Newton step on r = D / ‖(N, D)‖, which is free of the gauge: \|r\| / ‖∇r‖,
+    the gradient taken in standardised inputs. It is a first-order estimate: right near a pole, a
+    large number elsewhere.
+    """
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        N, D = model(x)
+        r = D / torch.hypot(N, D)
+        score = denominator_score(N, D, "angle").detach()
+        distance = torch.full_like(score, torch.inf)
+        for column in range(r.shape[-1]):
+            (slope,) = torch.autograd.grad(r[:, column].sum(), x, retain_graph=True)
+            steepness = (slope * model.x_std).norm(dim=-1)
+            distance[:, column] = r[:, column].detach().abs() / steepness
+    negative = (D < 0).detach()
+    return RowView(score.amin(-1), distance.nan_to_num(nan=0.0).amin(-1), negative)
+
+
+def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
+    """Sum up a fit in words.
+
+    Args:
+        view: What `view_rows` said about the rows of the data.
+        singular_targets: Number of rows with a target that is not finite.
+    """
+    crosses = bool((view.negative.any(0) & ~view.negative.all(0)).any())
+    smallest, nearest = float(view.score.min()), float(view.distance.min())
+    if singular_targets:
+        verdict = (
+            f"{singular_targets} rows have a singular target: a projective model belongs here."
+        )
+    elif crosses:
+        verdict = "The denominator changes sign between rows: a pole lies inside the data."
+    elif smallest < _NEAR:
+        verdict = "No pole between rows, but some come near one: compare with a plain model."
+    else:
+        verdict = "Nothing here is near a singularity: a plain model would do."
+    return Diagnosis(singular_targets, smallest, min(nearest, 1e9), crosses, verdict)

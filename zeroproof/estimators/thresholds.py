@@ -1,0 +1,41 @@
+"""Thresholds read off held-out rows; without guarantee, for these rows chose the epoch too."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from zeroproof.defaults import TAU_INFER, TAU_TRAIN
+from zeroproof.inference import InferenceConfig
+
+__all__ = ["choose_thresholds"]
+
+
+def choose_thresholds(
+    score: Tensor, singular: Tensor, tau_infer: float | None = None, tau_train: float | None = None
+) -> InferenceConfig:
+    """Choose τ_infer and τ_train for the angle score in the target frame (scale 1).
+
+    τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
+    singular rows (W. J. Youden, Cancer 3:32, 1950); τ_train lies just above the largest of those
+    scores, so that the gap holds all answers that look as a singular row did. Without singular rows
+    the guide's defaults stay.
+
+    Args:
+        score: Scores of held-out tuples, `(n,)`.
+        singular: True where the target was ⊥ or ±inf, `(n,)`.
+        tau_infer: Fixed by the user, or `None`.
+        tau_train: Fixed by the user, or `None`.
+    """
+    bad = score[singular & torch.isfinite(score)].double().unique()
+    good = score[~singular & torch.isfinite(score)].double()
+    if len(bad) and len(good):
+        candidates = torch.nextafter(bad, torch.full_like(bad, math.inf))
+        caught = torch.arange(1, len(bad) + 1, dtype=torch.float64) / len(bad)
+        lost = torch.searchsorted(good.sort().values, candidates) / len(good)
+        chosen, largest = float(candidates[(caught - lost).argmax()]), float(candidates[-1])
+    else:
+        chosen, largest = TAU_INFER.value, TAU_TRAIN.value
+    infer = min(chosen, tau_train or math.inf) if tau_infer is None else tau_infer
+    train = max(infer, largest) if tau_train is None else tau_train
+    return InferenceConfig(tau_infer=infer, tau_train=train, score="angle", scale=1.0)

@@ -1,0 +1,7 @@
+"""Strict inference: thresholds, decoding with masks, and a module ready to deploy."""
+
+from zeroproof.inference.config import InferenceConfig
+from zeroproof.inference.module import StrictModule
+from zeroproof.inference.strict import StrictResult, strict_inference
+
+__all__ = ["InferenceConfig", "StrictModule", "StrictResult", "strict_inference"]

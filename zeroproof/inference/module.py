@@ -1,0 +1,121 @@
+"""StrictModule: any model that returns (N, D), ready to deploy."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from zeroproof._checks import pair_shapes
+from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.errors import RangeError, ShapeError
+from zeroproof.inference.config import InferenceConfig
+from zeroproof.inference.strict import StrictResult, checked_config, strict_inference
+from zeroproof.layers.head import gated
+from zeroproof.projective.pair import Pair
+
+__all__ = ["StrictModule"]
+
+
+class StrictModule(PolicyModule):
+    """Wrap a model that returns (N, D): tuples while it trains, answers with masks in eval mode.
+
+    In eval mode a row (dimension 0) with any input that is not finite is ⊥ in all its outputs,
+    whatever the model makes of it. The model sees 0 in place of such entries, so that they cannot
+    spread to other rows. All floating-point tensors among the arguments are inputs in this sense;
+    attention masks should be boolean. In training mode (N, D) passes through as a `Pair`.
+
+    A policy registered with `register_policy` acts on dL/dN and dL/dD in both modes.
+
+    Args:
+        model: Returns (N, D), a tuple, list or `Pair` of tensors, and keeps rows in dimension 0.
+        config: Thresholds and score; the defaults if it is left out.
+
+    Raises:
+        RangeError: `model` is no module, `config` no config, or the model does not return (N, D).
+        ShapeError: N and D, or the rows of inputs and outputs, do not belong together.
+
+    Example:
+        >>> from zeroproof.layers import ProjectiveMLP
+        >>> module = StrictModule(ProjectiveMLP(2, 1)).eval()
+        >>> decoded, bottom_mask, gap_mask = module(torch.tensor([[0.0, 1.0], [float("nan"), 1.0]]))
+        >>> bottom_mask
+        tensor([[False],
+                [ True]])
+    """
+
+    def __init__(self, model: nn.Module, config: InferenceConfig | None = None) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise RangeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        self.model = model
+        self.config = checked_config(config)
+
+    def forward(self, x: Any, *others: Any, **options: Any) -> StrictResult | Pair:
+        """Return the model's `Pair` in training mode, a `StrictResult` in eval mode."""
+        if self.training:
+            return gated(*_pair(self.model(x, *others, **options)), self.policy_code)
+        leaves, structure = pytree.tree_flatten(((x, *others), options))
+        finite = [torch.isfinite(leaf) if _gateable(leaf) else None for leaf in leaves]
+        safe = [
+            leaf if mask is None else torch.where(mask, leaf, 0)
+            for leaf, mask in zip(leaves, finite, strict=True)
+        ]
+        inputs, options = pytree.tree_unflatten(safe, structure)
+        N, D = _pair(self.model(*inputs, **options))
+        bottom = _broken_rows([mask for mask in finite if mask is not None], N)
+        return strict_inference(N, D, self.config, bottom=bottom, fixed=self.policy_code)
+
+    def extra_repr(self) -> str:
+        """Show the thresholds."""
+        return f"config={self.config}"
+
+
+def _gateable(x: object) -> bool:
+    return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+
+
+def _pair(output: Any) -> Pair:
+    if isinstance(output, tuple | list) and len(output) == 2:
+        N, D = output
+        if isinstance(N, Tensor) and isinstance(D, Tensor):
+            pair_shapes(N, D)
+            return Pair(N, D)
+    raise RangeError(f"the model must return (N, D), two tensors, got {_described(output)}")
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"one tensor of shape {tuple(output.shape)}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of ({', '.join(type(x).__name__ for x in output)})"
+    return type(output).__name__
+
+
+def _broken_rows(finite: list[Tensor], N: Tensor) -> Tensor | None:
+    """Return where a row of any input was not finite, in a shape that broadcasts to N."""
+    broken = None
+    for mask in finite:
+        rows = ~(mask.flatten(1).all(1) if mask.ndim > 1 else mask)
+        if broken is not None:
+            _same_rows(rows, broken)
+        broken = rows if broken is None else broken | rows
+    if broken is None or broken.ndim == 0:
+        return broken
+    if N.ndim == 0 or broken.shape[0] not in (1, N.shape[0]):
+        raise ShapeError(
+            f"N must keep the {broken.shape[0]} rows of the inputs in dimension 0, "
+            f"got {tuple(N.shape)}"
+        )
+    return broken.reshape(-1, *[1] * (N.ndim - 1))
+
+
+def _same_rows(x: Tensor, like: Tensor) -> None:
+    """Check dimension 0 of two inputs; scalars and single rows serve all rows."""
+    if 0 in (x.ndim, like.ndim) or 1 in (x.shape[0], like.shape[0]):
+        return
+    if x.shape[0] != like.shape[0]:
+        raise ShapeError(
+            "every input must have the same number of rows, in dimension 0, "
+            f"got {like.shape[0]} and {x.shape[0]}"
+        )

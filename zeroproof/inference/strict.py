@@ -1,0 +1,115 @@
+"""Strict inference: finite answers where the denominator allows them, an explicit ⊥ elsewhere."""
+
+import sys
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import pair_shapes
+from zeroproof.errors import RangeError
+from zeroproof.inference.config import InferenceConfig
+from zeroproof.projective.angle import denominator_score
+from zeroproof.projective.decoding import decode_scored
+from zeroproof.projective.gauge import widen
+from zeroproof.scm.pytree import register_namedtuple
+
+__all__ = ["StrictResult", "checked_config", "strict_inference"]
+
+
+class StrictResult(NamedTuple):
+    """Answers with their masks; the three fields have one shape and are of the kind that was given.
+
+    Attributes:
+        decoded: N / D, in the units of y; nan at ⊥.
+        bottom_mask: True where the answer is ⊥.
+        gap_mask: True where the answer is finite but its denominator is risky.
+    """
+
+    decoded: Tensor
+    bottom_mask: Tensor
+    gap_mask: Tensor
+
+
+register_namedtuple(StrictResult)
+
+
+def strict_inference(
+    N: Any,
+    D: Any,
+    config: InferenceConfig | None = None,
+    *,
+    bottom: Tensor | None = None,
+    fixed: int = -1,
+) -> StrictResult:
+    r"""Decode tuples: N / D where the score reaches τ_infer, ⊥ elsewhere; and mask risky answers.
+
+    With score σ: ⊥ where σ < τ_infer, D = 0, N or D is not finite, or N / D overflows; gap where
+    τ_infer ≤ σ < τ_train and not ⊥. The masks are decided by comparing σ, never by looking for nan.
+
+    Args:
+        N: Numerators, `(*batch, k)`, a tensor or a NumPy array, real or complex.
+        D: Denominators of the same kind and shape, or `(*batch, 1)` if shared.
+        config: Thresholds and score; the defaults if it is left out.
+        bottom: Further entries that are ⊥, broadcastable to the shape of N.
+        fixed: Policy code of a layer, -1 to follow the context while backward runs.
+
+    Returns:
+        A `StrictResult` in the shape of N, tensors for tensors and arrays for arrays. Half
+        precision is decoded in float32. The gradient policy acts on dL/dN and dL/dD.
+
+    Raises:
+        ShapeError: The shapes do not belong together.
+        RangeError: N and D are neither two tensors nor two NumPy arrays, or `config` is no config.
+
+    Example:
+        >>> result = strict_inference(torch.ones(3), torch.tensor([2.0, 0.0, 1e-5]))
+        >>> result.bottom_mask, result.gap_mask
+        (tensor([False,  True, False]), tensor([False, False,  True]))
+    """
+    config = checked_config(config)
+    if isinstance(N, Tensor) and isinstance(D, Tensor):
+        return _decided(N, D, config, bottom, fixed)
+    if not (_is_array(N) and _is_array(D)):
+        raise RangeError(
+            f"N and D must be two tensors or two NumPy arrays, got {type(N).__name__} and "
+            f"{type(D).__name__}"
+        )
+    result = _decided(_tensor(N), _tensor(D), config, bottom, fixed)
+    return StrictResult._make(field.numpy() for field in result)
+
+
+def _decided(
+    N: Tensor, D: Tensor, config: InferenceConfig, bottom: Tensor | None, fixed: int
+) -> StrictResult:
+    pair_shapes(N, D)
+    N, D = widen(N), widen(D)
+    # thresholds have no gradient, so the score needs no graph
+    score = denominator_score(N.detach(), D.detach(), config.score, config.scale)
+    if bottom is not None:
+        score = torch.where(bottom, 0, score)
+    decoded, is_bottom = decode_scored(N, D, score, config.tau_infer, fixed)
+    return StrictResult(decoded, is_bottom, (score < config.tau_train) & ~is_bottom)
+
+
+def checked_config(config: InferenceConfig | None) -> InferenceConfig:
+    """Return `config`, or the default one for None.
+
+    Raises:
+        RangeError: It is something else.
+    """
+    if config is None:
+        return InferenceConfig()
+    if not isinstance(config, InferenceConfig):
+        raise RangeError(f"config must be an InferenceConfig, got {type(config).__name__}")
+    return config
+
+
+def _tensor(array: Any) -> Tensor:
+    # torch takes neither read-only arrays nor negative strides; all others share their memory
+    return torch.from_numpy(sys.modules["numpy"].require(array, requirements="CW"))
+
+
+def _is_array(x: object) -> bool:
+    numpy = sys.modules.get("numpy")  # whoever holds an array has imported it
+    return numpy is not None and isinstance(x, numpy.ndarray)

@@ -1,0 +1,155 @@
+"""Polynomial bases: monomials, and Chebyshev polynomials scaled to an interval."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import one_of, whole
+from zeroproof.errors import RangeError
+from zeroproof.projective.gauge import widen
+
+__all__ = [
+    "BASES",
+    "chebyshev_basis",
+    "checked_domain",
+    "identity_coefficients",
+    "monomial_basis",
+    "polynomial",
+    "polynomial_reach",
+]
+
+BASES = ("monomial", "chebyshev")
+_UNIT = (-1.0, 1.0)
+
+
+def monomial_basis(x: Tensor, degree: int) -> Tensor:
+    """Evaluate 1, x, x², …, xᵈ.
+
+    Args:
+        x: Points, `(*batch,)`, real or complex; half precision is computed in float32.
+        degree: d, at least 0.
+
+    Returns:
+        `(*batch, degree + 1)`.
+
+    Raises:
+        RangeError: `degree` is not a whole number of at least 0.
+
+    Example:
+        >>> monomial_basis(torch.tensor([2.0]), 3)
+        tensor([[1., 2., 4., 8.]])
+    """
+    whole(degree, "degree")
+    x = widen(x)
+    columns = [torch.ones_like(x)]
+    for _ in range(degree):
+        columns.append(columns[-1] * x)
+    return torch.stack(columns, dim=-1)
+
+
+def chebyshev_basis(x: Tensor, degree: int, *, domain: Sequence[float] = _UNIT) -> Tensor:
+    """Evaluate the Chebyshev polynomials T_0 … T_d of t = (2x - low - high) / (high - low).
+
+    They stay in [-1, 1] on the domain, which keeps fits of high degree well conditioned. Evaluated
+    by T_{k+1} = 2t·T_k - T_{k-1}, which is stable there.
+
+    Args:
+        x: Points, `(*batch,)`, real or complex; half precision is computed in float32.
+        degree: d, at least 0.
+        domain: (low, high), in the units of x.
+
+    Returns:
+        `(*batch, degree + 1)`.
+
+    Raises:
+        RangeError: `degree` is not a whole number of at least 0, or `domain` no interval.
+
+    Example:
+        >>> chebyshev_basis(torch.tensor([0.0, 5.0, 10.0]), 2, domain=(0, 10))
+        tensor([[ 1., -1.,  1.],
+                [ 1.,  0., -1.],
+                [ 1.,  1.,  1.]])
+    """
+    whole(degree, "degree")
+    t = _unit(widen(x), checked_domain(domain))
+    columns = [torch.ones_like(t), t]
+    for _ in range(degree - 1):
+        columns.append(2 * t * columns[-1] - columns[-2])
+    return torch.stack(columns[: degree + 1], dim=-1)
+
+
+def checked_domain(domain: Sequence[float]) -> tuple[float, float]:
+    """Return (low, high) as floats if it is an interval.
+
+    Raises:
+        RangeError: It is not two finite numbers in rising order.
+    """
+    try:
+        low, high = (float(end) for end in domain)
+    except (TypeError, ValueError) as error:
+        raise RangeError(f"domain must be (low, high), got {domain!r}") from error
+    if not (low < high and math.isfinite(high - low)):
+        raise RangeError(f"domain must be (low, high) with low < high, got {domain!r}")
+    return low, high
+
+
+def _unit(x: Tensor, domain: tuple[float, float]) -> Tensor:
+    low, high = domain
+    return x if domain == _UNIT else (x - (low + high) / 2) / ((high - low) / 2)
+
+
+def polynomial(
+    x: Tensor, coefficients: Tensor, basis: str, domain: tuple[float, float] = _UNIT
+) -> Tensor:
+    """Evaluate Σ c_k B_k(x) by Horner's or Clenshaw's rule.
+
+    Args:
+        x: Points, broadcastable with one row of coefficients.
+        coefficients: c, `(degree + 1, *)`, in ascending order.
+        basis: `"monomial"` or `"chebyshev"`.
+        domain: (low, high) of the Chebyshev polynomials.
+    """
+    c = coefficients.unbind()
+    if one_of(basis, BASES, "basis") == "monomial":
+        value = c[-1] + torch.zeros_like(x)
+        for c_k in reversed(c[:-1]):
+            value = value * x + c_k
+        return value
+    t = _unit(x, domain)
+    ahead, value = torch.zeros_like(t), c[-1] + torch.zeros_like(t)
+    if len(c) == 1:
+        return value
+    for c_k in reversed(c[1:-1]):
+        ahead, value = value, 2 * t * value - ahead + c_k
+    return t * value - ahead + c[0]
+
+
+def polynomial_reach(
+    x: Tensor, coefficients: Tensor, basis: str, domain: tuple[float, float] = _UNIT
+) -> Tensor:
+    r"""Tell where a polynomial cannot overflow, without evaluating it; false where x is not finite.
+
+    The terms are at most \|c_k\| uᵏ with u = \|x\|, or u = 2\|t\| + 1 for Chebyshev polynomials;
+    each may take an equal share of the largest float.
+    """
+    c, x = coefficients.detach().abs(), x.detach()
+    u = x.abs() if basis == "monomial" else 2 * _unit(x, domain).abs() + 1
+    largest = torch.finfo(c.dtype).max
+    bound = largest * torch.ones_like(c[0])
+    if len(c) > 1:
+        k = torch.arange(1, len(c), dtype=c.dtype, device=c.device)
+        k = k.reshape(-1, *[1] * (c.ndim - 1))
+        # one bit below the limit, for rounding; the roots go first, since their quotient overflows
+        # only where every x is within reach
+        share = torch.full_like(k, largest / (2 * len(c))).pow(1 / k)
+        bound = torch.minimum(bound, (share / c[1:].pow(1 / k)).amin(0))
+    return u <= bound
+
+
+def identity_coefficients(degree: int, basis: str, domain: tuple[float, float]) -> list[float]:
+    """Return the coefficients of the polynomial x, in ascending order; `degree` is at least 1."""
+    low, high = domain
+    first = [0.0, 1.0] if basis == "monomial" else [(low + high) / 2, (high - low) / 2]
+    return first + [0.0] * (degree - 1)

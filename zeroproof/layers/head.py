@@ -1,0 +1,105 @@
+"""ProjectiveHead: numerators and denominators, linear in the features of a trunk."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zeroproof._checks import whole
+from zeroproof.autodiff.gate import gate
+from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.errors import ShapeError
+from zeroproof.projective.gauge import widen
+from zeroproof.projective.pair import Pair
+
+__all__ = ["ProjectiveHead", "gated"]
+
+_SPREAD = 0.1  # of the denominators around 1 when training starts
+
+
+def gated(N: Tensor, D: Tensor, fixed: int) -> Pair:
+    """Let the policy registered on a layer act on dL/dN and dL/dD; without one they pass.
+
+    A tuple is ⊥ where it is ⟨0, 0⟩ or not finite; ⟨±1, 0⟩ is an ordinary point at infinity.
+    """
+    if fixed < 0:
+        return Pair(N, D)
+    bottom = ((N == 0) & (D == 0)) | ~torch.isfinite(N) | ~torch.isfinite(D)
+    return Pair(*gate(N, D, bottom, fixed))
+
+
+class ProjectiveHead(PolicyModule):
+    """Linear numerators and denominators on the features h of a trunk.
+
+    Formula: ⟨N, D⟩ = ⟨W_n h + b_n, W_d h + b_d⟩. The denominators start near 1, so that training
+    starts away from poles. N and D are computed in at least float32, inside autocast too. Without a
+    registered policy the losses apply theirs; with one, it also acts on dL/dN and dL/dD here.
+
+    Args:
+        in_features: Width of h.
+        out_features: k, the number of outputs.
+        shared_denominator: One denominator for all outputs (their poles are common), or one each.
+        dtype: Of the parameters, real or complex; torch's default if it is left out.
+
+    Shapes: h is `(*batch, in_features)`; N is `(*batch, k)`, D is `(*batch, 1)` if shared, else
+    `(*batch, k)`.
+
+    Raises:
+        RangeError: A width is not a whole number of at least 1.
+        ShapeError: In forward, h has another width.
+
+    Example:
+        >>> head = ProjectiveHead(8, 3)
+        >>> N, D = head(torch.zeros(5, 8))
+        >>> N.shape, D.shape, D[0].item()
+        (torch.Size([5, 3]), torch.Size([5, 1]), 1.0)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        shared_denominator: bool = True,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = whole(in_features, "in_features", low=1)
+        self.out_features = whole(out_features, "out_features", low=1)
+        self.shared_denominator = shared_denominator
+        denominators = 1 if shared_denominator else out_features
+        self.numerator = nn.Linear(in_features, out_features, dtype=dtype)
+        self.denominator = nn.Linear(in_features, denominators, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters; the denominators are near 1."""
+        self.numerator.reset_parameters()
+        spread = _SPREAD / math.sqrt(self.in_features)
+        nn.init.uniform_(self.denominator.weight, -spread, spread)
+        nn.init.ones_(self.denominator.bias)
+
+    def forward(self, h: Tensor) -> Pair:
+        """Return ⟨N, D⟩ for features h, `(*batch, in_features)`."""
+        if h.ndim == 0 or h.shape[-1] != self.in_features:
+            raise ShapeError(
+                f"features must have the shape (*batch, {self.in_features}), got {tuple(h.shape)}"
+            )
+        return gated(_linear(h, self.numerator), _linear(h, self.denominator), self.policy_code)
+
+    def extra_repr(self) -> str:
+        """Name what the sub-layers do not show."""
+        return f"shared_denominator={self.shared_denominator}"
+
+
+def _linear(h: Tensor, layer: nn.Linear) -> Tensor:
+    operands = (widen(h), widen(layer.weight), widen(layer.bias))
+    if operands[0].dtype != operands[1].dtype:  # a real trunk under a complex head, or float64
+        dtype = torch.promote_types(operands[0].dtype, operands[1].dtype)
+        operands = tuple(x.to(dtype) for x in operands)
+    kind = h.device.type
+    if not torch.is_autocast_enabled(kind):  # exported graphs shall hold no context of ours
+        return functional.linear(*operands)
+    with torch.autocast(kind, enabled=False):
+        return functional.linear(*operands)

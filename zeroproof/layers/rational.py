@@ -1,0 +1,230 @@
+"""Rational functions as layers: an activation P(x) / Q(x), and x → ⟨P(x), Q(x)⟩."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof._checks import one_of, whole
+from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.errors import RangeError, ShapeError
+from zeroproof.layers.basis import (
+    BASES,
+    checked_domain,
+    identity_coefficients,
+    polynomial,
+    polynomial_reach,
+)
+from zeroproof.layers.head import gated
+from zeroproof.projective.gauge import widen
+from zeroproof.projective.pair import Pair
+from zeroproof.scm.division import divide
+from zeroproof.scm.value import SCM, trusted
+
+__all__ = ["ProjectiveRational", "Rational"]
+
+_RETURNS = ("scm", "tensor")
+_SPREAD = 0.1  # of numerator coefficients when training starts
+Coefficients = tuple[Sequence[complex], Sequence[complex]]
+
+
+def _degrees(degrees: Sequence[int]) -> tuple[int, int]:
+    if isinstance(degrees, str | int) or len(degrees) != 2:
+        raise RangeError(f"degrees must be (p, q), of numerator and denominator, got {degrees!r}")
+    p, q = degrees
+    return whole(p, "degrees[0]"), whole(q, "degrees[1]")
+
+
+class _RationalBase(PolicyModule):
+    """Coefficients of P and Q, `(degree + 1, *)`, in one basis."""
+
+    numerator: nn.Parameter
+    denominator: nn.Parameter
+
+    def __init__(self, degrees: Sequence[int], basis: str, domain: Sequence[float]) -> None:
+        super().__init__()
+        self.degrees = _degrees(degrees)
+        self.basis = one_of(basis, BASES, "basis")
+        self.domain = checked_domain(domain)
+
+    def _polynomials(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (P(x), Q(x), beyond), both finite; they are taken at 0 where `beyond` is true."""
+        x = widen(x)
+        P, Q = widen(self.numerator), widen(self.denominator)
+        options = (self.basis, self.domain)
+        beyond = ~(polynomial_reach(x, P, *options) & polynomial_reach(x, Q, *options))
+        if beyond.shape != x.shape:  # one x serves several outputs
+            beyond = beyond.any(-1, keepdim=True)
+        # before the powers: an overflowing power would turn masked gradients into 0 · inf
+        x = torch.where(beyond, 0, x)
+        return polynomial(x, P, *options), polynomial(x, Q, *options), beyond
+
+    def extra_repr(self) -> str:
+        """Show degrees and basis."""
+        domain = f", domain={self.domain}" if self.basis == "chebyshev" else ""
+        return f"degrees={self.degrees}, basis={self.basis!r}{domain}"
+
+
+class Rational(_RationalBase):
+    """A learnable activation, elementwise and total: x → P(x) / Q(x).
+
+    ⊥ where Q(x) = 0, where x is ⊥ or not finite, and where P, Q or the quotient could overflow. The
+    gradient policy acts on dL/dP and dL/dQ. Half precision is computed in float32, and
+    stays there unless x and the coefficients are both of the same half precision.
+
+    Args:
+        degrees: (p, q), of P and Q.
+        returns: `"scm"` for an `SCM` value, `"tensor"` for a tensor that is nan at ⊥ and fits into
+            `nn.Sequential`.
+        basis: `"monomial"`, or `"chebyshev"` for polynomials scaled to `domain`.
+        domain: (low, high) of the Chebyshev polynomials, in the units of x.
+        channels: Give each entry of the last dimension its own coefficients; one set if left out.
+        init: `"identity"` for P(x) = x and Q(x) = 1, or the coefficients (of P, of Q), in ascending
+            order.
+        dtype: Of the coefficients, real or complex; torch's default if it is left out.
+
+    Shapes: x is `(*batch,)`, or `(*batch, channels)`, a tensor or an `SCM` value; so is the result.
+
+    Raises:
+        RangeError: A degree, basis, domain, `channels` or `returns` is not legal, or P of degree 0
+            is asked to be the identity.
+        ShapeError: `init` has not p + 1 and q + 1 coefficients, or x in forward not `channels`
+            columns.
+
+    Example:
+        >>> layer = Rational((1, 1), returns="tensor", init=([1, 0], [0, 1]))  # 1 / x
+        >>> layer(torch.tensor([4.0, 0.0])).detach()
+        tensor([0.2500,    nan])
+    """
+
+    def __init__(
+        self,
+        degrees: Sequence[int] = (5, 4),
+        returns: str = "scm",
+        *,
+        basis: str = "monomial",
+        domain: Sequence[float] = (-1.0, 1.0),
+        channels: int | None = None,
+        init: str | Coefficients = "identity",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(degrees, basis, domain)
+        self.returns = one_of(returns, _RETURNS, "returns")
+        self.channels = None if channels is None else whole(channels, "channels", low=1)
+        P, Q = self._initial(init)
+        self.numerator = self._parameter(P, dtype)
+        self.denominator = self._parameter(Q, dtype)
+
+    def _initial(self, init: str | Coefficients) -> Coefficients:
+        p, q = self.degrees
+        if isinstance(init, str):
+            one_of(init, ("identity",), "init")
+            if p == 0:
+                raise RangeError("degrees[0] must be at least 1 for the identity, got 0")
+            return identity_coefficients(p, self.basis, self.domain), [1.0] + [0.0] * q
+        P, Q = init
+        if (len(P), len(Q)) != (p + 1, q + 1):
+            raise ShapeError(
+                f"init must hold {p + 1} and {q + 1} coefficients, got {len(P)} and {len(Q)}"
+            )
+        return P, Q
+
+    def _parameter(
+        self, coefficients: Sequence[complex], dtype: torch.dtype | None
+    ) -> nn.Parameter:
+        column = torch.as_tensor(coefficients, dtype=dtype or torch.get_default_dtype())
+        if self.channels is None:
+            return nn.Parameter(column.clone())
+        return nn.Parameter(column.unsqueeze(-1).repeat(1, self.channels))
+
+    def forward(self, x: Tensor | SCM) -> Tensor | SCM:
+        """Return P(x) / Q(x) as `returns` says."""
+        bottom = None
+        if isinstance(x, SCM):
+            x, bottom = x.payload, x.bottom
+        if self.channels is not None and (x.ndim == 0 or x.shape[-1] != self.channels):
+            raise ShapeError(
+                f"x must have the shape (*batch, {self.channels}), got {tuple(x.shape)}"
+            )
+        P, Q, beyond = self._polynomials(x)
+        beyond = beyond | (Q == 0)
+        value, bottom = divide(
+            P, Q, beyond if bottom is None else beyond | bottom, self.policy_code
+        )
+        if x.dtype == self.numerator.dtype != value.dtype:  # all in half precision: stay there
+            value = value.to(x.dtype)
+            bottom = bottom | ~torch.isfinite(value)
+            value = torch.where(bottom, math.nan, value)
+        return trusted(value, bottom) if self.returns == "scm" else value
+
+    def extra_repr(self) -> str:
+        """Show degrees, basis and what is returned."""
+        channels = "" if self.channels is None else f", channels={self.channels}"
+        return f"{super().extra_repr()}, returns={self.returns!r}{channels}"
+
+
+class ProjectiveRational(_RationalBase):
+    """Rational functions of one variable as tuples: x → ⟨P(x), Q(x)⟩, one P for each output.
+
+    Q starts at 1, so that training starts away from poles. Polynomials are computed in at least
+    float32. Where x is not finite, or P or Q could overflow, N and D are nan, that is ⊥. Without a
+    registered policy the losses apply theirs; with one, it also acts on dL/dN and dL/dD here.
+
+    Args:
+        degrees: (p, q), of P and Q.
+        out_features: k, the number of outputs.
+        shared_denominator: One Q for all outputs (their poles are common), or one each.
+        basis: `"chebyshev"`, polynomials scaled to `domain`, or `"monomial"`.
+        domain: (low, high) of the Chebyshev polynomials, in the units of x: the range of the data.
+        dtype: Of the coefficients, real or complex; torch's default if it is left out.
+
+    Shapes: x is `(*batch, 1)`; N is `(*batch, k)`, D is `(*batch, 1)` if shared, else
+    `(*batch, k)`.
+
+    Raises:
+        RangeError: A degree, basis, domain or `out_features` is not legal.
+        ShapeError: In forward, the last dimension of x is not 1.
+
+    Example:
+        >>> N, D = ProjectiveRational((3, 2), out_features=2)(torch.zeros(5, 1))
+        >>> N.shape, D.shape, D[0].item()
+        (torch.Size([5, 2]), torch.Size([5, 1]), 1.0)
+    """
+
+    def __init__(
+        self,
+        degrees: Sequence[int] = (5, 4),
+        *,
+        out_features: int = 1,
+        shared_denominator: bool = True,
+        basis: str = "chebyshev",
+        domain: Sequence[float] = (-1.0, 1.0),
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(degrees, basis, domain)
+        self.out_features = whole(out_features, "out_features", low=1)
+        self.shared_denominator = shared_denominator
+        p, q = self.degrees
+        denominators = 1 if shared_denominator else out_features
+        self.numerator = nn.Parameter(torch.empty(p + 1, out_features, dtype=dtype))
+        self.denominator = nn.Parameter(torch.empty(q + 1, denominators, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw small numerators; the denominators are 1."""
+        nn.init.normal_(self.numerator, std=_SPREAD)
+        nn.init.zeros_(self.denominator)
+        nn.init.ones_(self.denominator[0])
+
+    def forward(self, x: Tensor) -> Pair:
+        """Return ⟨P(x), Q(x)⟩ for x, `(*batch, 1)`."""
+        if x.ndim == 0 or x.shape[-1] != 1:
+            raise ShapeError(
+                f"x must have the shape (*batch, 1), got {tuple(x.shape)}; "
+                "x.unsqueeze(-1) adds a column"
+            )
+        N, D, beyond = self._polynomials(x)
+        return gated(
+            torch.where(beyond, math.nan, N), torch.where(beyond, math.nan, D), self.policy_code
+        )

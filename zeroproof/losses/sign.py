@@ -1,0 +1,90 @@
+"""The sign consistency loss: what tells +∞ from -∞."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import in_range, one_of
+from zeroproof.defaults import TAU_SING
+from zeroproof.errors import RangeError
+from zeroproof.losses._reduction import Counting, Operands, operands, reduced
+from zeroproof.projective.angle import cross, turned
+from zeroproof.projective.gauge import widen
+
+__all__ = ["VARIANTS", "sign_consistency_loss", "sign_values"]
+
+VARIANTS = ("cosine", "angle")
+
+
+def sign_consistency_loss(
+    N: Tensor,
+    D: Tensor,
+    Y_n: Tensor,
+    Y_d: Tensor,
+    tau_sing: float = TAU_SING.value,
+    *,
+    variant: str = "cosine",
+    **counting: Unpack[Counting],
+) -> Tensor:
+    r"""Align the orientation of tuples with singular targets, those with \|Y_d\| < `tau_sing`.
+
+    Formula: the mean over the singular targets of 1 - cos θ, cos θ = (N·Y_n + D·Y_d) / (‖(N, D)‖
+    ‖(Y_n, Y_d)‖). `variant="angle"`: θ² / 2 with θ = atan2(N·Y_d - D·Y_n, N·Y_n + D·Y_d), which
+    still has a gradient where the tuple points exactly the wrong way; there 1 - cos θ has none.
+
+    A pole whose two sides differ in sign has no consistent orientation, and a target of unknown
+    sign (lifted from nan) has none to teach: leave this loss off for the first and mask the second.
+
+    Args:
+        N: Numerators, `(*batch, k)`, real or complex (real part of the Hermitian product).
+        D: Denominators, the same shape or `(*batch, 1)`.
+        Y_n: Target numerators, the shape of N.
+        Y_d: Target denominators, the shape of N or `(*batch, 1)`.
+        tau_sing: τ_sing, above 0, compared with \|Y_d\|.
+        variant: `"cosine"`, or `"angle"` for real tuples.
+        **counting: `weight` (an entry counts in proportion; one that is negative or not finite
+            does not count), `mask` (boolean, True counts), both in the shape of N or `(*batch,
+            1)`; `reduction`: `"mean"` (Σ w·l / Σ w over what counts), `"sum"` or `"none"`.
+
+    Returns:
+        Scalar `()`, or the shape of N for `"none"`. Targets that are not singular and rows with a
+        number that is not finite do not count: 0 and no gradient there, a connected 0 where
+        nothing counts. ⟨0, 0⟩ costs as much as a right angle, without a gradient. The gradient
+        policy acts on dL/dN and dL/dD.
+
+    Raises:
+        ShapeError: The shapes do not belong together.
+        RangeError: An option outside what it may be, or `"angle"` with complex tuples.
+
+    Example:
+        >>> N, D = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
+        >>> Y_n, Y_d = torch.tensor([-1.0, 3.0]), torch.tensor([0.0, 1.0])  # -∞ and 3
+        >>> sign_consistency_loss(N, D, Y_n, Y_d)
+        tensor(2.)
+    """
+    values, counts = sign_values(N, D, Y_n, Y_d, tau_sing, variant=variant)
+    return reduced(values, counts, **counting)
+
+
+def sign_values(
+    N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, tau_sing: float, *, variant: str
+) -> tuple[Tensor, Tensor]:
+    """Return (loss of every entry, singular entries that count) for `sign_consistency_loss`."""
+    in_range(tau_sing, TAU_SING)
+    one_of(variant, VARIANTS, "variant")
+    if variant == "angle" and any(x.is_complex() for x in (N, D, Y_n, Y_d)):
+        raise RangeError("variant must be 'cosine' for complex tuples, got 'angle'")
+    tuples = operands(N, D, Y_n, Y_d)
+    counts = tuples.rows & (widen(Y_d).abs() < tau_sing)
+    if variant == "cosine":
+        return torch.where(tuples.origin, 1, turned(*tuples[:4])), counts
+    return _half_squared_angle(tuples), counts
+
+
+def _half_squared_angle(tuples: Operands) -> Tensor:
+    N, D, Y_n, Y_d = tuples[:4]
+    # a right angle at ⟨0, 0⟩, set before atan2, whose derivative at (0, 0) is nan
+    along = torch.where(tuples.origin, 0, N * Y_n + D * Y_d)
+    across = torch.where(tuples.origin, 1, cross(N, D, Y_n, Y_d))
+    return torch.atan2(across, along).square() / 2

@@ -1,0 +1,137 @@
+"""A fit in one picture: the curve for one input, predictions against targets for several."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from zeroproof._extras import require
+from zeroproof.plots._axes import COLORS, panels, tidy
+
+__all__ = ["Answers", "plot_curve", "plot_parity"]
+
+
+class Answers(NamedTuple):
+    """Decoded answers for one target, row by row; NumPy arrays of one length."""
+
+    decoded: Any  # nan at ⊥
+    bottom: Any
+    gap: Any
+    score: Any
+
+
+def plot_curve(
+    x: Any,
+    targets: dict[str, Any],
+    grid: Any,
+    answers: Sequence[Answers],
+    thresholds: tuple[float, float],
+    x_name: str,
+) -> Any:
+    """Draw data and fitted curve for each target over one input; below, the score and thresholds.
+
+    Args:
+        x: Inputs of the data, `(rows,)`.
+        targets: Values of the data per target, `(rows,)`; what is not finite is marked at the edge.
+        grid: Inputs at which the answers were computed, ascending, `(points,)`.
+        answers: One per target, on the grid.
+        thresholds: (tau_infer, tau_train).
+        x_name: Label of the input.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    numpy = require("numpy", extra="plots")
+    figure, axes = panels(2, len(targets), share_x="col")
+    for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
+        top, below = axes[column], axes[len(targets) + column]
+        finite = numpy.isfinite(y)
+        top.plot(x[finite], y[finite], ".", color=COLORS["quiet"], ms=4, label="data")
+        low, high = _limits(numpy, y[finite])
+        top.set_ylim(low, high)
+        singular = numpy.full(int((~finite).sum()), 1.0)
+        if len(singular):
+            where = {"transform": top.get_xaxis_transform(), "clip_on": False}
+            top.plot(
+                x[~finite],
+                singular,
+                "v",
+                color=COLORS["val"],
+                ms=5,
+                label="⊥ or ±∞ in the data",
+                **where,
+            )
+        curve, poles = _broken(numpy, grid, answer.decoded, low, high)
+        for index, pole in enumerate(poles):
+            top.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
+        top.plot(grid, curve, color=COLORS["train"], lw=1.6, label="fit")
+        tidy(top, name)
+        below.plot(grid, answer.score, color=COLORS["train"], lw=1.2, label="score")
+        for tau, label, style in zip(thresholds, ("τ_infer", "τ_train"), ("-", "--"), strict=True):
+            below.axhline(tau, color=COLORS["val"], lw=1, ls=style, label=label)
+        below.set_yscale("log")
+        tidy(below, "score")
+        below.set_xlabel(x_name)
+    return figure
+
+
+def _limits(numpy: Any, y: Any) -> tuple[float, float]:
+    """Limits that show the body of the data when single rows next to a pole would flatten it."""
+    low, high = numpy.quantile(y, [0.02, 0.98])
+    body = (high - low) or 1.0
+    return max(low - 0.6 * body, y.min() - 0.1 * body), min(high + 0.6 * body, y.max() + 0.1 * body)
+
+
+def _broken(numpy: Any, grid: Any, decoded: Any, low: float, high: float) -> tuple[Any, Any]:
+    """Break the curve where it leaves on one side and comes back on the other: at a pole."""
+    side = numpy.where(decoded > high, 1, numpy.where(decoded < low, -1, 0))
+    jump = numpy.flatnonzero(side[:-1] * side[1:] < 0)
+    curve = decoded.copy()
+    curve[jump] = numpy.nan
+    return curve, (grid[jump] + grid[jump + 1]) / 2
+
+
+def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
+    """Draw predictions against targets, and below how scores separate rows.
+
+    The scale is asinh: linear near 0, logarithmic far out.
+
+    Args:
+        targets: Values of the data per target, `(rows,)`.
+        answers: One per target, for the same rows.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    numpy = require("numpy", extra="plots")
+    figure, axes = panels(2, len(targets), share_x=False, width=4.6, height=3.2)
+    for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
+        top, below = axes[column], axes[len(targets) + column]
+        finite = numpy.isfinite(y)
+        scale = float(numpy.median(numpy.abs(y[finite]))) or 1.0
+        for rows, color, label in (
+            (finite & ~answer.gap, COLORS["train"], "answer"),
+            (finite & answer.gap, COLORS["val"], "in the gap"),
+        ):
+            top.plot(y[rows], answer.decoded[rows], ".", ms=3, alpha=0.5, color=color, label=label)
+        top.set_xscale("asinh", linear_width=scale)
+        top.set_yscale("asinh", linear_width=scale)
+        top.axline((0, 0), (scale, scale), color=COLORS["quiet"], lw=0.8, zorder=0)
+        top.set_xlabel(f"{name}, data")
+        tidy(top, f"{name}, predicted")
+        bins = numpy.linspace(0, 1, 41)
+        for rows, color, label in (
+            (finite, COLORS["train"], "finite"),
+            (~finite, COLORS["val"], "⊥ or ±∞"),
+        ):
+            if rows.any():
+                share = numpy.full(int(rows.sum()), 1 / rows.sum())
+                below.hist(
+                    answer.score[rows],
+                    bins=bins,
+                    weights=share,
+                    color=color,
+                    alpha=0.6,
+                    label=label,
+                )
+        below.set_xlabel("score")
+        tidy(below, "share of rows")
+    return figure

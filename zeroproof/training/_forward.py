@@ -1,0 +1,121 @@
+"""From a batch to tuples and a loss, the same way in training and in validation."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof._checks import same_shape
+from zeroproof._extras import require
+from zeroproof.errors import RangeError, TrainingError
+from zeroproof.projective.gauge import widen
+from zeroproof.training._loaders import Batch
+from zeroproof.training.config import TrainingConfig
+from zeroproof.training.targets import lift_targets
+
+__all__ = ["Forward", "Outcome", "amp_dtype"]
+
+
+class Outcome(NamedTuple):
+    """What came of one batch: tuples in at least float32, and the loss with its graph."""
+
+    N: Tensor
+    D: Tensor
+    loss: Tensor
+
+
+def amp_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | None:
+    """Return the half-precision type of the model's forward, `None` without mixed precision."""
+    if not config.use_amp:
+        return None
+    return config.amp_dtype or (torch.bfloat16 if device.type == "cpu" else torch.float16)
+
+
+class Forward:
+    """The model and its loss on one device; calling it with a batch and τ_train gives an `Outcome`.
+
+    Raises:
+        RangeError: `loss_fn` cannot be called as `loss_fn(outputs=..., targets=...)`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[..., Tensor],
+        config: TrainingConfig,
+        device: torch.device,
+    ) -> None:
+        self.model, self.loss_fn, self.device = model, loss_fn, device
+        self._scale = config.target_scale
+        self._dtype = amp_dtype(config, device)
+        self._takes_tau, self._takes_mask = _accepted(loss_fn)
+
+    def __call__(self, batch: Batch, tau: float) -> Outcome:
+        """Lift the targets, run the model and the loss.
+
+        Raises:
+            TrainingError: The model does not return (N, D), or the loss is not a scalar.
+            ShapeError: N and y differ in shape.
+        """
+        x, y = self._placed(batch.x), batch.y.to(self.device, non_blocking=True)
+        with self._precision():
+            outputs = self.model(x)
+        N, D = (widen(part) for part in _as_pair(outputs))
+        same_shape(y, N, "the targets y of a batch", "N")
+        options: dict[str, Any] = {"tau_train": tau} if self._takes_tau else {}
+        if self._takes_mask:
+            options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
+        targets = lift_targets(y, scale=self._scale)
+        loss = self.loss_fn(outputs=(N, D), targets=tuple(targets), **options)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise TrainingError(f"loss_fn must return a tensor with one entry, got {came}")
+        return Outcome(N, D, loss.reshape(()))
+
+    def _placed(self, x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return x.to(self.device, non_blocking=True)
+        send = require("accelerate.utils", extra="train").send_to_device
+        return send(x, self.device, non_blocking=True)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._dtype)
+
+
+def _as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(outputs, tuple | list) and len(outputs) == 2:
+        N, D = outputs
+        if isinstance(N, Tensor) and isinstance(D, Tensor):
+            return N, D
+    came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
+    raise TrainingError(
+        "model must return a pair of tensors (N, D), "
+        f"got {came or type(outputs).__name__}; zeroproof.layers.ProjectiveHead makes such a pair"
+    )
+
+
+def _accepted(loss_fn: Callable[..., Tensor]) -> tuple[bool, bool]:
+    """Tell whether the loss takes `tau_train` and `mask`; a module is asked through its forward."""
+    if not callable(loss_fn):
+        raise RangeError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
+    try:
+        signature = inspect.signature(
+            loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+        )
+    except ValueError:  # some built-in callables do not tell
+        return False, False
+    names = signature.parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+    offered = {name: anything or name in names for name in ("tau_train", "mask")}
+    try:
+        signature.bind(outputs=(), targets=(), **{k: None for k, taken in offered.items() if taken})
+    except TypeError as error:
+        raise RangeError(
+            f"loss_fn must accept loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), got {signature}"
+        ) from error
+    return offered["tau_train"], offered["mask"]

@@ -1,0 +1,68 @@
+"""What a training run was like: one row of numbers per epoch."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zeroproof._extras import require
+from zeroproof._files import write_json
+from zeroproof.plots.training import plot_history
+
+__all__ = ["History"]
+
+
+class History(list[dict[str, float]]):
+    """A list of one dict per epoch.
+
+    | key | meaning |
+    |---|---|
+    | `train_loss`, `val_loss` | mean loss over the rows of the epoch |
+    | `train_coverage`, `val_coverage` | share of finite answers at τ_infer, in [0, 1] |
+    | `train_gap`, `val_gap` | share of answers in the gap, τ_infer ≤ score < τ_train_max |
+    | `tau_train_mean` | mean of the τ_train drawn |
+    | `skipped_steps` | steps left out because the loss or a gradient was not finite |
+    | `lr` | learning rate of the first parameter group |
+    | `time_epoch_s` | seconds for the epoch, validation included |
+    | `time_rows_per_s` | training rows per second of training |
+
+    A value that does not exist is absent, never nan; keys that depend on the clock begin with
+    `time_`. Training values are gathered while the weights move, validation values after that.
+
+    Example:
+        >>> history = History([{"train_loss": 2.0}, {"train_loss": 1.0}])
+        >>> history[-1]["train_loss"]
+        1.0
+    """
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with one row per epoch.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        frame = require("pandas", extra="data").DataFrame(list(self))
+        frame.index.name = "epoch"
+        return frame
+
+    def plot(self) -> Any:
+        """Draw loss, coverage and gap over the epochs; returns a `matplotlib.figure.Figure`.
+
+        Raises:
+            MissingExtraError: Matplotlib is not installed.
+            DataError: There is no epoch to draw.
+        """
+        return plot_history(self)
+
+    def save_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as strict JSON, whole or not at all; what is not finite becomes null.
+
+        Args:
+            path: The file to write; an existing one is replaced.
+        """
+        write_json(Path(path), [_strict(row) for row in self])
+
+
+def _strict(row: Mapping[str, float]) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in row.items()}

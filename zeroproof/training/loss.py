@@ -1,0 +1,221 @@
+"""The combined objective: fit, margin, sign and rejection in one callable."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import in_range, one_of, positive
+from zeroproof.defaults import (
+    GAMMA,
+    LAMBDA_MARGIN,
+    LAMBDA_REJECTION,
+    LAMBDA_SIGN,
+    TARGET_COVERAGE,
+    TAU_SING,
+    TAU_TRAIN,
+    TEMPERATURE,
+)
+from zeroproof.losses._reduction import Parts, Terms, mean, parts, weighted
+from zeroproof.losses.coverage import rejection_loss, soft_values
+from zeroproof.losses.implicit import NORMALIZERS, implicit_values
+from zeroproof.losses.margin import margin_values
+from zeroproof.losses.sign import VARIANTS, sign_values
+from zeroproof.projective.angle import SCORES, denominator_score
+from zeroproof.projective.gauge import widen
+
+__all__ = ["SCMTrainingLoss"]
+
+Tuples = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCMTrainingLoss:
+    r"""Total loss of a projective model.
+
+    Formula: L = L_fit + λ_margin·L_margin + λ_sign·L_sign + λ_rejection·max(0, target -
+    coverage)², with `implicit_loss`, `margin_loss`, `sign_consistency_loss` and the
+    `soft_coverage` of the outputs at τ_train. The gradient policy acts on each of the first three
+    as it leaves that loss, and never on the last.
+
+    Any callable of the form `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))` may stand in its place.
+    Change a field with `dataclasses.replace`.
+
+    Args:
+        lambda_margin: λ_margin; a weight of 0 skips its part and the work for it.
+        lambda_sign: λ_sign. Use 0 where +∞ and -∞ are one point: poles whose sides differ in sign.
+        lambda_rejection: λ_rejection.
+        tau_train: τ_train of margin and coverage, in the units of the score.
+        tau_sing: τ_sing, which targets are singular.
+        gamma: γ of the fit.
+        target_coverage: The share of finite answers asked for.
+        normalizer: Of the fit: `"detached"`, `"attached"` or `"chordal"`.
+        oriented: Fit 2(1 - cos) instead, which tells +∞ from -∞ on all targets.
+        relative_margin: Divide the margin's distance by τ_train.
+        sign_variant: `"cosine"` or `"angle"`.
+        score: `"denominator"` or `"angle"`, for margin and coverage.
+        scale: Scale of the targets for the score `"angle"`, in the units of N / D.
+        temperature: T of the soft coverage, in the units of the score.
+
+    Raises:
+        RangeError: A field outside what it may be.
+
+    Example:
+        >>> loss_fn = SCMTrainingLoss(normalizer="chordal")
+        >>> one, zero = torch.ones(2), torch.zeros(2)
+        >>> loss_fn(outputs=(one, one), targets=(one, zero))
+        tensor(0.7929)
+    """
+
+    lambda_margin: float = LAMBDA_MARGIN.value
+    lambda_sign: float = LAMBDA_SIGN.value
+    lambda_rejection: float = LAMBDA_REJECTION.value
+    tau_train: float = TAU_TRAIN.value
+    tau_sing: float = TAU_SING.value
+    gamma: float = GAMMA.value
+    target_coverage: float = TARGET_COVERAGE.value
+    normalizer: str = "detached"
+    oriented: bool = False
+    relative_margin: bool = False
+    sign_variant: str = "cosine"
+    score: str = "denominator"
+    scale: float = 1.0
+    temperature: float = TEMPERATURE.value
+
+    def __post_init__(self) -> None:
+        for parameter in (
+            LAMBDA_MARGIN,
+            LAMBDA_SIGN,
+            LAMBDA_REJECTION,
+            TAU_TRAIN,
+            TAU_SING,
+            GAMMA,
+            TARGET_COVERAGE,
+            TEMPERATURE,
+        ):
+            in_range(getattr(self, parameter.name), parameter)
+        one_of(self.normalizer, NORMALIZERS, "normalizer")
+        one_of(self.sign_variant, VARIANTS, "sign_variant")
+        one_of(self.score, SCORES, "score")
+        positive(self.scale, "scale")
+
+    def __call__(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the total loss, a scalar.
+
+        Args:
+            outputs: (N, D) of the model, `(*batch, k)` each, or D `(*batch, 1)`.
+            targets: (Y_n, Y_d), as `lift_targets` gives them.
+            tau_train: τ_train for this call instead of the field.
+            mask: True where the sign of the target is known: `~isnan(y)`. It restricts the sign
+                loss, and makes an oriented fit accept either sign elsewhere; nothing else.
+
+        Raises:
+            ShapeError: The shapes do not belong together.
+            RangeError: τ_train is not legal.
+        """
+        return self.components(outputs, targets, tau_train, mask)["total"]
+
+    def components(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `total`, and without their λ `fit`, `margin`, `sign`, `rejection`; 0: skipped."""
+        terms = self._terms(outputs, targets, tau_train, mask)
+        return self._combined({name: mean(term) for name, term in terms.items()})
+
+    def parts(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Parts]:
+        """Return sum and weight of `fit`, `margin`, `sign` and `coverage`, those not skipped.
+
+        Parts of several batches or ranks add up entry by entry; `combine` makes the loss of all of
+        them.
+        """
+        terms = self._terms(outputs, targets, tau_train, mask)
+        return {name: parts(term) for name, term in terms.items()}
+
+    def combine(self, parts: dict[str, Parts]) -> dict[str, Tensor]:
+        """Return what `components` returns, from parts that were added up."""
+        return self._combined(
+            {
+                name: total / torch.where(weight > 0, weight, 1)
+                for name, (total, weight) in parts.items()
+            }
+        )
+
+    def _combined(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = means["fit"]
+        parts = {"fit": total}
+        for name, factor in (
+            ("margin", self.lambda_margin),
+            ("sign", self.lambda_sign),
+            ("rejection", self.lambda_rejection),
+        ):
+            if factor == 0:
+                parts[name] = total.new_zeros(())
+                continue
+            if name == "rejection":
+                parts[name] = rejection_loss(means["coverage"], self.target_coverage)
+            else:
+                parts[name] = means[name]
+            total = total + factor * parts[name]
+        return {**parts, "total": total}
+
+    def _terms(
+        self, outputs: Tuples, targets: Tuples, tau_train: float | None, mask: Tensor | None
+    ) -> dict[str, Terms]:
+        N, D = outputs
+        tau = self.tau_train if tau_train is None else tau_train
+        fitted = targets
+        if self.oriented and mask is not None:
+            fitted = _nearer_of_two_signs(outputs, targets, mask)
+        fit = implicit_values(
+            N, D, *fitted, self.gamma, normalizer=self.normalizer, oriented=self.oriented
+        )
+        terms = {"fit": weighted(*fit)}
+        if self.lambda_margin:
+            margin = margin_values(
+                D, tau, N, relative=self.relative_margin, score=self.score, scale=self.scale
+            )
+            terms["margin"] = weighted(*margin)
+        if self.lambda_sign:
+            sign = sign_values(N, D, *targets, self.tau_sing, variant=self.sign_variant)
+            terms["sign"] = weighted(*sign, mask=mask)
+        if self.lambda_rejection:
+            terms["coverage"] = self._covered(N, D, tau)
+        return terms
+
+    def _covered(self, N: Tensor, D: Tensor, tau: float) -> Terms:
+        finite = torch.isfinite(N) & torch.isfinite(D)
+        # safe before the score, whose own division would answer nan with nan gradients
+        score = denominator_score(
+            torch.where(finite, N, 1),
+            torch.where(finite, D, 1),
+            self.score,
+            self.scale,
+        )
+        score = torch.where(finite, score, -torch.inf)
+        return weighted(soft_values(score, tau, self.temperature), torch.ones_like(finite))
+
+
+def _nearer_of_two_signs(outputs: Tuples, targets: Tuples, mask: Tensor) -> Tuples:
+    """Turn targets of unknown sign to the side of the outputs: 1 - cos becomes 1 - abs(cos)."""
+    N, D = (widen(x.detach()) for x in outputs)
+    Y_n, Y_d = (widen(x) for x in targets)
+    along = N * Y_n.conj() + D * Y_d.conj()
+    along = along.real if along.is_complex() else along
+    turn = torch.where(~mask & (along < 0), -1, 1)
+    return Y_n * turn, Y_d * turn
