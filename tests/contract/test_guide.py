@@ -280,7 +280,7 @@ def test_manual_training_loop(model, capsys):
     from zeroproof.losses.sign import sign_consistency_loss
 
     torch.manual_seed(0)
-    num_epochs, train_loader, show = 30, loader(), print
+    num_epochs, train_loader = 30, loader()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     start = distance(model)
 
@@ -312,7 +312,7 @@ def test_manual_training_loop(model, capsys):
             # Monitor coverage
             _, bottom_mask, _ = strict_inference(N, D)
             coverage = (~bottom_mask).float().mean()
-            show(f"Coverage: {coverage:.3f}")
+            print(f"Coverage: {coverage:.3f}")
 
     assert distance(model) < start / 10
     assert capsys.readouterr().out.startswith("Coverage: 1.000\n")
