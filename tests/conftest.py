@@ -12,3 +12,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # torch's own compiler instantiates autograd functions, of which torch itself warns
+    message = r".*torch\.autograd\.function\.Function.* should not be instantiated"
+    config.addinivalue_line("filterwarnings", f"ignore:{message}:DeprecationWarning")

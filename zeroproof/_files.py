@@ -1,10 +1,9 @@
 """Files and folders that are whole or not there: written under a temporary name, then renamed."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,49 @@ __all__ = ["folder_in_place", "text_in_place", "write_json"]
 
 @contextmanager
 def folder_in_place(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder; if the block ends well it becomes `folder`, else it goes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        fresh = Path(scratch) / "fresh"
+    """Yield an empty folder; if the block ends well it becomes `folder`, else no trace is left."""
+    folder = folder.resolve()  # a link keeps pointing where it points
+    with (
+        _parents_of(folder),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch,
+    ):
+        fresh, before = Path(scratch) / "fresh", Path(scratch) / "before"
         fresh.mkdir()
         yield fresh
         if folder.exists():
-            folder.rename(Path(scratch) / "before")  # goes with the scratch folder
-        fresh.rename(folder)
+            folder.rename(before)  # goes with the scratch folder
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if before.exists():
+                before.rename(folder)
+            raise
 
 
 def text_in_place(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, replacing what was there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
-        fresh = scratch / path.name
+    path = path.resolve()
+    with (
+        _parents_of(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch,
+    ):
+        fresh = Path(scratch) / path.name
         fresh.write_text(text, encoding="utf-8", newline="")
         fresh.replace(path)
-    finally:
-        shutil.rmtree(scratch)
+
+
+@contextmanager
+def _parents_of(path: Path) -> Iterator[None]:
+    """Make the folders above `path`; if the block fails, those that were made go again."""
+    made = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in made:
+            with suppress(OSError):  # someone else may have put something there
+                parent.rmdir()
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -90,7 +90,8 @@ def test_relative_links_point_to_something(page):
 def test_every_public_module_has_a_place_in_the_reference(module):
     # zeroproof.defaults has a page of its own, generated and checked in test_defaults_page.py
     room = ".".join(module.split(".")[:2])
-    assert any(x in {room, module} or x.startswith(f"{module}.") for x in DIRECTIVES)
+    described = any(x in {room, module} or x.startswith(f"{module}.") for x in DIRECTIVES)
+    assert described, f"a page in docs/reference must hold '::: {module}' or a name of it"
 
 
 @pytest.mark.parametrize(("home", "name"), NAMES, ids=[f"{home}.{name}" for home, name in NAMES])

@@ -86,7 +86,7 @@ def test_exported_saved_and_loaded(name: str, tmp_path: Any) -> None:
     assert isinstance(result, SCM)
     assert_close_scm(result, FUNCTIONS[name](A, B))
     scale = dict(module.named_parameters())["scale"]
-    (gradient,) = torch.autograd.grad(loss(result), scale)
+    (gradient,) = torch.autograd.grad(loss(module(A.nan_to_num(), B)), scale)
     assert torch.isfinite(gradient)
 
 
@@ -112,7 +112,7 @@ def test_exported_gradients_are_finite_at_overflow_and_infinite_slopes(function:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_vmap_and_functional_gradients(name: str) -> None:
     function = FUNCTIONS[name]
-    mapped = torch.func.vmap(lambda a, b: function(a, b))(A, B)
+    mapped = torch.func.vmap(function)(A, B)
     assert_close_scm(mapped, function(A, B))
     each = torch.func.vmap(torch.func.grad(lambda a, b: loss(function(a, b)), argnums=(0, 1)))
     torch.testing.assert_close(each(A, B), gradients(function, GradientPolicy.CLAMP))
@@ -155,19 +155,22 @@ def test_autocast() -> None:
     weight = torch.ones(5, 5, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         x = 1 / SCM(weight @ A.nan_to_num() - 1.5) + log(weight.sum() - 24)
-        assert x.payload.dtype == torch.bfloat16 or x.payload.dtype == torch.float32
+        assert x.payload.dtype == torch.float32
     assert x.bottom.all()
     loss(x).backward()
     assert weight.grad is not None
     assert not weight.grad.any()
 
 
+# shapes are checked on the host, which a trace remarks on
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace() -> None:
     def decoded(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         payload, bottom = SCM(a) / SCM(b)
         return payload, bottom
 
-    traced = torch.jit.trace(decoded, (A, B))  # pyright: ignore[reportPrivateImportUsage]
+    with pytest.warns(DeprecationWarning, match=r"torch\.jit\.trace"):  # as long as torch ships it
+        traced = torch.jit.trace(decoded, (A, B))  # pyright: ignore[reportPrivateImportUsage]
     for actual, expected in zip(traced(B, A), decoded(B, A), strict=True):
         torch.testing.assert_close(actual, expected, equal_nan=True)
 

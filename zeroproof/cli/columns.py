@@ -4,7 +4,7 @@ import csv
 
 from zeroproof.errors import DataError
 
-__all__ = ["column_names"]
+__all__ = ["answer_columns", "column_names"]
 
 
 def column_names(text: str, option: str) -> tuple[str, ...]:
@@ -17,3 +17,8 @@ def column_names(text: str, option: str) -> tuple[str, ...]:
     if not names or not all(names) or len(set(names)) < len(names):
         raise DataError(f"{option} must list column names, each once, got {text!r}")
     return names
+
+
+def answer_columns(target: str) -> tuple[str, str, str]:
+    """Return the columns that `zeroproof predict` writes for a target."""
+    return target, f"{target}_bottom", f"{target}_gap"

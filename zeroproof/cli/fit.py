@@ -1,10 +1,10 @@
 """`zeroproof fit`: from a CSV file to a run folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zeroproof.cli.columns import column_names
-from zeroproof.errors import DataError, RunFolderError
+from zeroproof.cli.columns import answer_columns, column_names
+from zeroproof.errors import DataError, RangeError, RunFolderError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
+_FILES = {"model.safetensors", "run.json", "history.json", "rows.csv", "fit.png"}
 _ADVICE = "; write it as a number, or choose other columns with --features"
 _TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
 
@@ -23,7 +24,7 @@ def fit(
     target: str,
     out: str,
     features: str | None = None,
-    hidden: tuple[int, ...] = (64, 64),
+    hidden: str = "64,64",
     steps: int = 6000,
     epochs: int | None = None,
     batch_size: int = 512,
@@ -41,7 +42,7 @@ def fit(
         target: Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.
         out: Folder to write; a run that is there already is replaced.
         features: Columns to predict from; all others by default.
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers, in their order: 64,64.
         steps: Optimiser steps.
         epochs: Passes over the data, instead of steps.
         batch_size: Rows per step.
@@ -52,6 +53,7 @@ def fit(
         tau_train: Below this score an answer is in the gap; read off held-out rows by default.
         seed: Same seed, same answer.
     """
+    from zeroproof._extras import require
     from zeroproof._files import folder_in_place
     from zeroproof.data import numbers, read_csv
     from zeroproof.estimators import FitOptions, fit_table
@@ -59,6 +61,7 @@ def fit(
     folder = Path(out)
     _check_place(folder)
     targets = column_names(target, "--target")
+    _check_answers(targets)
     table = read_csv(data)
     rest = tuple(name for name in table.columns if name not in targets)
     names = rest if features is None else column_names(features, "--features")
@@ -69,7 +72,7 @@ def fit(
         raise DataError(f"{data} must have a column besides the targets to predict from, got none")
     X = numbers(table, names, finite=True, advice=_ADVICE)
     options = FitOptions(
-        hidden=tuple(hidden),
+        hidden=_widths(hidden),
         steps=steps,
         epochs=epochs,
         batch_size=batch_size,
@@ -80,17 +83,41 @@ def fit(
         tau_train=tau_train,
         seed=seed,
     )
+    for module, extra in (("safetensors.torch", "train"), ("matplotlib.figure", "plots")):
+        require(module, extra=extra)  # before the work rather than after it
     with folder_in_place(folder) as fresh:
         fitted = fit_table(X, y, names, targets, options)
         _write(fresh, fitted, X, y)
     _report(fitted, folder)
 
 
-def _check_place(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
-        raise RunFolderError(
-            f"{folder} must be new, empty or an earlier run, but holds other files"
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.strip(" []()").split(",") if width.strip())
+    except ValueError:
+        raise RangeError(f"--hidden must list whole numbers, such as 64,64, got {text!r}") from None
+
+
+def _check_answers(targets: tuple[str, ...]) -> None:
+    written = [name for target in targets for name in answer_columns(target)]
+    twice = [name for name in written if written.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"targets must not be named as the answers for others are, TARGET_bottom or "
+            f"TARGET_gap, got {twice[0]!r}"
         )
+
+
+def _check_place(folder: Path) -> None:
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+        if names and ("run.json" not in names or names - _FILES):
+            foreign = sorted(names - _FILES)[:3] or ["no run.json"]
+            raise RunFolderError(
+                f"{folder} must be new, empty or an earlier run, but holds {', '.join(foreign)}"
+            )
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise RunFolderError(f"{folder} must not be the current folder or one above it")
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder} must be a folder, got a file")
     parent = next(place for place in folder.absolute().parents if place.exists())
@@ -134,9 +161,24 @@ def _report(fitted: "TrainedFit", folder: Path) -> None:
         f"  thresholds on the angle score: tau_infer {config.tau_infer:.3g}, "
         f"tau_train {config.tau_train:.3g}"
     )
-    print(
-        f"  smallest score {found['smallest_score']:.3g}; nearest pole {found['nearest_pole']:.3g} "
-        "standard deviations of the inputs from a row"
-    )
+    print(f"  smallest score {found['smallest_score']:.3g}; {_distance(found['nearest_pole'])}")
     print(f"  {found['verdict']}")
+    _compare(facts)
     print(f"files: {', '.join(str(folder / path.name) for path in sorted(folder.iterdir()))}")
+
+
+def _distance(nearest: float | None) -> str:
+    if nearest is None:
+        return "the model has no pole"
+    return f"nearest pole {nearest:.3g} standard deviations of the inputs from a row"
+
+
+def _compare(facts: dict[str, Any]) -> None:
+    """Say how the plain network did that was trained beside the projective one, if it was."""
+    if "plain" in facts["unexplained"]:
+        plain, projective = (facts["unexplained"][name] for name in ("plain", "projective"))
+        part = "held-out" if facts["held_out_rows"] else "all"
+        print(
+            f"  error over standard deviation, {part} rows: {projective:.3g} with poles allowed, "
+            f"{plain:.3g} for a plain network (D = 1); kept: {facts['kept']}"
+        )

@@ -25,6 +25,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
     ),
 }
 
+_KINDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -43,8 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stop.code if isinstance(stop.code, int) else 2
         except (TrainingError, MissingExtraError) as error:
             return _say(error, 1)
-        except (ZeroProofError, OSError) as error:
+        except ZeroProofError as error:
             return _say(error, 2)
+        except OSError as error:
+            return _say(f"{error.filename or 'a file'}: {error.strerror or error}", _os_code(error))
         except KeyboardInterrupt:
             return _say("interrupted", 130)
 
@@ -75,13 +79,25 @@ def _run(argv: Sequence[str] | None) -> int:
 def _usage_sentence(text: str) -> str:
     """Shorten a parser's report of several lines to one sentence."""
     key = re.search(r'Parser key "([^"]+)"', text)
-    given = re.search(r"Given value: (.*)", text)
+    given = re.search(r"(?:Given|Got) value: (.*)", text)
     if key and given:
+        kinds = (_KINDS[kind] for kind in re.findall(r"<class '(\w+)'>", text) if kind in _KINDS)
         option = key[1].rpartition(".")[2]
-        return f"--{option} cannot be {given[1]!r}; see zeroproof --help"
+        must = next(kinds, "something else")
+        return f"--{option} must be {must}, got {given[1]!r}; see zeroproof --help"
     first = text.strip().splitlines()[0].removeprefix("error: ")
     first = re.sub(r"\b(fit|predict)\.(\w+)", r"\2", first)
     return f"{first}; see zeroproof --help"
+
+
+def _os_code(error: OSError) -> int:
+    """Tell a place that cannot be used, which is bad input, from a disk that is full and the like.
+
+    Returns:
+        The exit code.
+    """
+    places = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+    return 2 if isinstance(error, (*places, PermissionError)) else 1
 
 
 def _say(message: object, code: int) -> int:

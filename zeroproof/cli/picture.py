@@ -39,7 +39,7 @@ def picture(fitted: "TrainedFit", X: Tensor, y: Tensor) -> Any:
 def _answers(fitted: "TrainedFit", X: Tensor, count: int) -> list[Answers]:
     result = predict_rows(fitted.run, X)
     with torch.no_grad():
-        N, D = fitted.run.model(X.float())
+        N, D = fitted.run.model(X)
     score = denominator_score(N, D, "angle")
     parts = (result.decoded, result.bottom_mask, result.gap_mask, score)
     return [Answers(*(part[:, place].numpy() for part in parts)) for place in range(count)]

@@ -33,17 +33,15 @@ def read_csv(path: str | Path) -> Table:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} must be a readable CSV file: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path} must be UTF-8 text, got byte {error.object[error.start]:#04x}"
+            f"{path}, line {line}: must be UTF-8 text, got byte {error.object[error.start]:#04x}"
         ) from error
-    except csv.Error as error:
-        raise DataError(f"{path} must be a CSV file: {error}") from error
+    rows = _rows(path, text)
     if not rows:
         raise DataError(f"{path} must name its columns in its first line, got an empty file")
     columns = tuple(name.strip() for name in rows[0][1])
@@ -56,6 +54,18 @@ def read_csv(path: str | Path) -> Table:
                 f"{path}, line {line}: must have {len(columns)} cells as the header, got {len(row)}"
             )
     return Table(str(path), columns, [row for _, row in rows[1:]], [line for line, _ in rows[1:]])
+
+
+def _rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Split text into rows that are not blank, each with the line on which it ends."""
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}, line {line}: must be text, got a NUL byte")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: must be CSV, got {error}") from error
 
 
 def _check_header(path: Path, columns: tuple[str, ...]) -> None:
@@ -100,10 +110,12 @@ def numbers(
 def _number(table: Table, line: int, place: int, cell: str, finite: bool, advice: str) -> float:
     where = f"{table.name}, line {line}, column {table.columns[place]!r}"
     try:
-        value = float(cell)
+        value = float(cell if "_" not in cell else "")  # 1_000 is a number to Python alone
     except ValueError:
         shown = repr(cell) if cell.strip() else "an empty cell"
         raise DataError(f"{where}: must be a number, got {shown}{advice}") from None
+    if math.isinf(value) and "inf" not in cell.lower():  # 1e999 is no infinity
+        raise DataError(f"{where}: must be at most 1.8e308 in size, got {cell.strip()!r}{advice}")
     if finite and not math.isfinite(value):
         raise DataError(f"{where}: must be a finite number, got {cell.strip()!r}{advice}")
     return value

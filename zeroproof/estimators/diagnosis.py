@@ -1,5 +1,6 @@
 """Is this a problem with singularities at all? Read off a fitted model, row by row."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,7 @@ class Diagnosis(NamedTuple):
 
     singular_targets: int
     smallest_score: float
-    nearest_pole: float
+    nearest_pole: float | None  # in standard deviations of the inputs; None if there is no pole
     crosses_pole: bool
     verdict: str
 
@@ -36,7 +37,8 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
 
     The distance is one Newton step on r = D / ‖(N, D)‖, which is free of the gauge: \|r\| / ‖∇r‖,
     the gradient taken in standardised inputs. It is a first-order estimate: right near a pole, a
-    large number elsewhere.
+    larger number elsewhere; infinite for a model whose denominators are constant, as it has no
+    pole.
     """
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -49,7 +51,10 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
             steepness = (slope * model.x_std).norm(dim=-1)
             distance[:, column] = r[:, column].detach().abs() / steepness
     negative = (D < 0).detach()
-    return RowView(score.amin(-1), distance.nan_to_num(nan=0.0).amin(-1), negative)
+    distance = distance.nan_to_num(nan=0.0, posinf=torch.inf)
+    if bool((D[:1] == D).all()):
+        distance.fill_(torch.inf)
+    return RowView(score.amin(-1), distance.amin(-1), negative)
 
 
 def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
@@ -62,13 +67,13 @@ def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
     crosses = bool((view.negative.any(0) & ~view.negative.all(0)).any())
     smallest, nearest = float(view.score.min()), float(view.distance.min())
     if singular_targets:
-        verdict = (
-            f"{singular_targets} rows have a singular target: a projective model belongs here."
-        )
+        rows = "1 row has" if singular_targets == 1 else f"{singular_targets} rows have"
+        verdict = f"{rows} a singular target: a projective model belongs here."
     elif crosses:
         verdict = "The denominator changes sign between rows: a pole lies inside the data."
-    elif smallest < _NEAR:
+    elif smallest < _NEAR and nearest < math.inf:
         verdict = "No pole between rows, but some come near one: compare with a plain model."
     else:
         verdict = "Nothing here is near a singularity: a plain model would do."
-    return Diagnosis(singular_targets, smallest, min(nearest, 1e9), crosses, verdict)
+    known = nearest if nearest < math.inf else None
+    return Diagnosis(singular_targets, smallest, known, crosses, verdict)

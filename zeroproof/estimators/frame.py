@@ -8,7 +8,7 @@ from torch import Tensor
 from zeroproof.errors import DataError
 from zeroproof.export import TargetFrame
 
-__all__ = ["FramedTargets", "frame_targets"]
+__all__ = ["FramedTargets", "frame_targets", "standardise_targets"]
 
 _LIGHT_TAIL = 20.0  # median deviations; beyond it a squared error would see the largest rows alone
 
@@ -42,6 +42,21 @@ def frame_targets(y: Tensor, names: tuple[str, ...]) -> FramedTargets:
         scale = deviation.median() if deviation.median() > 0 else deviation.mean()
         centers.append(float(center))
         scales.append(float(scale) if scale > 0 else 1.0)
-    framed = (y - torch.tensor(centers, dtype=y.dtype)) / torch.tensor(scales, dtype=y.dtype)
+    return _framed(y, TargetFrame(tuple(centers), tuple(scales)))
+
+
+def standardise_targets(y: Tensor) -> FramedTargets:
+    """Bring each column to y' = (y - c) / s, c the mean and s the standard deviation (or 1).
+
+    The frame of a plain network; all targets must be finite.
+    """
+    scale = y.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, 1)
+    return _framed(y, TargetFrame(tuple(y.mean(0).tolist()), tuple(scale.tolist())))
+
+
+def _framed(y: Tensor, frame: TargetFrame) -> FramedTargets:
+    center, scale = (torch.tensor(part, dtype=y.dtype) for part in frame)
+    framed = (y - center) / scale
     light = bool(torch.isfinite(framed).all() and (framed.abs() <= _LIGHT_TAIL).all())
-    return FramedTargets(framed, TargetFrame(tuple(centers), tuple(scales)), light)
+    return FramedTargets(framed, frame, light)

@@ -18,8 +18,8 @@ def choose_thresholds(
 
     τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
     singular rows (W. J. Youden, Cancer 3:32, 1950); τ_train lies just above the largest of those
-    scores, so that the gap holds all answers that look as a singular row did. Without singular rows
-    the guide's defaults stay.
+    scores, so that the gap holds all answers that look as a singular row did. Neither falls below
+    the guide's τ_infer. Without singular rows, or without others, the guide's defaults stay.
 
     Args:
         score: Scores of held-out tuples, `(n,)`.
@@ -27,13 +27,17 @@ def choose_thresholds(
         tau_infer: Fixed by the user, or `None`.
         tau_train: Fixed by the user, or `None`.
     """
-    bad = score[singular & torch.isfinite(score)].double().unique()
-    good = score[~singular & torch.isfinite(score)].double()
+    bad = score[singular & torch.isfinite(score)].unique()
+    good = score[~singular & torch.isfinite(score)]
     if len(bad) and len(good):
+        # the next number in the scores' own precision: a closer one would be rounded down to them
         candidates = torch.nextafter(bad, torch.full_like(bad, math.inf))
         caught = torch.arange(1, len(bad) + 1, dtype=torch.float64) / len(bad)
         lost = torch.searchsorted(good.sort().values, candidates) / len(good)
-        chosen, largest = float(candidates[(caught - lost).argmax()]), float(candidates[-1])
+        chosen, largest = (
+            max(float(tau), TAU_INFER.value)  # scores of 0 leave no margin
+            for tau in (candidates[(caught - lost).argmax()], candidates[-1])
+        )
     else:
         chosen, largest = TAU_INFER.value, TAU_TRAIN.value
     infer = min(chosen, tau_train or math.inf) if tau_infer is None else tau_infer

@@ -9,6 +9,7 @@ RUN/
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from zeroproof._checks import positive
 from zeroproof._extras import require
 from zeroproof._files import write_json
-from zeroproof.errors import RangeError, RunFolderError, ShapeError, ZeroProofError
+from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult
 from zeroproof.layers.mlp import ProjectiveMLP
 
@@ -76,31 +77,47 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     record = _read_record(folder)
     try:
-        model = ProjectiveMLP.from_spec(record["model"])
-        frame = TargetFrame(
-            *(tuple(map(float, record["target_frame"][k])) for k in TargetFrame._fields)
-        )
-        for scale in frame.scale:
-            positive(scale, "target scale")
         run = Run(
-            model=model,
+            model=ProjectiveMLP.from_spec(record["model"]),
             config=InferenceConfig.from_dict(record["thresholds"]),
-            frame=frame,
-            features=tuple(record["features"]),
-            targets=tuple(record["targets"]),
+            frame=_frame(record["target_frame"]),
+            features=_names(record["features"], "features"),
+            targets=_names(record["targets"], "targets"),
             facts=record["facts"],
         )
-    except (KeyError, TypeError, ValueError, ZeroProofError) as error:
-        raise RunFolderError(
-            f"{folder / 'run.json'} must be whole, but is damaged: {error!r}"
-        ) from error
-    _load_weights(model, folder)
-    if not len(frame.scale) == len(frame.center) == len(run.targets):
-        raise RunFolderError(
-            f"{folder / 'run.json'} must give a frame per target, "
-            f"got {len(frame.scale)} for {len(run.targets)}"
-        )
+        _check_sizes(run)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunFolderError(f"{folder / 'run.json'} must be whole, but has {what}") from error
+    _load_weights(run.model, folder)
     return run
+
+
+def _frame(record: dict[str, list[float]]) -> TargetFrame:
+    frame = TargetFrame(*(tuple(map(float, record[part])) for part in TargetFrame._fields))
+    for scale in frame.scale:
+        positive(scale, "target scale")
+    if not all(map(math.isfinite, frame.center)):
+        raise RangeError(f"target center must be finite, got {frame.center}")
+    return frame
+
+
+def _names(record: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(record, list) or not all(isinstance(name, str) for name in record):
+        raise RangeError(f"{what} must be a list of column names, got {record!r}")
+    return tuple(record)
+
+
+def _check_sizes(run: Run) -> None:
+    model = run.model
+    for name, count, wanted in (
+        ("features", len(run.features), model.in_features),
+        ("targets", len(run.targets), model.head.out_features),
+        ("target center", len(run.frame.center), model.head.out_features),
+        ("target scale", len(run.frame.scale), model.head.out_features),
+    ):
+        if count != wanted:
+            raise ShapeError(f"{name} must number {wanted} for this network, got {count}")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -128,12 +145,14 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _load_weights(model: ProjectiveMLP, folder: Path) -> None:
     safetensors = require("safetensors", extra="train")
     load_file = require("safetensors.torch", extra="train").load_file
+    # standardisation in float64, as it was fitted
+    model.x_mean, model.x_std = model.x_mean.double(), model.x_std.double()
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError, RangeError, safetensors.SafetensorError) as error:
-        first = str(error).splitlines()[0] if str(error) else repr(error)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        detail = " ".join(str(error).split()) or repr(error)
         raise RunFolderError(
-            f"{folder / 'model.safetensors'} must hold the model of run.json: {first}"
+            f"{folder / 'model.safetensors'} must hold the model of run.json: {detail}"
         ) from error
 
 
@@ -152,9 +171,12 @@ def predict_rows(run: Run, X: Tensor) -> StrictResult:
     """
     if X.ndim != 2 or X.shape[1] != len(run.features):
         raise ShapeError(f"X must be (rows, {len(run.features)}), got {tuple(X.shape)}")
+    X = X.double()
+    standardised = ((X - run.model.x_mean) / run.model.x_std).float()
+    X = X.masked_fill(~torch.isfinite(standardised), math.nan)  # beyond the network's own numbers
     module = StrictModule(run.model, config=run.config).eval()
     with torch.no_grad():
-        decoded, bottom, gap = module(X.float())
+        decoded, bottom, gap = module(X)
     center = torch.tensor(run.frame.center, dtype=torch.float64)
     scale = torch.tensor(run.frame.scale, dtype=torch.float64)
     return StrictResult(center + scale * decoded.double(), bottom, gap)

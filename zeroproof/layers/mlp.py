@@ -83,7 +83,9 @@ class ProjectiveMLP(nn.Module):
             raise ShapeError(
                 f"inputs must have the shape (*batch, {self.in_features}), got {tuple(x.shape)}"
             )
-        return self.head(self.trunk((x - self.x_mean) / self.x_std))
+        # buffers in float64 take off a large mean before digits are lost
+        h = ((x - self.x_mean) / self.x_std).to(self.head.numerator.weight.dtype)
+        return self.head(self.trunk(h))
 
     def spec(self) -> dict[str, Any]:
         """Return the constructor's arguments, fit for JSON; `state_dict()` has the numbers."""

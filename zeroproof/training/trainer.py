@@ -213,10 +213,10 @@ class SCMTrainer:
 
     def _finished(self) -> str | None:
         part = "train" if "val" not in self._loaders else "val"
-        coverages = [row.get(f"{part}_coverage", 0.0) for row in self.history]
         if self._steps == self.config.max_steps:
             return "max_steps"
         threshold, patience = self.config.coverage_threshold, self.config.coverage_patience
+        coverages = [row.get(f"{part}_coverage", 0.0) for row in self.history[-patience:]]
         if coverage_stalled(coverages, threshold, patience):
             return "coverage"
         return "max_epochs" if len(self.history) == self.config.max_epochs else None
@@ -224,7 +224,20 @@ class SCMTrainer:
     def _keep_best(self, epoch: int) -> None:
         loss = self._watched(self.history[-1])
         if self.config.keep_best and loss is not None and (not self._best or loss < self._best[0]):
-            self._best, self.best_epoch = (loss, deepcopy(self.model.state_dict())), epoch
+            self._best, self.best_epoch = (loss, self._kept_state()), epoch
+
+    def _kept_state(self) -> dict[str, Any]:
+        """Copy the model's state into tensors that are kept, so that no epoch allocates anew."""
+        kept = self._best[1] if self._best else {}
+        for name, value in self.model.state_dict().items():
+            old = kept.get(name)
+            if not isinstance(value, Tensor):
+                kept[name] = deepcopy(value)  # extra state of a module
+            elif isinstance(old, Tensor) and (old.shape, old.dtype) == (value.shape, value.dtype):
+                old.copy_(value)
+            else:
+                kept[name] = value.detach().clone()
+        return kept
 
     def _watched(self, row: dict[str, float]) -> float | None:
         return row.get("train_loss" if "val" not in self._loaders else "val_loss")

@@ -1,0 +1,1 @@
+"""How well singular functions are solved: run `python -m benchmarks.solve.NAME`."""

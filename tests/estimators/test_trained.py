@@ -1,0 +1,190 @@
+import json
+import math
+
+import pytest
+import torch
+
+from zeroproof.errors import DataError, RangeError, ShapeError
+from zeroproof.estimators import FitOptions, fit_table
+from zeroproof.export import predict_rows
+
+QUICK = FitOptions(hidden=(8,), steps=40, progress=False)
+INF, NAN = math.inf, math.nan
+
+
+def fit(X, y, options=QUICK):
+    names = (f"x{i}" for i in range(X.shape[1])), (f"y{i}" for i in range(y.shape[1]))
+    return fit_table(X, y, *map(tuple, names), options)
+
+
+def reciprocal(rows=300, pole=0.31, locked=0):
+    x = 2 * torch.rand(rows, 1, dtype=torch.float64) - 1
+    x[:locked] = pole
+    return x, 1 / (x - pole)
+
+
+def test_a_pole_is_found_where_it_is():
+    X, y = reciprocal()
+    fitted = fit(X, y, FitOptions(steps=600, progress=False))
+    facts = fitted.run.facts
+    assert facts["kept"] == "projective"
+    assert facts["diagnosis"]["crosses_pole"]
+    assert "a pole lies inside the data" in facts["diagnosis"]["verdict"]
+    assert facts["errors"]["held_out_median_relative"] < 0.02
+    exact = (X - 0.31).abs().flatten() / X.std(correction=0)
+    near = (exact > 0.01) & (exact < 0.1)
+    assert near.sum() > 5
+    error = (fitted.view.distance[near] - exact[near]).abs()
+    assert error.max() < 0.01  # standard deviations
+    assert (fitted.view.negative.flatten() != fitted.view.negative[X.argmax()]).any()
+
+
+def test_labelled_singular_rows_are_learned_and_their_thresholds_chosen():
+    X, y = reciprocal(rows=400, locked=40)
+    fitted = fit(X, y, FitOptions(steps=600, progress=False))
+    facts, config = fitted.run.facts, fitted.run.config
+    assert facts["diagnosis"]["singular_targets"] == 40
+    assert "a projective model belongs here" in facts["diagnosis"]["verdict"]
+    assert config.tau_infer > 1e-6
+    _, bottom, _ = predict_rows(fitted.run, X)
+    singular = torch.isinf(y)
+    assert bottom[singular].all()
+    assert bottom[(X - 0.31).abs() > 0.05].double().mean() < 0.01
+
+
+@pytest.mark.parametrize("steps", [1, 24, 26, 51])
+def test_the_number_of_steps_is_the_one_asked_for(steps, monkeypatch):
+    taken = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a, **k: taken.append(1) or step(self, *a, **k)
+    )
+    X, y = reciprocal(rows=100)
+    y[0] = NAN  # so that one network is trained, not two
+    fit(X, y, QUICK._replace(steps=steps, batch_size=32))
+    assert len(taken) == steps
+
+
+@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(3, 80, 3), (4, 50, 7), (2, 7, 23)])
+def test_epochs_are_passes_over_the_training_rows(epochs, batch_size, steps, monkeypatch):
+    taken = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a, **k: taken.append(1) or step(self, *a, **k)
+    )
+    X, y = reciprocal(rows=100)
+    y[0] = NAN
+    fit(X, y, QUICK._replace(epochs=epochs, batch_size=batch_size))
+    assert len(taken) == steps == math.ceil(epochs * 80 / batch_size)
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_seed_another():
+    X, y = reciprocal()
+    before = torch.random.get_rng_state()
+    one, two, other = (fit(X, y, QUICK._replace(seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(one.held_out, two.held_out)
+    assert not torch.equal(one.held_out, other.held_out)
+    for name, value in one.run.model.state_dict().items():
+        assert torch.equal(value, two.run.model.state_dict()[name])
+    strip = [
+        [{k: v for k, v in row.items() if not k.startswith("time_")} for row in fitted.history]
+        for fitted in (one, two)
+    ]
+    assert strip[0] == strip[1]
+    assert not torch.equal(one.run.model.trunk[0].weight, other.run.model.trunk[0].weight)
+
+
+@pytest.mark.parametrize(("rows", "held"), [(2, 0), (9, 0), (10, 2), (100, 20)])
+def test_a_fifth_is_held_out_of_ten_rows_or_more(rows, held):
+    x = torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None]
+    fitted = fit(x, x * x)
+    assert int(fitted.held_out.sum()) == held == fitted.run.facts["held_out_rows"]
+    assert fitted.view.score.shape == (rows,)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_neither_part_is_ever_empty(share):
+    X, y = reciprocal(rows=10)
+    held_out = fit(X, y, QUICK._replace(held_out=share)).held_out
+    assert 1 <= int(held_out.sum()) <= 9
+
+
+def test_facts_are_fit_for_strict_json():
+    X, y = reciprocal(rows=50, locked=3)
+    facts = fit(X, y).run.facts
+    assert json.loads(json.dumps(facts, allow_nan=False))["rows"] == 50
+
+
+def test_errors_are_those_of_the_quotients_in_the_units_of_the_targets():
+    X, y = reciprocal(rows=60)
+    fitted = fit(X, 1e6 * y + 5e8)
+    decoded = predict_rows(fitted.run, X).decoded
+    difference = decoded - (1e6 * y + 5e8)
+    expected = {"all": difference, "held_out": difference[fitted.held_out]}
+    for part, values in expected.items():
+        rms = float(values.square().mean().sqrt())
+        assert fitted.run.facts["errors"][f"{part}_rms"] == pytest.approx(rms, rel=1e-4)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_several_targets_with_different_singular_rows(shared):
+    X, y = reciprocal(rows=60)
+    y = torch.cat([y, X.sin()], dim=1)
+    y[0, 0], y[1, 1], y[2, 1] = INF, -INF, NAN
+    fitted = fit(X, y, QUICK._replace(shared_denominator=shared))
+    assert fitted.run.facts["diagnosis"]["singular_targets"] == 3
+    assert predict_rows(fitted.run, X).decoded.shape == (60, 2)
+    assert fitted.run.model.head.shared_denominator is shared
+
+
+def test_thresholds_of_the_user_are_kept():
+    X, y = reciprocal(rows=60, locked=10)
+    config = fit(X, y, QUICK._replace(tau_infer=0.125, tau_train=0.25)).run.config
+    assert (config.tau_infer, config.tau_train) == (0.125, 0.25)
+
+
+def test_float32_inputs_are_welcome():
+    X, y = reciprocal(rows=40)
+    assert predict_rows(fit(X.float(), y.float()).run, X.float()).decoded.shape == (40, 1)
+
+
+def test_a_constant_column_is_told_and_does_no_harm():
+    X, y = reciprocal(rows=40)
+    with pytest.warns(UserWarning, match="constant columns tell nothing: x1"):
+        fitted = fit(torch.cat([X, torch.full_like(X, 7)], dim=1), y)
+    assert torch.isfinite(fitted.view.score).all()
+
+
+ZERO, ONE = torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "error", "sentence"),
+    [
+        (ONE, ONE[:2], ShapeError, r"X and y must be \(rows, 1\) and \(rows, 1\), got \(3, 1\) and"),
+        (ONE[:0], ONE[:0], DataError, "got 0 rows, 1 features and 1 targets"),
+        (ONE[:, :0], ONE, DataError, "got 3 rows, 0 features and 1 targets"),
+        (ONE, ONE[:, :0], DataError, "got 3 rows, 1 features and 0 targets"),
+        (ONE / ZERO, ONE, DataError, r"inputs must be finite, got inf or nan in rows \[0, 1, 2\]"),
+        (1e31 * ONE.double(), ONE, DataError, "numbers must not exceed 1e[+]30 in size"),
+        (ONE, 1e31 * ONE.double(), DataError, "numbers must not exceed 1e[+]30 in size"),
+        (ZERO, ONE, DataError, "some feature must vary, got constant columns x0"),
+        (ONE, ZERO / ZERO, DataError, "target 'y0' must have a finite value in some row, got ⊥"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused(X, y, error, sentence):
+    with pytest.raises(error, match=sentence):
+        fit(X, y)
+
+
+def test_vectors_are_not_columns():
+    with pytest.raises(ShapeError, match=r"X and y must be \(rows, 1\) and \(rows, 1\)"):
+        fit_table(torch.zeros(3), torch.zeros(3), ("x",), ("y",))
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"activation": "sine"}, {"hidden": (0,)}])
+def test_options_are_checked(change):
+    X, y = reciprocal(rows=20)
+    with pytest.raises(RangeError, match=f"{next(iter(change))} must be"):
+        fit(X, y, QUICK._replace(**change))

@@ -1,0 +1,96 @@
+"""The small algebra of the spectral readout: from triangular factors to the best (a, b)."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from zeroproof.solve._factors import Factors
+
+_STEPS = 6  # of inverse iteration for each ρ of a path, warm from the one before
+
+
+def best_pair(factors: Factors, rho: float, *, whiten: bool) -> tuple[Tensor, Tensor]:
+    """Return (a, b) minimising (‖A z‖² + ρ‖z‖²) / ‖M z‖², in a fixed gauge.
+
+    M z is the mean square of (N, D), or z itself if not `whiten`. With T the triangular factor of
+    [A; √ρ I] the answer is T⁻¹v, v the leading right singular vector of M T⁻¹. The inverse of M is
+    never formed: M is numerically singular for any rich set of features.
+    """
+    rho = resolved(factors, rho)
+    T = _augmented(factors, rho)
+    M = metric(factors) if whiten else torch.eye(len(T), dtype=T.dtype, device=T.device)
+    S = torch.linalg.solve_triangular(T, M, upper=True, left=False)
+    v = torch.linalg.svd(S).Vh[0].conj()
+    return _split(factors, torch.linalg.solve_triangular(T, v[:, None], upper=True)[:, 0])
+
+
+def path_pairs(factors: Factors, rhos: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (a, b) for each ρ, given largest first, after one singular value decomposition.
+
+    With A = U diag(g) Vᴴ and f² = 1/(g² + ρ), u ← f² (MV)ᴴ(MV) u is inverse iteration on the same
+    quotient for every ρ; each starts from the answer before.
+    """
+    g, Vh = torch.linalg.svd(joint(factors.R, len(factors.R_N)))[1:]
+    M = metric(factors) @ Vh.mH
+    u = torch.ones_like(M[0])
+    for rho in rhos:
+        f2 = 1 / (g.square() + resolved(factors, rho))
+        for _ in range(_STEPS):
+            u = f2 * (M.mH @ (M @ u))
+            u = u / torch.linalg.vector_norm(M @ u)
+        yield _split(factors, Vh.mH @ u)
+
+
+def metric(factors: Factors) -> Tensor:
+    """Return M with ‖M z‖² = mean of ‖N‖² + ‖D‖² over rows and outputs."""
+    m = len(factors.R)
+    blocks = [factors.R_N / math.sqrt(m)] * m
+    return torch.block_diag(*blocks, factors.R_D)
+
+
+def joint(R: Tensor, k_N: int) -> Tensor:
+    """Return the factor of the rows of all outputs: their a_j have nothing in common but b."""
+    return _arrow(R[:, :k_N], torch.linalg.qr(R[:, k_N:, k_N:].flatten(0, 1), mode="r").R)
+
+
+def _arrow(tops: Tensor, corner: Tensor) -> Tensor:
+    m, k_N = tops.shape[:2]
+    above = torch.cat([torch.block_diag(*tops[:, :, :k_N]), tops[:, :, k_N:].flatten(0, 1)], 1)
+    return torch.cat([above, torch.cat([corner.new_zeros(len(corner), m * k_N), corner], 1)])
+
+
+def resolved(factors: Factors, rho: float) -> float:
+    """Return ρ, or the smallest that the precision of the factors resolves if that is larger."""
+    R = factors.R
+    return max(rho, (torch.finfo(R.dtype).eps * R.abs().max().item()) ** 2)
+
+
+def condition(factors: Factors) -> float:
+    """Return the larger condition number of H_N and H_D."""
+    found = [torch.linalg.svdvals(R) for R in (factors.R_N, factors.R_D)]
+    return max((g[0] / g[-1]).item() if g[-1] > 0 else math.inf for g in found)
+
+
+def _augmented(factors: Factors, rho: float) -> Tensor:
+    R, k_N = factors.R, len(factors.R_N)
+    m, k = R.shape[0], R.shape[-1]
+    root = math.sqrt(rho) * torch.eye(k, dtype=R.dtype, device=R.device)
+    # √ρ b appears once, not once for each output
+    above = torch.linalg.qr(torch.cat([R, root[:k_N].expand(m, -1, -1)], 1), mode="r").R
+    corner = torch.cat([*above[:, k_N:, k_N:], root[k_N:, k_N:]])
+    T = _arrow(above[:, :k_N], torch.linalg.qr(corner, mode="r").R)
+    diagonal = T.diagonal()  # a view: a pivot that rounding made 0 is as large as √ρ
+    diagonal.copy_(torch.where(diagonal.abs() < math.sqrt(rho) / 2, math.sqrt(rho), diagonal))
+    return T
+
+
+def _split(factors: Factors, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut z into a, `(k_N, m)`, and b, `(k_D, 1)`: mean square of (N, D) 1, leading b positive."""
+    z = z / torch.linalg.vector_norm(metric(factors) @ z)
+    m, k_N = len(factors.R), len(factors.R_N)
+    b = z[m * k_N :]
+    leading = b[b.abs().argmax()]
+    z = z * (leading.conj() / leading.abs()) if leading != 0 else z
+    return z[: m * k_N].reshape(m, k_N).T, z[m * k_N :, None]

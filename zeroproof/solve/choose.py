@@ -1,0 +1,162 @@
+"""Which form, and which weighting of the rows, serves a table best: held-out rows decide."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import one_of
+from zeroproof.errors import RangeError
+from zeroproof.layers.basis import chebyshev_basis
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve._linearized import linearized
+from zeroproof.solve._table import Table, checked_degrees, checked_table
+from zeroproof.solve.barycentric import fit_barycentric
+from zeroproof.solve.degrees import choose_degrees, split_rows
+from zeroproof.solve.eigen import polynomial_zeros
+from zeroproof.solve.factored import fit_factored
+from zeroproof.solve.forms import CoefficientForm, FactoredForm, Form, predict
+
+__all__ = ["FORMS", "Candidate", "Chosen", "choose_form", "relative_error"]
+
+FORMS = ("coefficients", "factored", "barycentric")
+CLEAN = 1e-8  # held-out error below which only rounding tells the forms apart
+PREFERENCE = 3.0  # then: of the factored form, fitted to relative errors, over the others
+NEARLY_DOUBLE = 1e-3  # of the domain: roots of D nearer than this raise it
+DOUBLE_PREFERENCE = 10.0
+
+
+class Candidate(NamedTuple):
+    """One way to fit, and how well it did on held-out rows."""
+
+    name: str  # one of FORMS
+    start_power: int  # weighting of the linearised fit: 0 chordal, 1 relative
+    weight_power: int  # weighting of the form's own fit
+    error: float  # root mean square relative error
+
+
+class Chosen(NamedTuple):
+    """The form fitted on all rows, and what it was chosen from."""
+
+    form: Form
+    name: str  # one of FORMS
+    weight_power: int
+    degrees: tuple[int, int]
+    error: float  # root mean square relative error on held-out rows
+    candidates: tuple[Candidate, ...]
+
+
+def relative_error(form: Form, x: Tensor, y: Tensor, weight: Tensor | None = None) -> float:
+    r"""Return the root mean square of \|ŷ - y\| / \|y\|; infinite if D is 0 in a row.
+
+    Rows with \|y\| below a thousandth of the median are divided by that instead.
+    """
+    level = y.abs().clamp(min=1e-3 * target_scale(y))
+    square = ((predict(form, x) - y).abs() / level).square()
+    mean = square.mean() if weight is None else (weight * square).sum() / weight.sum()
+    return float(torch.where(torch.isfinite(mean), mean, torch.inf).sqrt())
+
+
+def choose_form(
+    x: Tensor,
+    y: Tensor,
+    degrees: tuple[int, int] | None = None,
+    *,
+    weight: Tensor | None = None,
+    forms: tuple[str, ...] = FORMS,
+    seed: int = 0,
+) -> Chosen:
+    """Fit coefficients, factored and barycentric forms, weighted both ways; keep the best.
+
+    One row in five is held out; the form with the lowest root mean square relative error there is
+    fitted again on all rows. On clean data, where rounding decides, the factored form wins unless
+    it is three times worse, or ten times where D has nearly double roots: only it holds its
+    accuracy all the way to a pole, nearer than any row.
+
+    Args:
+        x: Points, `(n,)`, real.
+        y: Targets, `(n,)`, real or complex; those that are not finite are left out.
+        degrees: (p, q) of N and D; chosen on held-out rows by default.
+        weight: Row weights, `(n,)`.
+        forms: Which forms to try.
+        seed: Seed of the held-out rows; the same seed gives the same answer.
+
+    Raises:
+        ShapeError: x is not `(n,)`, or y and weight do not match it.
+        DataError: x is not finite or constant, or no target is finite.
+        RangeError: The degrees have more unknowns than there are distinct finite rows, or `forms`
+            names no form.
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)
+        >>> chosen = choose_form(x, 1 / (x - 0.123) ** 2)
+        >>> chosen.name, chosen.error < 1e-13
+        ('factored', True)
+    """
+    for form in forms:
+        one_of(form, FORMS, "forms")
+    if not forms:
+        raise RangeError(f"forms must name at least one of {', '.join(FORMS)}, got none")
+    table = checked_table(x, y, weight)
+    if degrees is None:
+        degrees = choose_degrees(table.x, table.y, weight=table.weight, seed=seed)
+    degrees = checked_degrees(degrees, table.x)
+    train, held = split_rows(table, seed)
+    if len(table.x[train].unique()) < sum(degrees) + 1:
+        train = held = torch.arange(len(table.x))  # too few rows to spare any
+    fitted = list(_fits(_part(table, train), degrees, forms))
+    rows = _part(table, held)
+    scored = [(c._replace(error=_error(form, rows)), form) for c, form in fitted]
+    clean = min(candidate.error for candidate, _ in scored) < CLEAN
+    best, form = min(scored, key=lambda pair: pair[0].error / (_preference(*pair) if clean else 1))
+    whole = {c[:3]: form for c, form in _fits(table, degrees, (best.name,))}
+    again = whole.get(best[:3], form)
+    if _error(again, rows) <= 2 * best.error:
+        form = again
+    candidates = tuple(candidate for candidate, _ in scored)
+    return Chosen(form, best.name, best.weight_power, degrees, best.error, candidates)
+
+
+def _fits(
+    table: Table, degrees: tuple[int, int], forms: tuple[str, ...]
+) -> Iterator[tuple[Candidate, Form]]:
+    """Fit every form that the rows allow."""
+    x, y, weight, domain = table
+    p, q = degrees
+    size = max(p, q) + 1
+    H = chebyshev_basis(x, size - 1, domain=domain)
+    s = target_scale(y)
+    for start in (0, 1):
+        a, b = linearized(
+            H[:, : p + 1], H[:, : q + 1], (y / s)[:, None], weight=weight, weight_power=start
+        )
+        zeros = polynomial_zeros(b, "chebyshev", domain)
+        if "coefficients" in forms:
+            form = CoefficientForm(s * a[:, 0], b, "chebyshev", domain)
+            yield Candidate("coefficients", start, start, torch.inf), form
+        for power in (0, 1):
+            if "factored" in forms:
+                form = fit_factored(x, y, zeros, p, weight=weight, weight_power=power)
+                yield Candidate("factored", start, power, torch.inf), form
+            if "barycentric" in forms and 2 * size <= len(x.unique()) + 1:
+                form = fit_barycentric(x, y, zeros, size, weight=weight, weight_power=power)
+                yield Candidate("barycentric", start, power, torch.inf), form
+
+
+def _part(table: Table, rows: Tensor) -> Table:
+    return Table(table.x[rows], table.y[rows], table.weight[rows], table.domain)
+
+
+def _error(form: Form, rows: Table) -> float:
+    return relative_error(form, rows.x, rows.y, rows.weight)
+
+
+def _preference(candidate: Candidate, form: Form) -> float:
+    """Return the factor by which a form may be worse."""
+    if not isinstance(form, FactoredForm) or candidate.weight_power == 0:
+        return 1.0
+    low, high = form.domain
+    inside = (form.c.real >= low) & (form.c.real <= high)
+    double = inside & (form.h.abs().sqrt() < NEARLY_DOUBLE * (high - low))
+    return DOUBLE_PREFERENCE if bool(double.any()) else PREFERENCE

@@ -1,0 +1,131 @@
+"""Three ways to write one rational function of one variable, and how each is evaluated.
+
+Coefficients of D lose relative accuracy beside multiple poles, roots and support points do not;
+`zeroproof.solve.choose` tells which form serves a table best.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from zeroproof.layers.basis import chebyshev_basis, monomial_basis, polynomial
+from zeroproof.projective.pair import Pair
+
+__all__ = ["BarycentricForm", "CoefficientForm", "FactoredForm", "Form", "evaluate", "predict"]
+
+
+class CoefficientForm(NamedTuple):
+    """N = Σ a_k B_k(x) and D = Σ b_k B_k(x)."""
+
+    a: Tensor  # (p + 1,), real or complex, ascending
+    b: Tensor  # (q + 1,)
+    basis: str  # "chebyshev" or "monomial"
+    domain: tuple[float, float]  # (low, high) of the Chebyshev polynomials, in the units of x
+
+
+class FactoredForm(NamedTuple):
+    """N = Σ a_k T_k(x) and D = Π ((x - c_j)² - h_j) · Π (x - r_j), each factor scaled to size 1.
+
+    A quadratic stands for two roots c ± √h that are close or conjugate. Unlike the roots, c and h
+    stay smooth functions of the data while the two meet and leave the real line. A pole such as π/8
+    is no float: clean data know it beyond the last bit, so c and r carry what rounding cut off.
+    """
+
+    a: Tensor  # (p + 1,), real or complex
+    c: Tensor  # centres of the pairs, in the units of x
+    h: Tensor  # squared half distances of the pairs; below 0: conjugate roots
+    r: Tensor  # single roots
+    rest: Tensor  # to be added to (c, r), below their last bit
+    domain: tuple[float, float]
+
+
+class BarycentricForm(NamedTuple):
+    """f = Σ w_j f_j / (x - z_j) divided by Σ w_j / (x - z_j), which takes the value f_j at z_j."""
+
+    points: Tensor  # z, (m,)
+    values: Tensor  # f, (m,)
+    weights: Tensor  # w, (m,)
+
+
+Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm
+
+
+def evaluate(form: Form, x: Tensor) -> Pair:
+    """Evaluate ⟨N, D⟩ without dividing.
+
+    Args:
+        form: Any of the three forms.
+        x: Points, `(*batch,)`, real or complex.
+
+    Returns:
+        `Pair(N, D)`, both `(*batch,)`. Of a barycentric form both carry the factor (x - z) of the
+        nearest support point z, so that they stay finite there; the sign of D alone then means
+        nothing.
+
+    Example:
+        >>> one = torch.ones(1, dtype=torch.float64)
+        >>> reciprocal = FactoredForm(one, one[:0], one[:0], 0 * one, 0 * one, (-1.0, 1.0))
+        >>> evaluate(reciprocal, torch.tensor([0.0, 0.5], dtype=torch.float64)).D
+        tensor([0.0000, 0.5000], dtype=torch.float64)
+    """
+    if isinstance(form, BarycentricForm):
+        return _barycentric(form, x)
+    if isinstance(form, FactoredForm):
+        return Pair(polynomial(x, form.a, "chebyshev", form.domain), product(form, *gaps(form, x)))
+    return Pair(
+        polynomial(x, form.a, form.basis, form.domain),
+        polynomial(x, form.b, form.basis, form.domain),
+    )
+
+
+def predict(form: Form, x: Tensor) -> Tensor:
+    """Return N / D at x, nan where D is 0.
+
+    Example:
+        >>> z, w = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
+        >>> predict(BarycentricForm(z, z, w), torch.tensor([0.25]))
+        tensor([0.2500])
+    """
+    N, D = evaluate(form, x)
+    zero = D == 0
+    return torch.where(zero, torch.nan, N / torch.where(zero, 1, D))
+
+
+def span(form: Form) -> tuple[float, float]:
+    """Return (low, high), where the form was fitted."""
+    if isinstance(form, BarycentricForm):
+        return float(form.points.real.min()), float(form.points.real.max())
+    return form.domain
+
+
+def basis_of(form: CoefficientForm, x: Tensor, degree: int) -> Tensor:
+    """Evaluate the basis of a form, `(*batch, degree + 1)`."""
+    if form.basis == "monomial":
+        return monomial_basis(x, degree)
+    return chebyshev_basis(x, degree, domain=form.domain)
+
+
+def gaps(form: FactoredForm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x - c and x - r, `(*batch, pairs)` and `(*batch, singles)`: exact beside a root."""
+    c_rest, r_rest = form.rest.split([len(form.c), len(form.r)])
+    x = x.unsqueeze(-1)
+    return (x - form.c) - c_rest, (x - form.r) - r_rest
+
+
+def product(form: FactoredForm, by_c: Tensor, by_r: Tensor) -> Tensor:
+    """Return D from `gaps`; every factor is divided by its size on the domain."""
+    low, high = form.domain
+    middle, half = (low + high) / 2, (high - low) / 2
+    size = (half + (form.c - middle).abs()).square() + form.h.abs()
+    pairs = (by_c.square() - form.h) / size
+    return pairs.prod(-1) * (by_r / (half + (form.r - middle).abs())).prod(-1)
+
+
+def _barycentric(form: BarycentricForm, x: Tensor) -> Pair:
+    gap = x.unsqueeze(-1) - form.points
+    nearest = gap.abs().argmin(-1, keepdim=True)
+    here = torch.arange(len(form.points), device=x.device) == nearest
+    others = torch.where(here | (gap == 0), 1, gap)
+    ratio = torch.where(here, 1, gap.gather(-1, nearest) / others) * form.weights
+    return Pair((ratio * form.values).sum(-1), ratio.sum(-1))

@@ -1,0 +1,265 @@
+"""Poles, residues and roots of a rational form, told apart from spurious pairs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import positive
+from zeroproof.solve.eigen import barycentric_zeros, polynomial_zeros
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    FactoredForm,
+    Form,
+    evaluate,
+    predict,
+    span,
+)
+
+__all__ = ["PoleTable", "on_interval", "pole_table", "poles", "residues", "roots"]
+
+RESOLUTION = 1e-6  # of the half width: roots of D nearer than this are one multiple pole
+TOLERANCE = 1e-9  # strength below which a pole is spurious, over typical value and half width
+NODES = 64  # of the circle around a pole; two poles apart, the rule errs by 2⁻⁶⁴
+
+
+class PoleTable(NamedTuple):
+    """The distinct poles, sorted by real part."""
+
+    position: Tensor  # complex128, in the units of x
+    residue: Tensor  # complex128, the coefficient of 1 / (x - p), in the units of y times x
+    strength: Tensor  # complex128, the coefficient of 1 / (x - p)^multiplicity
+    multiplicity: Tensor  # int64
+    spurious: Tensor  # bool
+
+
+def pole_table(
+    form: Form, *, resolution: float = RESOLUTION, tolerance: float = TOLERANCE
+) -> PoleTable:
+    r"""Find all poles of a form with what there is to know about each.
+
+    Zeros of D closer than `resolution` are one pole of that multiplicity at their mean: rounding
+    splits a double zero of D by the root of its own size, yet keeps the mean. Residue and strength
+    are integrals over a circle around the pole alone. A pole is spurious (a Froissart pair: a zero
+    of N cancels it) when its strength is below `tolerance` for a function of this size, or a zero
+    of N lies as near.
+
+    Args:
+        form: Any form.
+        resolution: In half widths of the domain; take about the root of the relative noise.
+        tolerance: Relative to the median of \|f\| on the domain and its half width; raise it for
+            noisy data.
+
+    Raises:
+        RangeError: `resolution` or `tolerance` is not above 0.
+
+    Example:
+        >>> form = CoefficientForm(
+        ...     torch.tensor([3.0]), torch.tensor([-0.5, 1.0]), "monomial", (-1, 1)
+        ... )
+        >>> table = pole_table(form)
+        >>> table.position.real, table.residue.real, table.multiplicity
+        (tensor([0.5000], dtype=torch.float64), tensor([3.], dtype=torch.float64), tensor([1]))
+    """
+    positive(resolution, "resolution")
+    positive(tolerance, "tolerance")
+    low, high = span(form)
+    half = (high - low) / 2
+    zeros = _improved(form, denominator_zeros(form))
+    position, multiplicity = _clustered(zeros, (low + high) / 2, half, resolution, is_real(form))
+    order = (position.real + 1e-12 * position.imag).argsort()
+    position, multiplicity = position[order], multiplicity[order]
+    residue, strength = _laurent(form, position, multiplicity, half)
+    nodes = (low + high) / 2 + half * torch.cos(torch.arange(1, 128, 2) * torch.pi / 128)
+    sizes = predict(form, nodes.to(torch.float64)).abs()
+    typical = sizes[torch.isfinite(sizes)].median()
+    far = torch.maximum((position - (low + high) / 2).abs() / half, torch.ones(()))
+    weak = strength.abs() <= tolerance * typical * (half * far) ** multiplicity
+    near = numerator_zeros(form)
+    gap = (position[:, None] - near).abs()
+    nearest = gap.amin(1) if len(near) else torch.full_like(half * far, torch.inf)
+    return PoleTable(
+        position, residue, strength, multiplicity, weak | (nearest <= tolerance * half * far)
+    )
+
+
+def poles(
+    form: Form,
+    *,
+    spurious: bool = False,
+    resolution: float = RESOLUTION,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
+    """Return the distinct poles, sorted by real part; a multiple pole is listed once.
+
+    Those on the real line have imaginary part 0 where the form is real.
+
+    Args:
+        form: Any form.
+        spurious: True: give the spurious ones too.
+        resolution: See `pole_table`.
+        tolerance: See `pole_table`.
+
+    Returns:
+        complex128, in the units of x.
+
+    Raises:
+        RangeError: `resolution` or `tolerance` is not above 0.
+
+    Example:
+        >>> one, b = torch.ones(1), torch.tensor([-0.25, 0.0, 1.0])
+        >>> poles(CoefficientForm(one, b, "monomial", (-1, 1))).real
+        tensor([-0.5000,  0.5000], dtype=torch.float64)
+    """
+    table = pole_table(form, resolution=resolution, tolerance=tolerance)
+    return table.position[spurious | ~table.spurious]
+
+
+def residues(
+    form: Form,
+    *,
+    spurious: bool = False,
+    resolution: float = RESOLUTION,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
+    """Return the coefficients of 1 / (x - p), in the order of `poles`, complex128.
+
+    That of 1 / (x - p)² is in `pole_table(form).strength`.
+
+    Args:
+        form: Any form.
+        spurious: True: give those of the spurious poles too.
+        resolution: See `pole_table`.
+        tolerance: See `pole_table`.
+
+    Raises:
+        RangeError: `resolution` or `tolerance` is not above 0.
+
+    Example:
+        >>> one, b = torch.ones(1), torch.tensor([-0.25, 0.0, 1.0])
+        >>> residues(CoefficientForm(one, b, "monomial", (-1, 1))).real
+        tensor([-1.,  1.], dtype=torch.float64)
+    """
+    table = pole_table(form, resolution=resolution, tolerance=tolerance)
+    return table.residue[spurious | ~table.spurious]
+
+
+def roots(form: Form, *, spurious: bool = False, tolerance: float = TOLERANCE) -> Tensor:
+    """Return the zeros of N, repeated by multiplicity and sorted by real part, complex128.
+
+    The partner of a spurious pole is left out with it.
+
+    Args:
+        form: Any form.
+        spurious: True: give those partners too.
+        tolerance: See `pole_table`.
+
+    Raises:
+        RangeError: `tolerance` is not above 0.
+
+    Example:
+        >>> a, b = torch.tensor([-0.5, 1.0]), torch.tensor([2.0, 1.0])
+        >>> roots(CoefficientForm(a, b, "monomial", (-1, 1))).real
+        tensor([0.5000], dtype=torch.float64)
+    """
+    zeros = numerator_zeros(form)
+    zeros = zeros[(zeros.real + 1e-12 * zeros.imag).argsort()]
+    if spurious or not len(zeros):
+        return zeros
+    table = pole_table(form, tolerance=tolerance)
+    kept = torch.ones(len(zeros), dtype=torch.bool)
+    for pole in table.position[table.spurious]:
+        left = torch.where(kept, (zeros - pole).abs(), torch.inf)
+        kept[left.argmin()] = False
+    return zeros[kept]
+
+
+def on_interval(position: Tensor, low: float, high: float) -> Tensor:
+    """Return the real parts of the poles that lie on [low, high], as float64.
+
+    Example:
+        >>> on_interval(torch.tensor([0.5 + 0j, 0.5 + 0.1j, 3 + 0j]), -1, 1)
+        tensor([0.5000])
+    """
+    return position.real[(position.imag == 0) & (position.real >= low) & (position.real <= high)]
+
+
+def denominator_zeros(form: Form) -> Tensor:
+    """Return the zeros of D, repeated by multiplicity."""
+    if isinstance(form, BarycentricForm):
+        return barycentric_zeros(form.points, form.weights)
+    if isinstance(form, CoefficientForm):
+        return polynomial_zeros(form.b, form.basis, form.domain)
+    root = form.h.to(torch.complex128).sqrt()
+    return torch.cat([form.c - root, form.c + root, form.r.to(torch.complex128)])
+
+
+def numerator_zeros(form: Form) -> Tensor:
+    """Return the zeros of N, repeated by multiplicity."""
+    if isinstance(form, BarycentricForm):
+        return barycentric_zeros(form.points, form.weights * form.values)
+    basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
+    return polynomial_zeros(form.a, basis, form.domain)
+
+
+def is_real(form: Form) -> bool:
+    """Tell whether every number of the form is real: its poles then come in conjugate pairs."""
+    return not any(isinstance(field, Tensor) and field.is_complex() for field in form)
+
+
+def _improved(form: Form, zeros: Tensor) -> Tensor:
+    """Take Newton steps on D where they lower |D|; roots of the factored form are final."""
+    if isinstance(form, FactoredForm):
+        return zeros
+    for _ in range(3):
+        z = zeros.detach().requires_grad_()
+        D = evaluate(form, z).D
+        # for an analytic function autograd gives the conjugate of the derivative
+        slope = torch.autograd.grad(D.real.sum(), z)[0].conj()
+        step = D.detach() / torch.where(slope == 0, 1, slope)
+        # next to a second zero Newton's step means nothing
+        step = torch.where((slope == 0) | (step.abs() > 1e-3 * _separation(zeros)), 0, step)
+        moved = zeros - step
+        zeros = torch.where(evaluate(form, moved).D.abs() < D.detach().abs(), moved, zeros)
+    return zeros
+
+
+def _separation(zeros: Tensor) -> Tensor:
+    """Return the distance of each to its nearest neighbour; 1 for a single one."""
+    if len(zeros) < 2:
+        return torch.ones(len(zeros), dtype=torch.float64)
+    gap = (zeros[:, None] - zeros).abs()
+    return gap.fill_diagonal_(torch.inf).amin(1)
+
+
+def _clustered(
+    zeros: Tensor, middle: float, half: float, resolution: float, real: bool
+) -> tuple[Tensor, Tensor]:
+    """Return (means, sizes) of the groups of zeros within the resolution of each other."""
+    left, means, sizes = zeros.tolist(), [], []
+    while left:
+        group = [left.pop()]
+        reach = resolution * max(half, abs(group[0] - middle))
+        for member in group:  # grows while it is read: nearness is passed on
+            near = [z for z in left if abs(z - member) <= reach]
+            left = [z for z in left if z not in near]
+            group += near
+        mean = sum(group) / len(group)
+        if real and len(group) > 1 and abs(mean.imag) <= reach:
+            mean = complex(mean.real, 0.0)
+        means.append(mean)
+        sizes.append(len(group))
+    return torch.tensor(means, dtype=torch.complex128), torch.tensor(sizes, dtype=torch.int64)
+
+
+def _laurent(
+    form: Form, position: Tensor, multiplicity: Tensor, half: float
+) -> tuple[Tensor, Tensor]:
+    """Return the coefficients of order -1 and -multiplicity, by the trapezoidal rule on circles."""
+    radius = _separation(position).clamp(max=half) / 2
+    turn = torch.exp(2j * torch.pi * torch.arange(NODES, dtype=torch.float64) / NODES)
+    ray = radius[:, None] * turn
+    N, D = evaluate(form, position[:, None] + ray)
+    values = N / torch.where(D == 0, torch.nan, D)
+    return (values * ray).mean(1), (values * ray ** multiplicity[:, None]).mean(1)
