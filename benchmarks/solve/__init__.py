@@ -1,1 +1,1 @@
-"""How well singular functions are solved: run `python -m benchmarks.solve.NAME`."""
+"""Benchmarks of the closed-form solver."""

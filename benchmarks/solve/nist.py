@@ -39,19 +39,17 @@ def main() -> None:
     torch.set_num_threads(1)
     certified = json.loads((DATA / "certified.json").read_text(encoding="utf-8"))
     print(f"30 linearised starts, no start values; worst of {len(SEEDS)} seeds; bound: {BOUND:g}")
-    print(
-        f"{'set':9}{'degrees':9}{'RSS':>18}{'certified':>16}{'LRE':>7}{'steps':>7}{'s':>7}  ended by"
-    )
+    print(f"{'set':9}{'degrees':9}{'RSS':>18}{'certified':>16}{'LRE':>7}{'steps':>7}{'s':>6}  end")
     for name, facts in certified.items():
         degrees = facts["numerator_degree"], facts["denominator_degree"]
-        sum_of_squares = facts["certified_residual_sum_of_squares"]
+        target = facts["certified_residual_sum_of_squares"]
         begin = time.perf_counter()
         fits = [least_squares(*table(name), degrees, seed=seed)[1] for seed in SEEDS]
         seconds = (time.perf_counter() - begin) / len(SEEDS)
-        fit = min(fits, key=lambda fit: lre(fit.objective, sum_of_squares))
+        fit = min(fits, key=lambda fit: lre(fit.objective, target))
         print(
-            f"{name:9}{degrees!s:9}{fit.objective:18.10f}{sum_of_squares:16.10f}"
-            f"{lre(fit.objective, sum_of_squares):7.1f}{fit.iterations:7}{seconds:7.2f}  {fit.reason}"
+            f"{name:9}{degrees!s:9}{fit.objective:18.10f}{target:16.10f}"
+            f"{lre(fit.objective, target):7.1f}{fit.iterations:7}{seconds:6.2f}  {fit.reason}"
         )
 
 

@@ -162,7 +162,12 @@ ZERO, ONE = torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])
 @pytest.mark.parametrize(
     ("X", "y", "error", "sentence"),
     [
-        (ONE, ONE[:2], ShapeError, r"X and y must be \(rows, 1\) and \(rows, 1\), got \(3, 1\) and"),
+        (
+            ONE,
+            ONE[:2],
+            ShapeError,
+            r"X and y must be \(rows, 1\) and \(rows, 1\), got \(3, 1\) and",
+        ),
         (ONE[:0], ONE[:0], DataError, "got 0 rows, 1 features and 1 targets"),
         (ONE[:, :0], ONE, DataError, "got 3 rows, 0 features and 1 targets"),
         (ONE, ONE[:, :0], DataError, "got 3 rows, 1 features and 0 targets"),
@@ -188,3 +193,24 @@ def test_options_are_checked(change):
     X, y = reciprocal(rows=20)
     with pytest.raises(RangeError, match=f"{next(iter(change))} must be"):
         fit(X, y, QUICK._replace(**change))
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"), [(QUICK, 1), (QUICK._replace(batch_size=10**6), 2)]
+)
+def test_small_steps_take_one_thread_and_give_the_others_back(options, threads, monkeypatch):
+    used = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a, **k: used.append(torch.get_num_threads()) or step(self, *a, **k),
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit(*reciprocal(rows=40), options._replace(steps=3))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(used) == {threads}

@@ -1,8 +1,9 @@
 """`zeroproof fit`: from a CSV file to a run folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zeroproof._extras import require
 from zeroproof.cli.columns import answer_columns, column_names
 from zeroproof.errors import DataError, RangeError, RunFolderError
 
@@ -53,24 +54,12 @@ def fit(
         tau_train: Below this score an answer is in the gap; read off held-out rows by default.
         seed: Same seed, same answer.
     """
-    from zeroproof._extras import require
     from zeroproof._files import folder_in_place
-    from zeroproof.data import numbers, read_csv
     from zeroproof.estimators import FitOptions, fit_table
 
     folder = Path(out)
     _check_place(folder)
-    targets = column_names(target, "--target")
-    _check_answers(targets)
-    table = read_csv(data)
-    rest = tuple(name for name in table.columns if name not in targets)
-    names = rest if features is None else column_names(features, "--features")
-    if set(names) & set(targets):
-        raise DataError(f"--features must not name a target, got {features!r}")
-    y = numbers(table, targets, advice=_TARGET_ADVICE)
-    if not names:
-        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
-    X = numbers(table, names, finite=True, advice=_ADVICE)
+    rows = _read(data, target, features)
     options = FitOptions(
         hidden=_widths(hidden),
         steps=steps,
@@ -83,12 +72,40 @@ def fit(
         tau_train=tau_train,
         seed=seed,
     )
-    for module, extra in (("safetensors.torch", "train"), ("matplotlib.figure", "plots")):
-        require(module, extra=extra)  # before the work rather than after it
+    _require_writers()
     with folder_in_place(folder) as fresh:
-        fitted = fit_table(X, y, names, targets, options)
-        _write(fresh, fitted, X, y)
+        fitted = fit_table(*rows, options)
+        _write(fresh, fitted, rows.X, rows.y)
     _report(fitted, folder)
+
+
+class _Rows(NamedTuple):
+    X: "Tensor"
+    y: "Tensor"
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+def _read(data: str, target: str, features: str | None) -> _Rows:
+    from zeroproof.data import numbers, read_csv
+
+    targets = column_names(target, "--target")
+    _check_answers(targets)
+    table = read_csv(data)
+    rest = tuple(name for name in table.columns if name not in targets)
+    names = rest if features is None else column_names(features, "--features")
+    if set(names) & set(targets):
+        raise DataError(f"--features must not name a target, got {features!r}")
+    y = numbers(table, targets, advice=_TARGET_ADVICE)
+    if not names:
+        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
+    return _Rows(numbers(table, names, finite=True, advice=_ADVICE), y, names, targets)
+
+
+def _require_writers() -> None:
+    """Miss what writes a run before the work rather than after it."""
+    require("safetensors.torch", extra="train")
+    require("matplotlib.figure", extra="plots")
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -176,9 +193,12 @@ def _distance(nearest: float | None) -> str:
 def _compare(facts: dict[str, Any]) -> None:
     """Say how the plain network did that was trained beside the projective one, if it was."""
     if "plain" in facts["unexplained"]:
-        plain, projective = (facts["unexplained"][name] for name in ("plain", "projective"))
+        plain, projective = (
+            "none" if facts["unexplained"][name] is None else f"{facts['unexplained'][name]:.3g}"
+            for name in ("plain", "projective")
+        )
         part = "held-out" if facts["held_out_rows"] else "all"
         print(
-            f"  error over standard deviation, {part} rows: {projective:.3g} with poles allowed, "
-            f"{plain:.3g} for a plain network (D = 1); kept: {facts['kept']}"
+            f"  error over standard deviation, {part} rows: {projective} with poles allowed, "
+            f"{plain} for a plain network (D = 1); kept: {facts['kept']}"
         )

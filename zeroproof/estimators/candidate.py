@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zeroproof.estimators.frame import FramedTargets, standardise_targets
 from zeroproof.estimators.objective import ChordalLoss, squared_loss
 from zeroproof.estimators.options import FitOptions
-from zeroproof.estimators.rows import row_loader
+from zeroproof.estimators.rows import RowBatches
 from zeroproof.export import TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.training import History, SCMTrainer, TrainingConfig
@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
     model: ProjectiveMLP
     frame: TargetFrame
     history: History
-    unexplained: float  # root of the mean, over targets, of squared error / variance
+    unexplained: float  # root of the mean, over targets, of squared error / variance; ∞: no number
 
 
 def train_candidates(
@@ -117,10 +117,10 @@ def _train(
     batch_size = min(options.batch_size, rows)
     steps = math.ceil(options.epochs * rows / batch_size) if options.epochs else options.steps
     passes = math.ceil(min(_STEPS_PER_EPOCH, steps) * batch_size / rows)
-    train = row_loader(
+    train = RowBatches(
         X[~held_out], y[~held_out], batch_size=batch_size, seed=options.seed, passes=passes
     )
-    check = row_loader(X[held_out], y[held_out], batch_size=4096) if held_out.any() else None
+    check = RowBatches(X[held_out], y[held_out], batch_size=4096) if held_out.any() else None
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=options.learning_rate, fused=True)
     trainer = SCMTrainer(
@@ -148,6 +148,8 @@ def _train(
 def _unexplained(
     model: ProjectiveMLP, X: Tensor, framed: FramedTargets, y: Tensor, check: Tensor
 ) -> float:
+    if not torch.isfinite(y).all():
+        return math.inf  # and no other candidate to compare with
     N, D = model(X[check])
     scale = torch.tensor(framed.frame.scale, dtype=torch.float64)
     error = (N.double() / D.double() - framed.y[check]) * scale

@@ -1,46 +1,43 @@
 """Rows held in memory, served in batches by one index operation each."""
 
-from typing import Any
+import math
+from collections.abc import Iterator
 
+import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-__all__ = ["row_loader"]
-
-
-class _Rows(Dataset[tuple[Tensor, ...]]):
-    def __init__(self, *columns: Tensor) -> None:
-        self.columns = columns
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return tuple(x[index] for x in self.columns)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        return tuple(x[indices] for x in self.columns)
+__all__ = ["RowBatches"]
 
 
-def _as_they_are(batch: Any) -> Any:
-    return batch  # already collated: one fancy index instead of a stack of rows
+class RowBatches:
+    """Batches of aligned tensors, anew in every epoch.
 
-
-def row_loader(
-    *columns: Tensor, batch_size: int, seed: int | None = None, passes: int = 1
-) -> DataLoader[tuple[Tensor, ...]]:
-    """Return a DataLoader over aligned tensors.
+    A `DataLoader` passes every index through Python, which costs a tenth of a small step.
 
     Args:
         columns: Tensors of equal length.
-        batch_size: Rows per batch.
+        batch_size: Rows per batch; batches run on from one pass into the next.
         seed: Shuffles every pass anew, from a generator of its own; `None` keeps the order.
         passes: How often an epoch goes through the rows; an epoch of a single batch would spend
             more time on bookkeeping than on training.
     """
-    rows = _Rows(*columns)
-    sampler = None
-    if seed is not None:
-        generator = Generator().manual_seed(seed)
-        sampler = RandomSampler(rows, num_samples=passes * len(rows), generator=generator)
-    return DataLoader(rows, batch_size=batch_size, sampler=sampler, collate_fn=_as_they_are)
+
+    def __init__(
+        self, *columns: Tensor, batch_size: int, seed: int | None = None, passes: int = 1
+    ) -> None:
+        self._columns, self._batch_size, self._passes = columns, batch_size, passes
+        self._generator = None if seed is None else Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._columns[0]) * self._passes / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        rows = len(self._columns[0])
+        order = torch.cat([self._pass(rows) for _ in range(self._passes)])
+        for index in order.split(self._batch_size):
+            yield tuple(column[index] for column in self._columns)
+
+    def _pass(self, rows: int) -> Tensor:
+        if self._generator is None:
+            return torch.arange(rows)
+        return torch.randperm(rows, generator=self._generator)

@@ -1,14 +1,17 @@
 """Fit a table by gradient training: the whole way from two tensors to a model that can be used."""
 
+import math
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from zeroproof.errors import DataError, ShapeError
-from zeroproof.estimators.candidate import choose, train_candidates
+from zeroproof.estimators.candidate import Candidate, choose, train_candidates
 from zeroproof.estimators.diagnosis import RowView, diagnose, view_rows
 from zeroproof.estimators.frame import frame_targets
 from zeroproof.estimators.options import FitOptions, check_options
@@ -19,6 +22,7 @@ from zeroproof.training import History
 
 __all__ = ["FitOptions", "TrainedFit", "fit_table"]
 
+_SMALL_STEP = 2**17  # rows times width
 _LARGEST = 1e30  # squares of framed numbers must stay in float32
 
 
@@ -67,13 +71,9 @@ def fit_table(
     started = time.perf_counter()
     X, y = X.double(), y.double()
     held_out = _held_out(len(X), options)
-    framed = frame_targets(y, targets)
-    with torch.random.fork_rng(devices=[]):
-        candidates = train_candidates(X, y, framed, held_out, options)
-    kept = choose(candidates, light_tailed=framed.light_tailed)
+    candidates, kept = _trained(X, y, targets, held_out, options)
     model, frame, history, _ = candidates[kept]
-    with torch.no_grad():
-        N, D = model(X)
+    N, D = (part.detach() for part in model(X))
     singular = ~torch.isfinite(y)
     config = choose_thresholds(
         denominator_score(N, D, "angle")[held_out].flatten(),
@@ -82,18 +82,18 @@ def fit_table(
         options.tau_train,
     )
     view = view_rows(model, X)
-    seconds = time.perf_counter() - started
     facts = {
         "rows": len(X),
         "held_out_rows": int(held_out.sum()),
         "kept": kept,
-        "unexplained": {name: candidate.unexplained for name, candidate in candidates.items()},
+        "unexplained": {name: _finite(one.unexplained) for name, one in candidates.items()},
         "diagnosis": diagnose(view, int(singular.any(1).sum()))._asdict(),
         "errors": _errors(Pair(N, D), frame, y, held_out),
         "options": options._asdict(),
         "topology": "projective",
-        "seconds": round(seconds, 3),
     }
+    seconds = time.perf_counter() - started
+    facts["seconds"] = round(seconds, 3)
     run = Run(model, config, frame, features, targets, facts)
     return TrainedFit(run, history, view, held_out, seconds)
 
@@ -123,6 +123,27 @@ def _check_rows(X: Tensor, y: Tensor, features: tuple[str, ...], targets: tuple[
         warnings.warn(f"constant columns tell nothing: {', '.join(constant)}", stacklevel=3)
 
 
+def _trained(
+    X: Tensor, y: Tensor, targets: tuple[str, ...], held_out: Tensor, options: FitOptions
+) -> tuple[dict[str, Candidate], str]:
+    framed = frame_targets(y, targets)
+    with torch.random.fork_rng(devices=[]), _threads(options):
+        candidates = train_candidates(X, y, framed, held_out, options)
+    return candidates, choose(candidates, light_tailed=framed.light_tailed)
+
+
+@contextmanager
+def _threads(options: FitOptions) -> Iterator[None]:
+    """Use one thread for small steps: others cost more than they bring, a lot on a busy machine."""
+    before = torch.get_num_threads()
+    small = options.batch_size * max(options.hidden, default=1) <= _SMALL_STEP
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _held_out(rows: int, options: FitOptions) -> Tensor:
     """Choose held-out rows; of fewer than 10 none can be spared, and all serve both purposes."""
     if rows < 10:
@@ -131,6 +152,10 @@ def _held_out(rows: int, options: FitOptions) -> Tensor:
     held_out = torch.zeros(rows, dtype=torch.bool)
     held_out[order[: min(max(1, round(options.held_out * rows)), rows - 1)]] = True
     return held_out
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict[str, float]:

@@ -11,17 +11,16 @@ from zeroproof.solve._factors import Factors
 _STEPS = 6  # of inverse iteration for each ρ of a path, warm from the one before
 
 
-def best_pair(factors: Factors, rho: float, *, whiten: bool) -> tuple[Tensor, Tensor]:
+def best_pair(factors: Factors, rho: float) -> tuple[Tensor, Tensor]:
     """Return (a, b) minimising (‖A z‖² + ρ‖z‖²) / ‖M z‖², in a fixed gauge.
 
-    M z is the mean square of (N, D), or z itself if not `whiten`. With T the triangular factor of
+    ‖M z‖² is the mean square of (N, D). With T the triangular factor of
     [A; √ρ I] the answer is T⁻¹v, v the leading right singular vector of M T⁻¹. The inverse of M is
     never formed: M is numerically singular for any rich set of features.
     """
     rho = resolved(factors, rho)
     T = _augmented(factors, rho)
-    M = metric(factors) if whiten else torch.eye(len(T), dtype=T.dtype, device=T.device)
-    S = torch.linalg.solve_triangular(T, M, upper=True, left=False)
+    S = torch.linalg.solve_triangular(T, metric(factors), upper=True, left=False)
     v = torch.linalg.svd(S).Vh[0].conj()
     return _split(factors, torch.linalg.solve_triangular(T, v[:, None], upper=True)[:, 0])
 
@@ -73,6 +72,20 @@ def condition(factors: Factors) -> float:
     return max((g[0] / g[-1]).item() if g[-1] > 0 else math.inf for g in found)
 
 
+def smallest_singular_vector(A: Tensor) -> Tensor:
+    """Return z of unit size minimising ‖A z‖, sharpened by two steps of inverse iteration."""
+    _, g, Vh = torch.linalg.svd(A, full_matrices=False)
+    T = torch.linalg.qr(A, mode="r").R
+    floor = torch.finfo(g.dtype).eps * g[0].item()
+    _raise_pivots(T, floor)
+    z = Vh[-1].conj()[:, None]
+    for _ in range(2):
+        z = torch.linalg.solve_triangular(T.mH, z, upper=False)
+        z = torch.linalg.solve_triangular(T, z, upper=True)
+        z = z / torch.linalg.vector_norm(z)
+    return z[:, 0]
+
+
 def _augmented(factors: Factors, rho: float) -> Tensor:
     R, k_N = factors.R, len(factors.R_N)
     m, k = R.shape[0], R.shape[-1]
@@ -81,9 +94,14 @@ def _augmented(factors: Factors, rho: float) -> Tensor:
     above = torch.linalg.qr(torch.cat([R, root[:k_N].expand(m, -1, -1)], 1), mode="r").R
     corner = torch.cat([*above[:, k_N:, k_N:], root[k_N:, k_N:]])
     T = _arrow(above[:, :k_N], torch.linalg.qr(corner, mode="r").R)
-    diagonal = T.diagonal()  # a view: a pivot that rounding made 0 is as large as √ρ
-    diagonal.copy_(torch.where(diagonal.abs() < math.sqrt(rho) / 2, math.sqrt(rho), diagonal))
+    _raise_pivots(T, math.sqrt(rho))
     return T
+
+
+def _raise_pivots(T: Tensor, floor: float) -> None:
+    """Replace pivots that rounding made far smaller than they can be, in place."""
+    diagonal = T.diagonal()
+    diagonal.copy_(torch.where(diagonal.abs() < floor / 2, floor, diagonal))
 
 
 def _split(factors: Factors, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.errors import DataError, ShapeError
-from zeroproof.solve._rows import Block, Rows, Spec, slices
+from zeroproof.solve._rows import Parts, Rows, Spec, slices
 from zeroproof.solve.tall_qr import TallQR, gathered, stacked
 
 _PER_OCTAVE, _OCTAVES = 32, 64  # of the histogram of |p|, on either side of 1
@@ -30,15 +30,13 @@ class Scores(NamedTuple):
     error: float  # Σ w chordal²
     finite: list[bool]  # does the output have a finite target?
     smallest: float  # of |p|, the modulus of the whole tuple of a row
-    histogram: Tensor  # of log₂|p|
+    histogram: Tensor  # of log₂|p|, counted by the mean weight of a row
 
     @property
     def clearance(self) -> float:
-        r"""min|p| / median|p|, the median to 1 %."""
-        total = int(self.histogram.sum())
-        if total == 0:
-            return 0.0
-        at = int(torch.searchsorted(self.histogram.cumsum(0), (total + 1) // 2))
+        r"""min|p| / median|p|, the weighted median to 1 %."""
+        below = self.histogram.cumsum(0)
+        at = int(torch.searchsorted(below, below[-1:] / 2))
         return self.smallest / 2 ** ((at + 0.5) / _PER_OCTAVE - _OCTAVES)
 
 
@@ -68,7 +66,7 @@ class Task(NamedTuple):
 
 
 def read(
-    blocks: Iterable[Block], problems: list[Problem] | None, task: Task
+    blocks: Iterable[Parts], problems: list[Problem] | None, task: Task
 ) -> tuple[Spec, list[Totals]]:
     """Read all rows once, on all processes; without problems, all rows weigh alike.
 
@@ -91,7 +89,7 @@ def read(
 
 
 def _read_own(
-    blocks: Iterable[Block], problems: list[Problem] | None, task: Task
+    blocks: Iterable[Parts], problems: list[Problem] | None, task: Task
 ) -> tuple[Spec, list[Totals]] | None:
     collectors, spec = [], None
     for now, rows in slices(blocks, task.dtype, check=task.features):
@@ -138,7 +136,7 @@ class _Collector:
         self._sums = torch.zeros(2, dtype=torch.float64)  # on the host, whatever the device
         self._finite = torch.zeros(len(self._outputs), dtype=torch.bool)
         self._smallest, self._rows = float("inf"), 0
-        self._histogram = torch.zeros(2 * _OCTAVES * _PER_OCTAVE, dtype=torch.int64)
+        self._histogram = torch.zeros(2 * _OCTAVES * _PER_OCTAVE, dtype=torch.float64)
 
     def add(self, rows: Rows) -> None:
         Y_n, Y_d = rows.Y_n[:, self._outputs], rows.Y_d[:, self._outputs]
@@ -163,13 +161,16 @@ class _Collector:
         size = (n2 + d2).sqrt().clamp_min(torch.finfo(weight.dtype).eps)
         chordal = ((N * Y_d - D * Y_n).abs() / size).square()
         self._sums[1] += (weight * chordal).sum(dtype=_wide(weight)).item()
-        p = (n2.mean(1, keepdim=True) + d2).sqrt()[weight.amax(1) > 0]
-        if p.numel():
-            self._smallest = min(self._smallest, p.amin().item())
-            bins = (p.clamp_min(torch.finfo(p.dtype).tiny).log2() + _OCTAVES) * _PER_OCTAVE
-            bins = bins.clamp(0, len(self._histogram) - 1).long().flatten()
-            self._histogram += torch.bincount(bins, minlength=len(self._histogram)).cpu()
+        self._place((n2.mean(1) + d2[:, 0]).sqrt(), weight.mean(1))
         return 1 / size
+
+    def _place(self, p: Tensor, weight: Tensor) -> None:
+        counted = p[weight > 0]
+        if counted.numel():
+            self._smallest = min(self._smallest, counted.amin().item())
+        bins = (p.clamp_min(torch.finfo(p.dtype).tiny).log2() + _OCTAVES) * _PER_OCTAVE
+        bins = bins.clamp(0, len(self._histogram) - 1).long()
+        self._histogram += torch.bincount(bins, weight, len(self._histogram)).cpu()
 
     def totals(self) -> Totals:
         weight, error = self._sums.tolist()

@@ -1,7 +1,7 @@
 """Rows of a linearised projective fit: checked, brought to unit tuples, cut into slices."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,10 +12,31 @@ from zeroproof.projective.angle import norm
 from zeroproof.projective.gauge import rescaled
 from zeroproof.solve.tall_qr import buffer_rows
 
-Block = (
+RowIndex: TypeAlias = slice | Tensor | Sequence[int]
+Parts: TypeAlias = (
     tuple[Tensor, Tensor | None, Tensor, Tensor]
     | tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]
 )
+
+
+class Block(NamedTuple):
+    """Rows as they were given."""
+
+    H_N: Tensor
+    H_D: Tensor | None
+    Y_n: Tensor
+    Y_d: Tensor
+    weight: Tensor | None = None
+
+    def cut(self, at: RowIndex) -> "Block":
+        """Return the rows `at`."""
+        H_D = None if self.H_D is None or self.H_D is self.H_N else self.H_D[at]
+        weight = None if self.weight is None else self.weight[at]
+        return Block(self.H_N[at], H_D, self.Y_n[at], self.Y_d[at], weight)
+
+    def given(self) -> dict[str, Tensor]:
+        """Return what is not None, by name."""
+        return {name: x for name, x in self._asdict().items() if x is not None}
 
 
 class Spec(NamedTuple):
@@ -44,7 +65,7 @@ class Rows(NamedTuple):
     weight: Tensor  # (n, m), 0 where a tuple is ⟨0, 0⟩: it states nothing
 
 
-def re_iterable(blocks: Iterable[Block]) -> Iterable[Block]:
+def re_iterable(blocks: Iterable[Parts]) -> Iterable[Parts]:
     """Return `blocks` if it can be read more than once.
 
     Raises:
@@ -59,13 +80,14 @@ def re_iterable(blocks: Iterable[Block]) -> Iterable[Block]:
 
 
 def slices(
-    blocks: Iterable[Block], dtype: torch.dtype, *, check: bool
+    blocks: Iterable[Parts], dtype: torch.dtype, *, check: bool
 ) -> Iterator[tuple[Spec, Rows]]:
     """Yield slices of bounded memory in the working dtype; values are looked at if `check`."""
     first, offset = None, 0
     for parts in blocks:
-        block = _Block(*parts)
-        spec = _spec(block)
+        H_N, H_D, Y_n, Y_d, *weight = parts
+        block = Block(H_N, H_D, Y_n, Y_d, *weight)
+        spec = checked_spec(block)
         first = first or spec
         if spec != first:
             raise ShapeError(f"all blocks must be alike, got {first.said()} and then {spec.said()}")
@@ -78,23 +100,12 @@ def slices(
         offset += len(block.H_N)
 
 
-class _Block(NamedTuple):
-    H_N: Tensor
-    H_D: Tensor | None
-    Y_n: Tensor
-    Y_d: Tensor
-    weight: Tensor | None = None
+def checked_spec(block: Block) -> Spec:
+    """Return what a block is made of.
 
-    def cut(self, at: slice) -> "_Block":
-        H_D = None if self.H_D is None or self.H_D is self.H_N else self.H_D[at].detach()
-        weight = None if self.weight is None else self.weight[at].detach()
-        return _Block(self.H_N[at].detach(), H_D, self.Y_n[at], self.Y_d[at], weight)
-
-    def given(self) -> dict[str, Tensor]:
-        return {name: x for name, x in self._asdict().items() if x is not None}
-
-
-def _spec(block: _Block) -> Spec:
+    Raises:
+        ShapeError: Its parts do not belong together.
+    """
     H_N, Y_n = block.H_N, block.Y_n
     H_D = H_N if block.H_D is None else block.H_D
     for H, name in ((H_N, "H_N"), (H_D, "H_D")):
@@ -115,7 +126,7 @@ def _spec(block: _Block) -> Spec:
     return Spec(H_N.shape[1], H_D.shape[1], outputs, H_D is H_N, is_complex, Y_n.ndim == 1)
 
 
-def _check_values(block: _Block, offset: int) -> None:
+def _check_values(block: Block, offset: int) -> None:
     for name, x in block.given().items():
         fine = torch.isfinite(x)
         fine = fine.all(1) if x.ndim == 2 else fine
@@ -133,7 +144,7 @@ def _named(wrong: Tensor, offset: int) -> str:
     return f"got otherwise in row {listed}{more}"
 
 
-def _rows(block: _Block, spec: Spec, dtype: torch.dtype) -> Rows:
+def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> Rows:
     working = dtype.to_complex() if spec.is_complex else dtype
     H_N = block.H_N.to(working)
     H_D = H_N if block.H_D is None else block.H_D.to(working)

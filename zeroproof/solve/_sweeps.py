@@ -11,7 +11,7 @@ from zeroproof._checks import one_of, positive, whole
 from zeroproof.errors import DataError
 from zeroproof.solve._algebra import best_pair
 from zeroproof.solve._factors import Factors, Problem, Scores, Task, Totals, read
-from zeroproof.solve._rows import Block, Spec
+from zeroproof.solve._rows import Parts, Spec
 from zeroproof.solve.tall_qr import from_first
 
 _COMMON_ZERO = 1e-4  # clearance: with n rows, a zero between them leaves some 1/n
@@ -29,8 +29,6 @@ class ReadoutOptions(TypedDict, total=False):
         sweeps: How often the rows are weighed by 1/‖(N, D)‖ and solved, default 5, at least 1;
             the first weighs all alike, the best chordal distance is kept.
         shared_denominator: One D for all outputs (default), or one for each.
-        whiten: Minimise over the mean square of (N, D) (default), which random features need;
-            otherwise over the squared weights, a little sharper for Chebyshev bases.
         dtype: `torch.float64` (default; other precisions are converted) or `torch.float32`, in
             which then everything runs, for devices without float64.
     """
@@ -38,7 +36,6 @@ class ReadoutOptions(TypedDict, total=False):
     rho: float
     sweeps: int
     shared_denominator: bool
-    whiten: bool
     dtype: torch.dtype
 
 
@@ -48,7 +45,6 @@ class Settings(NamedTuple):
     rho: float = 1e-12
     sweeps: int = 5
     shared_denominator: bool = True
-    whiten: bool = True
     dtype: torch.dtype = torch.float64
 
 
@@ -87,7 +83,7 @@ def clearance_warning(clearance: float) -> None:
 
 @torch.no_grad()
 def sweep(
-    blocks: Iterable[Block], settings: Settings, *, distributed: bool = False
+    blocks: Iterable[Parts], settings: Settings, *, distributed: bool = False
 ) -> tuple[bool, list[Found]]:
     """Return (are the targets flat?, what was found for each denominator)."""
     task = Task(settings.dtype, distributed, settings.shared_denominator)
@@ -96,7 +92,8 @@ def sweep(
     factors = [normalised(part) for part in totals]
     best: list[Found | None] = [None] * len(totals)
     for left in reversed(range(settings.sweeps)):
-        pairs = [_pair(f, settings, distributed=distributed) for f in factors]
+        pairs = [best_pair(f, settings.rho) for f in factors]
+        pairs = [from_first(pair, distributed=distributed) for pair in pairs]
         problems = [Problem(t.scores.outputs, pair) for t, pair in zip(totals, pairs, strict=True)]
         again = read(blocks, problems, task._replace(features=False, residual=left > 0))[1]
         _check_rows(totals, again)
@@ -115,13 +112,6 @@ def normalised(totals: Totals, before: Factors | None = None) -> Factors:
         return before._replace(R=R)
     root *= len(totals.residual) ** 0.5  # features carry the mean weight of a row's outputs
     return Factors(R, totals.features[0] * root, totals.features[-1] * root)
-
-
-def _pair(factors: Factors, settings: Settings, *, distributed: bool) -> tuple[Tensor, Tensor]:
-    pair = best_pair(factors, settings.rho, whiten=settings.whiten)
-    if not all(torch.isfinite(z).all() for z in pair):
-        raise DataError("features must be of moderate size: their squares overflow")
-    return from_first(pair, distributed=distributed)
 
 
 def _better(
@@ -143,6 +133,10 @@ def _check_totals(spec: Spec, totals: list[Totals]) -> None:
                 raise DataError(
                     f"every output needs a finite target, but all Y_d of output {j} are 0"
                 )
+    for R in (R for part in totals for R in part.features):
+        largest = torch.finfo(R.dtype).max ** 0.5
+        if not R.abs().max() < largest:
+            raise DataError(f"features must stay below {largest:.0e}, their squares overflow")
     rows, weights = totals[0].scores.rows, spec.k_n + spec.k_d
     if rows < weights:
         warnings.warn(

@@ -16,15 +16,13 @@ from zeroproof.solve.barycentric import fit_barycentric
 from zeroproof.solve.degrees import choose_degrees, split_rows
 from zeroproof.solve.eigen import polynomial_zeros
 from zeroproof.solve.factored import fit_factored
-from zeroproof.solve.forms import CoefficientForm, FactoredForm, Form, predict
+from zeroproof.solve.forms import CoefficientForm, Form, predict
 
 __all__ = ["FORMS", "Candidate", "Chosen", "choose_form", "relative_error"]
 
 FORMS = ("coefficients", "factored", "barycentric")
 CLEAN = 1e-8  # held-out error below which only rounding tells the forms apart
-PREFERENCE = 3.0  # then: of the factored form, fitted to relative errors, over the others
-NEARLY_DOUBLE = 1e-3  # of the domain: roots of D nearer than this raise it
-DOUBLE_PREFERENCE = 10.0
+PREFERENCE = 10.0  # then: of the factored form, fitted to relative errors, over the others
 
 
 class Candidate(NamedTuple):
@@ -70,9 +68,9 @@ def choose_form(
     """Fit coefficients, factored and barycentric forms, weighted both ways; keep the best.
 
     One row in five is held out; the form with the lowest root mean square relative error there is
-    fitted again on all rows. On clean data, where rounding decides, the factored form wins unless
-    it is three times worse, or ten times where D has nearly double roots: only it holds its
-    accuracy all the way to a pole, nearer than any row.
+    fitted again on all rows. On clean data, where rounding decides, the factored form fitted
+    to relative errors wins unless it is ten times worse: only it holds its accuracy all the way to
+    a pole, single or double, nearer than any row.
 
     Args:
         x: Points, `(n,)`, real.
@@ -109,7 +107,9 @@ def choose_form(
     rows = _part(table, held)
     scored = [(c._replace(error=_error(form, rows)), form) for c, form in fitted]
     clean = min(candidate.error for candidate, _ in scored) < CLEAN
-    best, form = min(scored, key=lambda pair: pair[0].error / (_preference(*pair) if clean else 1))
+    best, form = min(
+        scored, key=lambda pair: pair[0].error / (_preference(pair[0]) if clean else 1)
+    )
     whole = {c[:3]: form for c, form in _fits(table, degrees, (best.name,))}
     again = whole.get(best[:3], form)
     if _error(again, rows) <= 2 * best.error:
@@ -152,11 +152,6 @@ def _error(form: Form, rows: Table) -> float:
     return relative_error(form, rows.x, rows.y, rows.weight)
 
 
-def _preference(candidate: Candidate, form: Form) -> float:
-    """Return the factor by which a form may be worse."""
-    if not isinstance(form, FactoredForm) or candidate.weight_power == 0:
-        return 1.0
-    low, high = form.domain
-    inside = (form.c.real >= low) & (form.c.real <= high)
-    double = inside & (form.h.abs().sqrt() < NEARLY_DOUBLE * (high - low))
-    return DOUBLE_PREFERENCE if bool(double.any()) else PREFERENCE
+def _preference(candidate: Candidate) -> float:
+    """Return the factor by which a form may be worse on clean data."""
+    return PREFERENCE if (candidate.name, candidate.weight_power) == ("factored", 1) else 1.0

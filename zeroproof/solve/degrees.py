@@ -12,7 +12,8 @@ from zeroproof.solve._table import Table, checked_table
 __all__ = ["choose_degrees"]
 
 FLOOR = 1e-31  # mean chordal², where rounding ends the search
-SLACK = 4.0  # within this factor of the best, fewer coefficients win
+CLEAN = 1e-20  # below it rounding scatters the errors by factors
+SLACK = 4.0  # then: within this factor of the best, fewer coefficients win
 PATIENCE = 6  # degrees without a better one
 
 
@@ -28,7 +29,8 @@ def choose_degrees(
 
     The error is the mean square chordal distance of linearised fits on a fifth of the rows, drawn
     at random. The search ends at 1e-31, not before: next to the poles of tan, stopping at 1e-17
-    costs a factor of 500. The smallest degrees within a factor of four of the best are taken.
+    costs a factor of 500. The smallest degrees that are not worse than the best are taken: within
+    one standard error of it on the same rows, or on clean data within a factor of four.
 
     Args:
         x: Points, `(n,)`.
@@ -50,19 +52,29 @@ def choose_degrees(
     table = checked_table(x, y, weight)
     search = _Search(table, *split_rows(table, seed))
     largest = min(largest, (len(table.x.unique()) * 4 // 5 - 1) // 2)
-    errors: list[float] = []
+    tried: list[Tensor] = []
     for d in range(largest + 1):
-        errors.append(search.error(d, d))
-        stale = d - min(range(d + 1), key=errors.__getitem__) >= PATIENCE
-        if errors[-1] <= FLOOR or (stale and d > PATIENCE):
+        tried.append(search.errors(d, d))
+        means = [float(errors.mean()) for errors in tried]
+        stale = d - min(range(d + 1), key=means.__getitem__)
+        if means[-1] <= FLOOR or stale >= PATIENCE:
             break
-    enough = max(SLACK * min(errors), FLOOR)
-    p = q = next(d for d, error in enumerate(errors) if error <= enough)
-    while p and search.error(p - 1, q) <= enough:
+    best = min(tried, key=lambda errors: float(errors.mean()))
+    p = q = next(d for d, errors in enumerate(tried) if _as_good(errors, best))
+    while p and _as_good(search.errors(p - 1, q), best):
         p -= 1
-    while q and search.error(p, q - 1) <= enough:
+    while q and _as_good(search.errors(p, q - 1), best):
         q -= 1
     return p, q
+
+
+def _as_good(errors: Tensor, best: Tensor) -> bool:
+    """Tell whether held-out errors are no worse than the best, row by row."""
+    mean, least = float(errors.mean()), float(best.mean())
+    if least <= CLEAN:
+        return mean <= max(10 * FLOOR, SLACK * least)
+    worse = errors - best
+    return mean - least <= float(worse.std(correction=0)) / len(worse) ** 0.5
 
 
 def split_rows(table: Table, seed: int, share: int = 5) -> tuple[Tensor, Tensor]:
@@ -82,8 +94,8 @@ class _Search:
         self.y = table.y / target_scale(table.y)
         self.H = chebyshev_basis(table.x, 1, domain=table.domain)
 
-    def error(self, p: int, q: int) -> float:
-        """Return the mean held-out chordal² of the linearised fit of degrees (p, q)."""
+    def errors(self, p: int, q: int) -> Tensor:
+        """Return the held-out chordal², weighted to mean, of the linearised fit of degrees p, q."""
         if max(p, q) >= self.H.shape[1]:
             self.H = chebyshev_basis(self.table.x, 2 * max(p, q), domain=self.table.domain)
         H_N, H_D, rows = self.H[:, : p + 1], self.H[:, : q + 1], self.train
@@ -95,4 +107,4 @@ class _Search:
         size = (N.abs().square() + D.abs().square()) * (1 + y.abs().square())
         chordal = (N - y * D).abs().square() / torch.where(size == 0, 1, size)
         w = self.table.weight[held]
-        return float((w * chordal).sum() / w.sum())
+        return chordal * w / w.mean()

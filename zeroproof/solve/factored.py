@@ -71,7 +71,9 @@ def fit_factored(
 
     Minimises Σ w \|N/D - y\|² / (1 + \|y/s\|²)^(2 - power): power 1 counts relative errors where
     \|y\| exceeds s. N is eliminated linearly; Kaufman's Jacobian moves c, h and the single roots;
-    the damping grows after a step that does not help.
+    the damping grows after a step that does not help. A real pole cannot pass a row, where the
+    residual is infinite: start nearer than the rows are spaced, as a linearised fit is, or off the
+    real line.
 
     Args:
         x: Points, `(n,)`.
@@ -129,6 +131,9 @@ class _Fit(NamedTuple):
     def polish(self, form: FactoredForm, max_iterations: int) -> FactoredForm:
         """Return the form after at most so many steps."""
         state = self.solved(form)
+        if state.error == torch.inf:  # a root on a row: move it off
+            low, high = form.domain
+            state = self.solved(form._replace(rest=form.rest + 1e-9 * (high - low)))
         damping, growth, model = 1e-6, 4.0, None
         for _ in range(max_iterations):
             if not 0 < state.error < torch.inf:

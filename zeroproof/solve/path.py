@@ -1,7 +1,7 @@
 """The whole path of the penalty ρ from one factorisation, and its choice on held-out rows."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias, Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -11,13 +11,12 @@ from zeroproof.errors import DataError, RangeError
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve._algebra import path_pairs
 from zeroproof.solve._factors import Factors
-from zeroproof.solve._rows import Block, slices
+from zeroproof.solve._rows import Block, RowIndex, checked_spec, slices
 from zeroproof.solve._sweeps import ReadoutOptions, Settings, checked_options, sweep
 
-__all__ = ["RHOS", "ReadoutPath", "RhoChoice", "RowIndex", "choose_rho", "readout_path"]
+__all__ = ["RHOS", "ReadoutPath", "RhoChoice", "choose_rho", "readout_path"]
 
 RHOS = tuple(10.0**-exponent for exponent in range(0, 34, 2))  # below, float64 resolves nothing
-RowIndex: TypeAlias = slice | Tensor | Sequence[int]
 
 
 class ReadoutPath(NamedTuple):
@@ -106,7 +105,9 @@ def choose_rho(
     rhos: Sequence[float] = RHOS,
     **options: Unpack[ReadoutOptions],
 ) -> RhoChoice:
-    """Choose ρ by the chordal error on held-out rows: a path, then one more from the best's weights.
+    """Choose ρ by the chordal error on held-out rows.
+
+    One path with all rows alike, then one with the weights 1/‖(N, D)‖ of the best ρ.
 
     Refit on all rows with it: `spectral_readout(..., rho=choice.rho)`.
 
@@ -135,8 +136,9 @@ def choose_rho(
         True
     """
     settings, ordered = _checked(options, rhos)
-    block = (H_N, H_D, Y_n, Y_d, weight)
-    fit, test = (tuple(None if x is None else x[at] for x in block) for at in (train, held))
+    block = Block(H_N, H_D, Y_n, Y_d, weight)
+    checked_spec(block)
+    fit, test = block.cut(train), block.cut(held)
     errors: list[float] = []
     # at first all rows weigh alike: a pilot that is too small for noisy rows would ruin the weights
     for sweeps in (1, settings.sweeps):

@@ -210,7 +210,7 @@ def is_real(form: Form) -> bool:
 
 def _improved(form: Form, zeros: Tensor) -> Tensor:
     """Take Newton steps on D where they lower |D|; roots of the factored form are final."""
-    if isinstance(form, FactoredForm):
+    if isinstance(form, FactoredForm) or not len(zeros):
         return zeros
     for _ in range(3):
         z = zeros.detach().requires_grad_()

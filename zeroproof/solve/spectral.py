@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.solve._algebra import condition
-from zeroproof.solve._rows import Block, re_iterable
+from zeroproof.solve._rows import Parts, re_iterable
 from zeroproof.solve._sweeps import ReadoutOptions, checked_options, clearance_warning, sweep
 
 __all__ = ["Readout", "ReadoutOptions", "spectral_readout", "streamed_readout"]
@@ -85,7 +85,7 @@ def spectral_readout(
 
 
 def streamed_readout(
-    blocks: Iterable[Block], *, distributed: bool = True, **options: Unpack[ReadoutOptions]
+    blocks: Iterable[Parts], *, distributed: bool = True, **options: Unpack[ReadoutOptions]
 ) -> Readout:
     """Solve for the projective head on rows that arrive in blocks, in O(k² + block) memory.
 
@@ -115,7 +115,7 @@ def streamed_readout(
     return _readout(re_iterable(blocks), options, distributed=distributed)
 
 
-def _readout(blocks: Iterable[Block], options: ReadoutOptions, *, distributed: bool) -> Readout:
+def _readout(blocks: Iterable[Parts], options: ReadoutOptions, *, distributed: bool) -> Readout:
     settings = checked_options(options)
     flat, found = sweep(blocks, settings, distributed=distributed)
     a = torch.cat([each.a for each in found], 1)

@@ -42,7 +42,8 @@ class TallQR:
         self._columns = whole(columns, "columns", low=1)
         rows = buffer_rows(columns)
         # the factor so far lies above the rows that wait, so that both are reduced in place
-        self._buffer = torch.zeros(columns + rows, columns, dtype=like.dtype, device=like.device)
+        self._buffer = torch.empty(columns + rows, columns, dtype=like.dtype, device=like.device)
+        self._buffer[:columns] = 0
         self._filled = columns
 
     def add(self, *parts: Tensor) -> None:

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("zeroproof")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--help"], ["fit", "predict"]),
+        (["fit", "--help"], ["--target", "--out", "--tau_infer", "Columns to predict from"]),
+        (["predict", "--help"], ["--out", "folder written by"]),
+    ],
+)
+def test_help_is_printed(zeroproof, words, parts):
+    outcome = zeroproof(*words)
+    assert (outcome.code, outcome.err) == (0, "")
+    for part in parts:
+        assert part in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "expected"),
+        (["train"], "invalid choice: 'train' (choose from"),
+        (["fit"], "the following arguments are required: data, target, out"),
+        (["fit", "a.csv", "--target", "y"], "the following arguments are required: out"),
+        (["predict", "run"], "the following arguments are required"),
+        (["fit", "a.csv", "--target", "y", "--out", "run", "--stps", "3"], "unrecognized"),
+        (["fit", "a.csv", "b.csv", "--target", "y", "--out", "run"], "unrecognized"),
+        (["fit", "a.csv", "--target"], "expected one argument"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_with_advice(refused, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    said = refused(*words)
+    assert sentence in said
+    assert said.endswith("; see zeroproof --help")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_console_script_answers_with_code_and_sentence(tmp_path):
+    words = [COMMAND, "fit", tmp_path / "no.csv", "--target", "y", "--out", tmp_path / "run"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"zeroproof: {tmp_path / 'no.csv'} must be a readable CSV file")
+    assert ended.stderr.count("\n") == 1

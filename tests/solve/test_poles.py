@@ -1,0 +1,131 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from zeroproof.errors import RangeError
+from zeroproof.solve.choose import FORMS, choose_form
+from zeroproof.solve.forms import CoefficientForm
+from zeroproof.solve.poles import on_interval, pole_table, poles, residues, roots
+
+A = 0.137
+TAN = [-math.pi / 8, math.pi / 8]
+PROBLEMS = {
+    "simple": (lambda x: 1 / (x - A), [A], [1], 1e-11),
+    "three": (
+        lambda x: 0.5 / (x + 0.61) - 1.2 / (x - A) + 0.8 / (x - 0.77),
+        [-0.61, A, 0.77],
+        [0.5, -1.2, 0.8],
+        1e-11,
+    ),
+    "tan": (lambda x: torch.tan(4 * x), TAN, [-0.25, -0.25], 1e-11),
+    "double": (lambda x: (x - A) ** -2, [A], [0], 1e-6),
+    "tan and double": (
+        lambda x: torch.tan(4 * x) + (x - A) ** -2,
+        [TAN[0], A, TAN[1]],
+        [-0.25, 0, -0.25],
+        1e-6,
+    ),
+}
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def table_of(f, seed=0, rows=500):
+    generator = torch.Generator().manual_seed(seed)
+    x = 2 * torch.rand(rows, generator=generator, dtype=torch.float64) - 1
+    return x, f(x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_poles_on_the_interval_are_exact_in_number_place_and_residue(name, form):
+    f, truth, strengths, bound = PROBLEMS[name]
+    fitted = choose_form(*table_of(f), forms=(form,)).form
+    found, weights = poles(fitted), residues(fitted)
+    inside = (found.imag == 0) & (found.real.abs() <= 1)
+    assert int(inside.sum()) == len(truth)
+    torch.testing.assert_close(on_interval(found, -1, 1), tensor(*truth), rtol=0, atol=bound)
+    torch.testing.assert_close(weights[inside].real, tensor(*strengths), rtol=0, atol=100 * bound)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_double_pole_is_listed_once_with_its_multiplicity_and_strength(form):
+    fitted = choose_form(*table_of(lambda x: 3 / (x - A) ** 2 + 2 / (x - A)), forms=(form,)).form
+    table = pole_table(fitted)
+    on = (table.position.real.abs() < 1) & ~table.spurious
+    assert table.multiplicity[on].tolist() == [2]
+    assert complex(table.strength[on][0]) == pytest.approx(3, abs=1e-6)
+    assert complex(table.residue[on][0]) == pytest.approx(2, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_spurious_pairs_are_flagged_and_left_out_with_their_roots(form):
+    x, y = table_of(lambda x: (x + 0.4) / (x - A))
+    fitted = choose_form(x, y, (4, 4), forms=(form,)).form
+    table = pole_table(fitted)
+    assert int(table.spurious.sum()) == len(table.position) - 1
+    assert int(table.spurious.sum()) >= 2
+    assert complex(poles(fitted)[0]) == pytest.approx(A)
+    assert len(poles(fitted, spurious=True)) == len(table.position)
+    assert len(residues(fitted)) == 1
+    assert complex(residues(fitted)[0]) == pytest.approx(0.4 + A)
+    near = roots(fitted)
+    near = near[near.abs() < 1]
+    assert [complex(z) for z in near] == [pytest.approx(-0.4)]
+    assert len(roots(fitted, spurious=True)) > len(roots(fitted))
+
+
+def test_complex_resonances_are_found_off_the_line():
+    x = torch.linspace(0, 1, 400, dtype=torch.float64)
+    at = torch.tensor([0.3 + 0.01j, 0.7 + 0.02j], dtype=torch.complex128)
+    strength = torch.tensor([1 + 1j, 0.5 - 0.2j], dtype=torch.complex128)
+    y = (strength / (x[:, None] - at)).sum(1) + (0.3 - 0.1j)
+    chosen = choose_form(x, y)
+    assert chosen.error < 1e-13
+    torch.testing.assert_close(poles(chosen.form), at, rtol=0, atol=1e-12)
+    torch.testing.assert_close(residues(chosen.form), strength, rtol=0, atol=1e-11)
+
+
+@given(
+    places=st.lists(st.floats(-0.95, 0.95), min_size=1, max_size=4),
+    low=st.floats(-100, 100),
+    width=st.floats(0.1, 100),
+)
+def test_poles_of_coefficients_are_in_the_units_of_x(places, low, width):
+    places = sorted(places)
+    assume(all(b - a > 0.05 for a, b in pairwise(places)))
+    values = torch.ones(len(places) + 1, dtype=torch.float64)
+    nodes = torch.cos(torch.arange(len(values), dtype=torch.float64) * math.pi / len(places))
+    for place in places:
+        values = values * (nodes - place)
+    basis = torch.cos(torch.acos(nodes.clamp(-1, 1))[:, None] * torch.arange(len(values)))
+    b = torch.linalg.solve(basis, values)
+    form = CoefficientForm(tensor(1), b, "chebyshev", (low, low + width))
+    expected = low + width * (tensor(*places) + 1) / 2
+    torch.testing.assert_close(poles(form).real, expected, rtol=1e-9, atol=1e-9 * width)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-5])
+def test_poles_farther_apart_than_the_resolution_stay_two(gap):
+    form = CoefficientForm(tensor(1), tensor(-gap * gap, 0, 1), "monomial", (-1.0, 1.0))
+    assert poles(form).real.tolist() == pytest.approx([-gap, gap])
+    assert poles(form, resolution=10 * gap).tolist() == pytest.approx([0])
+
+
+def test_a_constant_denominator_has_no_poles():
+    form = CoefficientForm(tensor(1, 2), tensor(1), "chebyshev", (-1.0, 1.0))
+    assert poles(form).shape == residues(form).shape == (0,)
+    assert roots(form).real.tolist() == pytest.approx([-0.5])
+
+
+@pytest.mark.parametrize("option", ["resolution", "tolerance"])
+def test_options_out_of_range_are_refused(option):
+    form = CoefficientForm(tensor(1), tensor(0, 1), "monomial", (-1.0, 1.0))
+    with pytest.raises(RangeError, match=f"{option} must be a finite number above 0, got 0"):
+        pole_table(form, **{option: 0.0})
