@@ -8,10 +8,12 @@ READY := .venv/.ready
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: make setup PYTHON=python3.11'; exit 1; }
+	$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[train,data,sklearn,plots,cli]' --group dev --group docs
+		--build-constraint constraints.txt --editable '.[train,data,sklearn,plots,cli]' --group dev --group docs
 	touch $@
 
 demo: $(READY)
@@ -30,7 +32,7 @@ levels: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 tests: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered
 
 docs: $(READY)
 	$(BIN)/mkdocs build --quiet --strict --site-dir .site

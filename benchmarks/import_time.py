@@ -1,6 +1,6 @@
 """What importing costs: `import zeroproof` over a bare interpreter, and its rooms over torch.
 
-    python -m benchmarks.import_time
+python -m benchmarks.import_time
 """
 
 import statistics

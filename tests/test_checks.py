@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from zeroproof import _checks
-from zeroproof.defaults import GAMMA, TARGET_COVERAGE, TAU_INFER
+from zeroproof.defaults import GAMMA, TARGET_COVERAGE, TAU_INFER, TAU_TRAIN
 from zeroproof.errors import RangeError, ShapeError
 
 
@@ -92,3 +93,16 @@ def test_same_shape():
     _checks.same_shape(torch.zeros(2), torch.zeros(2), "mask", "decoded")
     with pytest.raises(ShapeError, match=r"mask must have the shape of decoded, \(2,\), got \(\)"):
         _checks.same_shape(torch.zeros(()), torch.zeros(2), "mask", "decoded")
+
+
+@pytest.mark.parametrize("make", [float, np.float32, np.float64], ids=lambda m: m.__name__)
+def test_numbers_of_every_kind_are_numbers(make: type) -> None:
+    assert _checks.in_range(make(0.5), TAU_TRAIN) == 0.5
+    assert _checks.whole(np.int64(3), "n") == 3
+
+
+def test_the_angle_score_has_no_threshold_above_one() -> None:
+    assert _checks.threshold(1.0, TAU_TRAIN, "angle") == 1.0
+    assert _checks.threshold(2.0, TAU_TRAIN, "denominator") == 2.0
+    with pytest.raises(RangeError, match=r"tau_train must lie in \(0, 1\] for the angle .* got 2"):
+        _checks.threshold(2.0, TAU_TRAIN, "angle")

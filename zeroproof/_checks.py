@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from numbers import Integral, Real
 from typing import TypeVar
 
 from torch import Tensor
@@ -23,10 +24,23 @@ def in_range(value: float, parameter: Parameter, *, name: str | None = None) -> 
     if not _is_real(value):
         raise RangeError(f"{name} must be a number, got {value!r}")
     above = value > low if parameter.open_low else value >= low
-    if not (above and value <= high) or (math.isinf(high) and math.isinf(value)):
+    if not (above and value <= high) or (high == math.inf == value):
         left = "(" if parameter.open_low else "["
         right = ")" if math.isinf(high) else "]"
         raise RangeError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value!r}")
+    return value
+
+
+def threshold(value: float, parameter: Parameter, score: str, *, name: str | None = None) -> float:
+    """Return a threshold if it is legal for the score that is compared with it.
+
+    Raises:
+        RangeError: It is not; the angle score never exceeds 1.
+    """
+    in_range(value, parameter, name=name)
+    if score == "angle" and value > 1:
+        name = name or parameter.name
+        raise RangeError(f"{name} must lie in (0, 1] for the angle score, got {value!r}")
     return value
 
 
@@ -47,7 +61,7 @@ def whole(value: int, name: str, *, low: int = 0) -> int:
     Raises:
         RangeError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, int | Integral) or value < low:
         raise RangeError(f"{name} must be a whole number of at least {low}, got {value!r}")
     return value
 
@@ -106,4 +120,4 @@ def same_shape(x: Tensor, like: Tensor, name: str, like_name: str) -> None:
 
 
 def _is_real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | Real) and not isinstance(value, bool)

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
 from zeroproof.autodiff.gate import gate
 from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.losses import implicit_loss, margin_loss
 from zeroproof.projective import decode
-from zeroproof.scm import SCM
+from zeroproof.projective.decoding import decode_scored
+from zeroproof.scm import SCM, tan
 from zeroproof.scm.division import divide
+from zeroproof.training import SCMTrainingLoss
 
 CLAMP, PROJECT, REJECT, PASSTHROUGH = GradientPolicy
 INF = float("inf")
@@ -104,12 +107,88 @@ def test_one_graph_two_backward_passes_two_policies(act: Divide) -> None:
 
 
 @pytest.mark.parametrize("fixed", list(GradientPolicy), ids=lambda p: p.name)
-def test_policy_fixed_for_one_call(fixed: GradientPolicy) -> None:
+@pytest.mark.parametrize("kernel", ["division", "decoding"])
+def test_policy_fixed_for_one_call(kernel: str, fixed: GradientPolicy) -> None:
     N, D = leaves()
-    value, _ = divide(N, D, D == 0, int(fixed))
+    if kernel == "division":
+        value, _ = divide(N, D, D == 0, int(fixed))
+    else:
+        value, _ = decode_scored(N, D, D.detach().abs(), 1e-6, int(fixed))
     with gradient_policy(CLAMP if fixed is PROJECT else PROJECT):
         value.backward(torch.ones(3))
     assert_gradients(N, D, fixed)
+
+
+@pytest.mark.parametrize("policy", [CLAMP, PROJECT], ids=lambda p: p.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.complex64])
+def test_no_nan_where_the_value_is_finite(policy: GradientPolicy, dtype: torch.dtype) -> None:
+    N = torch.randn(4000).relu().to(dtype).requires_grad_()
+    D = (10 ** (5 * torch.rand(4000) - 3)).to(dtype).requires_grad_()
+    x = SCM(N) / SCM(D)
+    g = torch.full_like(x.payload, 1024)
+    with gradient_policy(policy, loss_scale=1024.0):
+        x.payload.backward(g)
+    for leaf in (N, D):
+        assert not leaf.grad[~x.bottom].isnan().any()
+
+
+@pytest.mark.parametrize("policy", [CLAMP, PROJECT], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("act", "at"), [(tan, 1.5703), (lambda x: x ** torch.tensor(-2.0), 0.01)], ids=["tan", "power"]
+)
+def test_steep_slopes_in_half_precision_meet_a_zero(
+    act: Callable[..., SCM], at: float, policy: GradientPolicy
+) -> None:
+    x = torch.tensor([at], dtype=torch.float16, requires_grad=True)
+    y = act(SCM(x))
+    assert not y.bottom.any()
+    with gradient_policy(policy):
+        (0 * y).payload.sum().backward()
+    assert x.grad.tolist() == [0.0]
+
+
+@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("D", "expected"),
+    [(1e-25 + 0j, -1), (-1e-25j, 1), (1e-25 + 1e-25j, -1j), (2.0 + 0j, -0.25)],
+)
+def test_clamp_keeps_the_direction_of_an_overflowed_complex_gradient(
+    D: complex, expected: complex, *, compiled: bool
+) -> None:
+    run = torch.compile(scm_division, fullgraph=True, backend="aot_eager")
+    denominator = torch.tensor([D], dtype=torch.complex64, requires_grad=True)
+    value = (run if compiled else scm_division)(torch.ones(1, dtype=torch.complex64), denominator)
+    value.real.sum().backward()
+    torch.testing.assert_close(denominator.grad, torch.tensor([expected], dtype=torch.complex64))
+
+
+@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda N, D, tau: decode(N, D, tau)[0].nan_to_num().sum(),
+        lambda N, D, tau: margin_loss(D, tau_train=tau),
+        lambda N, D, tau: implicit_loss(N, D, torch.ones_like(N), D.detach(), gamma=tau),
+        lambda N, D, tau: SCMTrainingLoss()(
+            outputs=(N, D), targets=(N.detach(), D.detach()), tau_train=tau
+        ),
+    ],
+    ids=["decode", "margin", "implicit", "training"],
+)
+def test_compiled_graphs_take_thresholds_that_vary(
+    act: Callable[..., Tensor], dynamic: bool | None
+) -> None:
+    run = torch.compile(act, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for tau in (1e-4, 2e-4, 3e-4):
+        D = torch.tensor([1e-5, 1.5e-4, 0.5, 0.0], requires_grad=True)
+        N = torch.ones(4, requires_grad=True)
+        gradients = []
+        for each in (act, run):
+            loss = each(N, D, tau)
+            gradients.append((loss, *torch.autograd.grad(loss, (N, D), allow_unused=True)))
+        torch.testing.assert_close(*gradients)
 
 
 @both

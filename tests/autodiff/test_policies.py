@@ -5,6 +5,7 @@ import gc
 import pickle
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,9 +21,13 @@ from zeroproof.autodiff import (
 from zeroproof.autodiff.policies import _STASH, PolicyModule, policy_in_force
 from zeroproof.autodiff.torch_internals import stash, stashed
 from zeroproof.errors import RangeError
+from zeroproof.projective import decode
+from zeroproof.projective.decoding import decode_scored
+from zeroproof.scm import SCM
 from zeroproof.scm.division import divide
 
 CLAMP, PROJECT, REJECT, PASSTHROUGH = GradientPolicy
+Act = Callable[[Tensor, Tensor], Tensor]
 
 
 class Ratio(PolicyModule):
@@ -32,7 +37,26 @@ class Ratio(PolicyModule):
         return divide(N, D, D == 0, self.policy_code)[0]
 
 
-def in_force(layer: nn.Module) -> GradientPolicy:
+class Decoder(PolicyModule):
+    """The same, through decoding."""
+
+    def forward(self, N: Tensor, D: Tensor) -> Tensor:
+        return decode_scored(N, D, D.detach().abs(), 1e-6, self.policy_code)[0]
+
+
+def scm_division(N: Tensor, D: Tensor) -> Tensor:
+    return (SCM(N) / SCM(D)).payload
+
+
+def decoding(N: Tensor, D: Tensor) -> Tensor:
+    return decode(N, D)[0]
+
+
+layers = pytest.mark.parametrize("layer", [Ratio, Decoder])
+both = pytest.mark.parametrize("act", [scm_division, decoding], ids=lambda act: act.__name__)
+
+
+def in_force(layer: Callable[[Tensor, Tensor], Tensor]) -> GradientPolicy:
     """Find out from gradients alone which policy acts in a layer."""
     N = torch.tensor([1.0, 1.0], requires_grad=True)
     layer(N, torch.tensor([0.1, 0.0])).backward(torch.ones(2))
@@ -88,11 +112,12 @@ def test_contexts_nest() -> None:
     assert in_force(Ratio()) is CLAMP
 
 
-def test_context_restores_after_an_exception() -> None:
+@both
+def test_context_restores_after_an_exception(act: Act) -> None:
     with gradient_policy(PROJECT):
         with pytest.raises(KeyError), gradient_policy(REJECT):
             raise KeyError
-        assert in_force(Ratio()) is PROJECT
+        assert in_force(act) is PROJECT
     assert active_policy() is CLAMP
 
 
@@ -129,13 +154,14 @@ def test_loss_scale_reaches_a_layer_with_a_policy_of_its_own() -> None:
         assert policy_in_force(int(CLAMP)) == (CLAMP, 16.0)
 
 
-def test_three_threads_at_once_keep_their_policies() -> None:
+@both
+def test_three_threads_at_once_keep_their_policies(act: Act) -> None:
     barrier, seen = threading.Barrier(3), {}
 
     def work(policy: GradientPolicy) -> None:
         with gradient_policy(policy):
             barrier.wait(timeout=30)
-            seen[policy] = in_force(Ratio())
+            seen[policy] = in_force(act)
             barrier.wait(timeout=30)
 
     threads = [threading.Thread(target=work, args=(p,)) for p in (PROJECT, REJECT, PASSTHROUGH)]
@@ -199,31 +225,32 @@ class _Deeper(torch.autograd.Function):
     """Backward that calls backward: past a depth of 60, autograd goes on in a worker thread."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, depth: int, threads: set[int]) -> Tensor:
-        ctx.depth, ctx.threads = depth, threads
+    def forward(ctx: Any, x: Tensor, depth: int, threads: set[int], act: Act) -> Tensor:
+        ctx.depth, ctx.threads, ctx.act = depth, threads, act
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, None, None]:
         with torch.enable_grad():
             x = torch.ones(1, requires_grad=True)
             if ctx.depth:
-                _Deeper.apply(x, ctx.depth - 1, ctx.threads).backward()
+                _Deeper.apply(x, ctx.depth - 1, ctx.threads, ctx.act).backward()
             else:
                 ctx.threads.add(threading.get_ident())
-                divide(x, torch.tensor([0.1]), torch.tensor([False]))[0].backward()
-        return x.grad, None, None
+                ctx.act(x, torch.tensor([0.1])).backward()
+        return x.grad, None, None, None
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"), [(CLAMP, 1.0), (PROJECT, 10.0), (REJECT, 0.0)], ids=str
 )
+@both
 def test_policy_reaches_the_worker_threads_of_autograd(
-    policy: GradientPolicy, expected: float
+    act: Act, policy: GradientPolicy, expected: float
 ) -> None:
     threads: set[int] = set()
     x = torch.ones(1, requires_grad=True)
-    y = _Deeper.apply(x, 70, threads)
+    y = _Deeper.apply(x, 70, threads, act)
     with gradient_policy(policy):
         y.backward()
     assert threads.isdisjoint({threading.get_ident()})
@@ -232,7 +259,10 @@ def test_policy_reaches_the_worker_threads_of_autograd(
 
 
 @pytest.mark.parametrize("policy", list(GradientPolicy), ids=lambda p: p.name)
-def test_registered_policy_beats_the_context(policy: GradientPolicy) -> None:
+@layers
+def test_registered_policy_beats_the_context(
+    layer: type[PolicyModule], policy: GradientPolicy
+) -> None:
     layer = Ratio()
     register_policy(layer, policy)
     for context in GradientPolicy:
@@ -316,6 +346,18 @@ def test_copies_carry_no_registration(clone: object) -> None:
     assert callable(clone)
     assert in_force(clone(layer)) is CLAMP
     assert in_force(layer) is REJECT
+
+
+def test_registration_ends_with_the_module_it_was_made_on() -> None:
+    layer = Ratio()
+    wrapper = nn.Sequential(layer)
+    register_policy(layer, PROJECT)
+    register_policy(wrapper, REJECT)
+    register_policy(layer, None)
+    assert in_force(layer) is REJECT
+    del wrapper
+    gc.collect()
+    assert in_force(layer) is CLAMP
 
 
 def test_registration_keeps_nothing_alive() -> None:

@@ -186,7 +186,11 @@ BAD_TABLES = {
     "latin-1": (b"x,y\n1,\xb5\n", "y", "line 2: must be UTF-8 text, got byte 0xb5"),
     "quotes": ('x,y\n1,"2\n', "y", "must be CSV, got unexpected end of data"),
     "constant": ("x,y\n1,2\n1,3\n", "y", "some feature must vary, got constant columns x"),
-    "too large": ("x,y\n1,2\n1e31,3\n", "y", "numbers must not exceed 1e+30 in size"),
+    "too large": (
+        "x,y\n1,2\n1e31,3\n",
+        "y",
+        "column 'x' must not exceed 1e+30 in size, got 1e+31 in row 1",
+    ),
     "no feature": ("y\n1\n2\n", "y", "must have a column besides the targets to predict from"),
     "target twice": ("x,y\n" + ROWS, "y,y", "--target must list column names, each once"),
     "no target": ("x,y\n" + ROWS, "", "--target must list column names, each once, got ''"),

@@ -38,7 +38,7 @@ def test_tau_infer_maximises_youdens_j_and_tau_train_covers_all_singular_rows(ba
     lost = (good_score < config.tau_infer).double().mean()
     assert float(caught - lost) == pytest.approx(best_youden(bad, good))
     assert (bad_score < config.tau_train).all()
-    assert config.tau_train == pytest.approx(max(bad))
+    assert config.tau_train == pytest.approx(min(1, max(2 * config.tau_infer, *bad, 0)))
     assert (config.score, config.scale) == ("angle", 1.0)
 
 
@@ -54,12 +54,13 @@ def test_thresholds_and_decoding_agree_on_the_same_tuples():
     config = choose_thresholds(score, singular)
     result = strict_inference(N, D, config)
     assert torch.equal(result.bottom_mask, singular)
-    assert not result.gap_mask.any()
+    assert torch.equal(result.gap_mask, ~singular & (score < config.tau_train))
+    assert result.gap_mask.any()
 
 
 def test_scores_of_0_leave_a_margin():
     config = chosen([0.0, 0.0], [0.5])
-    assert config.tau_infer == config.tau_train == TAU_INFER.value
+    assert (config.tau_infer, config.tau_train) == (TAU_INFER.value, 2 * TAU_INFER.value)
 
 
 @pytest.mark.parametrize(("bad", "good"), [([], [0.1, 0.2]), ([0.1], []), ([], [])])
@@ -77,8 +78,9 @@ def test_scores_that_are_nan_do_not_count():
     ("fixed", "expected"),
     [
         ({"tau_infer": 0.01}, (0.01, 0.2)),
-        ({"tau_infer": 0.4}, (0.4, 0.4)),
+        ({"tau_infer": 0.4}, (0.4, 0.8)),
         ({"tau_train": 0.3}, (0.2, 0.3)),
+        ({"tau_infer": 0.7}, (0.7, 1.0)),
         ({"tau_train": 0.05}, (0.05, 0.05)),
         ({"tau_infer": 0.01, "tau_train": 0.02}, (0.01, 0.02)),
     ],

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from zeroproof.errors import DataError, RangeError, ShapeError
+from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.estimators import FitOptions, fit_table
 from zeroproof.export import predict_rows
 
@@ -172,8 +172,8 @@ ZERO, ONE = torch.zeros(3, 1), torch.tensor([[0.0], [1.0], [2.0]])
         (ONE[:, :0], ONE, DataError, "got 3 rows, 0 features and 1 targets"),
         (ONE, ONE[:, :0], DataError, "got 3 rows, 1 features and 0 targets"),
         (ONE / ZERO, ONE, DataError, r"inputs must be finite, got inf or nan in rows \[0, 1, 2\]"),
-        (1e31 * ONE.double(), ONE, DataError, "numbers must not exceed 1e[+]30 in size"),
-        (ONE, 1e31 * ONE.double(), DataError, "numbers must not exceed 1e[+]30 in size"),
+        (1e31 * ONE.double(), ONE, DataError, "column 'x0' must not exceed 1e[+]30 in size, got"),
+        (ONE, 1e31 * ONE.double(), DataError, "column 'y0' must not exceed 1e[+]30 in size, got"),
         (ZERO, ONE, DataError, "some feature must vary, got constant columns x0"),
         (ONE, ZERO / ZERO, DataError, "target 'y0' must have a finite value in some row, got ⊥"),
     ],
@@ -214,3 +214,10 @@ def test_small_steps_take_one_thread_and_give_the_others_back(options, threads, 
     finally:
         torch.set_num_threads(before)
     assert set(used) == {threads}
+
+
+def test_training_that_diverges_says_so():
+    X = torch.linspace(-1, 1, 40)[:, None]
+    options = FitOptions(steps=20, hidden=(8,), learning_rate=1e30, progress=False)
+    with pytest.raises(TrainingError, match=r"diverged: lower learning_rate, got 1e\+30"):
+        fit_table(X, X**2, ("x",), ("y",), options)

@@ -120,6 +120,15 @@ def test_arrays_in_arrays_out(make):
     assert gap.dtype == bool
 
 
+def test_arrays_of_either_byte_order_with_masks_and_of_numbers_alone():
+    N = np.ma.array([1, 2, 3], mask=[False, True, False], dtype=">i4")
+    decoded, bottom, _ = strict_inference(N[::-1], np.array([2.0, 2.0, 2.0], dtype=">f8"))
+    assert bottom.tolist() == [False, True, False]
+    np.testing.assert_array_equal(decoded, [1.5, NAN, 0.5])
+    with pytest.raises(RangeError, match="D must be an array of numbers, got the dtype <U1"):
+        strict_inference(np.ones(1), np.array(["1"]))
+
+
 BAD_SHAPES = [((3,), (3, 1)), ((2, 3), (2, 2)), ((3,), (1, 3)), ((), (1,)), ((2, 1), (2, 3))]
 
 

@@ -322,7 +322,8 @@ def test_gradcheck_of_the_projective_layer(basis, dtype, policy):
 @pytest.mark.parametrize("policy", GradientPolicy)
 def test_a_registered_policy_reaches_the_projective_layer(policy):
     layer = ProjectiveRational((0, 0))
-    register_policy(nn.ModuleList([layer]), policy)
+    around = nn.ModuleList([layer])
+    register_policy(around, policy)
     with gradient_policy(GradientPolicy.PASSTHROUGH):
         (5 * layer(torch.zeros(1, 1)).N).sum().backward()
     assert layer.numerator.grad is not None

@@ -98,6 +98,26 @@ def test_extreme_magnitudes(N, D):
     assert torch.isfinite(gradient(D.detach(), relative=True)).all()
 
 
+@pytest.mark.parametrize("tau", [5e-324, 1e-60, 1e-40, 1e-20, 1e20, 1e38, 1e60, 1e308])
+@pytest.mark.parametrize("relative", [False, True])
+def test_every_legal_threshold_gives_finite_numbers(tau, relative):
+    D = torch.tensor([0.0, 1e-42, 1e-20, 1.0, 1e20, 3e38])
+    losses = margin_loss(D, tau, relative=relative, reduction="none")
+    limits = torch.finfo(torch.float32)
+    end = min(max(tau, limits.tiny), limits.max)
+    gap = (1 - D.double() / end if relative else end - D.double()).clamp(0, limits.max**0.5 / 2)
+    torch.testing.assert_close(
+        losses.double(), gap.square(), rtol=1e-5, atol=1e-12 if relative else 1e-44
+    )
+    assert torch.isfinite(margin_loss(D, tau, relative=relative))
+    assert torch.isfinite(gradient(D, tau, relative=relative)).all()
+
+
+def test_a_saturated_margin_still_pulls():
+    assert gradient(torch.tensor([1e19]), 1e20) < -1e18
+    assert margin_loss(torch.tensor([0.0]), 1e-60, relative=True) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_computed_in_float32(dtype):
     D = torch.tensor([3e-5], dtype=dtype)

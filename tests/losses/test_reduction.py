@@ -230,6 +230,28 @@ def test_a_mean_of_large_losses_does_not_overflow():
     assert mean(weighted(values, torch.ones(100, dtype=torch.bool))).item() == pytest.approx(3e38)
 
 
+@pytest.mark.parametrize("size", [3e38, 1.0, 1e-45], ids=str)
+def test_the_size_of_the_weights_does_not_matter(size):
+    values, counts = torch.tensor([1.0, 2.0, 6.0, 9.0]), torch.tensor([True, True, True, False])
+    assert mean(weighted(values, counts, torch.full((4,), size))).item() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("size", [1e308, 1e-60, 5e-324], ids=str)
+def test_double_weights_of_single_losses_keep_their_range(size):
+    values, counts = torch.tensor([1.0, 2.0, 6.0]), torch.ones(3, dtype=torch.bool)
+    got = mean(weighted(values, counts, torch.full((3,), size, dtype=torch.float64)))
+    assert got.item() == pytest.approx(3)
+    assert got.dtype == torch.float32
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_double_weights_leave_the_type_of_the_loss(reduction):
+    weight = torch.ones(3, dtype=torch.float64)
+    assert (
+        implicit_loss(*finite_tuples(3), weight=weight, reduction=reduction).dtype == torch.float32
+    )
+
+
 def test_weights_may_be_learned():
     weight = torch.ones(3, requires_grad=True)
     implicit_loss(*finite_tuples(3), normalizer="chordal", weight=weight).backward()

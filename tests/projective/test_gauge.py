@@ -128,8 +128,12 @@ def test_rescaling_leaves_the_origin():
         ([], 1.0),
         ([math.inf, math.nan], 1.0),
         ([0.0, 0.0, 4.0], 1.0),
+        ([1.0, -3.0], 2.0),
+        ([8.0, 1.0, 2.0, 4.0, math.inf], 3.0),
+        ([3e38, 3e38], torch.tensor(3e38).item()),
+        ([0.0, 0.0, 0.0, 4.0], 1.0),
     ],
-    ids=["finite", "mixed", "empty", "none-finite", "zero"],
+    ids=["finite", "mixed", "empty", "none-finite", "zero", "two", "four", "huge", "four-zero"],
 )
 def test_target_scale(y, expected):
     assert target_scale(torch.tensor(y)) == expected

@@ -76,6 +76,7 @@ def test_the_total_is_the_weighted_sum_of_the_single_losses(options):
         ),
         "rejection": rejection_loss(share, loss_fn.target_coverage),
     }
+    expected["masked_rows"] = torch.tensor(0)
     expected["total"] = (
         expected["fit"]
         + loss_fn.lambda_margin * expected["margin"]
@@ -186,6 +187,21 @@ def test_one_bad_row_spoils_neither_loss_nor_gradients(bad, which, options, poli
     assert g_N[3, 0] == 0
     assert g_D[3, 0] == 0
     assert (g_D[4:] != 0).any()
+
+
+@pytest.mark.parametrize("which", range(4), ids=["N", "D", "Y_n", "Y_d"])
+def test_rows_left_out_are_counted(which):
+    outputs, targets, _ = batch()
+    tuples = [*(x.clone().requires_grad_() for x in outputs), *(x.clone() for x in targets)]
+    with torch.no_grad():
+        tuples[which][3, 0], tuples[which][5] = math.nan, math.inf  # 3 entries of 2 rows
+    loss_fn = SCMTrainingLoss()
+    masked = loss_fn.components(tuple(tuples[:2]), tuple(tuples[2:]))["masked_rows"]
+    assert masked.shape == ()
+    assert masked == 2
+    assert not masked.requires_grad
+    part = loss_fn.parts(tuple(tuples[:2]), tuple(tuples[2:]))["masked_rows"]
+    assert part == Parts(torch.tensor(2), torch.tensor(12))
 
 
 def test_a_batch_of_bad_rows_gives_a_finite_connected_loss():

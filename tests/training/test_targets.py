@@ -92,6 +92,22 @@ def test_a_read_only_array_is_fine_and_stays_as_it_was():
     assert y[0] == 1
 
 
+def test_a_masked_entry_is_bottom_and_anything_but_an_array_is_refused():
+    Y_n, Y_d = lift_targets(np.ma.array([2, 7, 4], mask=[False, True, False])[::-1])
+    assert type(Y_n) is np.ndarray
+    assert (Y_n.tolist(), Y_d.tolist()) == ([4, 1, 2], [1, 0, 1])
+    with pytest.raises(RangeError, match="y must be a tensor or a NumPy array, got list"):
+        lift_targets([1.0])
+    with pytest.raises(RangeError, match="y must be an array of numbers, got the dtype object"):
+        lift_targets(np.array([1.0, None]))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">c8", ">i2", "<u2", "g"])
+def test_byte_orders_and_rare_types(dtype):
+    Y_n, Y_d = lift_targets(np.array([3, 1, 2], dtype=dtype)[::-1])
+    assert (Y_n.tolist(), Y_d.tolist()) == ([2, 1, 3], [1, 1, 1])
+
+
 def test_lifted_targets_decode_to_the_targets():
     y = torch.tensor([0.25, -3.0, INF, -INF, NAN])
     value, bottom = decode(*lift_targets(y))

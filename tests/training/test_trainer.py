@@ -135,6 +135,7 @@ def test_the_history_has_the_keys_of_the_contract():
         "val_gap",
         "tau_train_mean",
         "skipped_steps",
+        "masked_rows",
         "lr",
     }
     assert {key for key in row if not key.startswith("time_")} == expected
@@ -158,6 +159,16 @@ def test_coverage_and_gap_are_shares_of_all_answers():
     row = trained(model, loss_fn=zero_loss, data=[(x, x)] * 3).history[0]
     assert row["train_coverage"] == pytest.approx(4 / 8)
     assert row["train_gap"] == pytest.approx(2 / 8)
+
+
+def test_rows_left_out_are_counted_in_every_epoch():
+    model, x = Fixed(1.0, math.nan, 0.0, math.inf), torch.ones(4, 1)
+    y = torch.tensor([[1.0], [1.0], [math.nan], [1.0]])  # a target that is bottom is a row
+    history = trained(model, loss_fn=FIT, data=[(x, y)] * 3, max_epochs=2).history
+    assert [row["masked_rows"] for row in history] == [6, 6]
+    assert [row["skipped_steps"] for row in history] == [0, 0]
+    assert trained().history[0]["masked_rows"] == 0
+    assert type(trained().history[0]["masked_rows"]) is int
 
 
 def zero_loss(outputs, targets):

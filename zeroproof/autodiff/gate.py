@@ -110,12 +110,25 @@ def submit(gradient: Tensor, bottom: Tensor, ruling: Ruling) -> Tensor:
 def _bounded(gradient: Tensor, bound: Any) -> Tensor:
     if gradient.is_complex():  # modulus, so that the direction stays
         size = gradient.abs()
-        shrunk = gradient * (bound / torch.where(size > 0, size, 1))
-        return torch.where(size > bound, shrunk, gradient)
+        return torch.where(size > bound, bound * _direction(gradient), gradient)
     if isinstance(bound, Tensor):
         bound = bound.to(gradient.dtype)
         return torch.minimum(torch.maximum(gradient, -bound), bound)
     return gradient.clamp(-bound, bound)
+
+
+def _direction(z: Tensor) -> Tensor:
+    """Return z divided by its modulus, where the modulus or a part of z may have overflowed."""
+    largest = torch.maximum(z.real.abs(), z.imag.abs())
+    infinite = torch.isinf(largest)
+    size = torch.where((largest == 0) | infinite, 1, largest)
+    # next to an infinite part a finite one is nothing
+    parts = (
+        torch.where(infinite, torch.where(torch.isinf(x), x.sign(), 0), x / size)
+        for x in (z.real, z.imag)
+    )
+    z = torch.complex(*parts)
+    return z / torch.where(z == 0, 1, z.abs())
 
 
 class _Gate(torch.autograd.Function):

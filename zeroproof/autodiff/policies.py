@@ -142,6 +142,7 @@ class PolicyModule(nn.Module):
 
 
 _registered: weakref.WeakKeyDictionary[nn.Module, GradientPolicy] = weakref.WeakKeyDictionary()
+_governed: weakref.WeakSet[PolicyModule] = weakref.WeakSet()
 
 
 class Registration:
@@ -170,7 +171,8 @@ def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registr
 
     Precedence: the policy registered on the nearest enclosing module, then the context active while
     backward runs, then CLAMP. It holds for this instance alone, until it is replaced by a second
-    call or removed by `None`. Layers added to `module` later are reached by calling again.
+    call or removed by `None`, and as long as `module` lives. Layers added to it later are reached
+    by calling again.
 
     Args:
         module: A zeroproof layer, or any module that contains some.
@@ -200,15 +202,26 @@ def _assign(module: nn.Module, policy: GradientPolicy | None) -> None:
     if policy is None:
         _registered.pop(module, None)
     else:
+        if module not in _registered:
+            # layers may outlive the module through which they were reached, its registration not
+            weakref.finalize(module, _refresh).atexit = False
         _registered[module] = policy
-    # every registered root is walked again, so that the nearest ancestor wins whatever came first
+    _refresh()
+
+
+def _refresh() -> None:
+    """Find every layer's policy anew, so that the nearest ancestor wins whatever came first."""
     nearest: dict[PolicyModule, tuple[int, int]] = {}
-    for root, code in [*((root, int(p)) for root, p in _registered.items()), (module, -1)]:
+    for root, policy in list(_registered.items()):
         for path, layer in root.named_modules(remove_duplicate=False):
             if isinstance(layer, PolicyModule):
                 depth = path.count(".") + 1 if path else 0
-                best = nearest.get(layer)
-                if best is None or best[1] < 0 or (code >= 0 and depth < best[0]):
-                    nearest[layer] = (depth, code)
+                if layer not in nearest or depth < nearest[layer][0]:
+                    nearest[layer] = (depth, int(policy))
+    for layer in list(_governed):
+        if layer not in nearest:
+            layer.policy_code = -1
+            _governed.discard(layer)
     for layer, (_, code) in nearest.items():
         layer.policy_code = code
+        _governed.add(layer)

@@ -24,9 +24,9 @@ def fit(
     *,
     target: str,
     out: str,
-    features: str | None = None,
+    features: str = "",
     hidden: str = "64,64",
-    steps: int = 6000,
+    steps: int = 5000,
     epochs: int | None = None,
     batch_size: int = 512,
     learning_rate: float = 2e-2,
@@ -93,7 +93,7 @@ def _read(data: str, target: str, features: str | None) -> _Rows:
     _check_answers(targets)
     table = read_csv(data)
     rest = tuple(name for name in table.columns if name not in targets)
-    names = rest if features is None else column_names(features, "--features")
+    names = column_names(features, "--features") if features else rest
     if set(names) & set(targets):
         raise DataError(f"--features must not name a target, got {features!r}")
     y = numbers(table, targets, advice=_TARGET_ADVICE)

@@ -15,7 +15,7 @@ class FitOptions(NamedTuple):
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "silu"
     shared_denominator: bool = True
-    steps: int = 6000
+    steps: int = 5000
     epochs: int | None = None  # passes over the data, instead of steps
     batch_size: int = 512
     learning_rate: float = 2e-2

@@ -18,8 +18,9 @@ def choose_thresholds(
 
     τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
     singular rows (W. J. Youden, Cancer 3:32, 1950); τ_train lies just above the largest of those
-    scores, so that the gap holds all answers that look as a singular row did. Neither falls below
-    the guide's τ_infer. Without singular rows, or without others, the guide's defaults stay.
+    scores, and at least at 2 τ_infer, so that the gap holds all answers that look as a singular row
+    did, and some that nearly do. Neither falls below the guide's τ_infer. Without singular rows, or
+    without others, the guide's defaults stay.
 
     Args:
         score: Scores of held-out tuples, `(n,)`.
@@ -41,5 +42,5 @@ def choose_thresholds(
     else:
         chosen, largest = TAU_INFER.value, TAU_TRAIN.value
     infer = min(chosen, tau_train or math.inf) if tau_infer is None else tau_infer
-    train = max(infer, largest) if tau_train is None else tau_train
+    train = min(1.0, max(2 * infer, largest)) if tau_train is None else tau_train
     return InferenceConfig(tau_infer=infer, tau_train=train, score="angle", scale=1.0)

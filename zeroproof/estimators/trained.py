@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.errors import DataError, ShapeError
+from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.estimators.candidate import Candidate, choose, train_candidates
 from zeroproof.estimators.diagnosis import RowView, diagnose, view_rows
 from zeroproof.estimators.frame import frame_targets
 from zeroproof.estimators.options import FitOptions, check_options
 from zeroproof.estimators.thresholds import choose_thresholds
 from zeroproof.export import Run, TargetFrame
+from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.projective import Pair, denominator_score
 from zeroproof.training import History
 
@@ -46,12 +47,11 @@ def fit_table(
     """Train a projective network on rows of numbers.
 
     Inputs are standardised, targets brought to their frame and lifted; a trunk with a projective
-    head is trained on the chordal loss with Adam and a cosine schedule, under PROJECT; the epoch
-    with the lowest held-out loss is kept; thresholds are read off the held-out rows. Where all
-    targets are finite, a plain network of the same size, D = 1, is trained for as many steps on the
-    squared error, and takes its place unless poles bring a clear gain on the held-out rows.
-    Topology: projective, +∞ and -∞ are one point. Same seed, same answer on the same machine and
-    number of threads.
+    head learns the chordal loss with Adam and a cosine schedule, under PROJECT; the epoch with the
+    lowest held-out loss is kept; thresholds are read off the held-out rows. Where all targets are
+    finite, a plain network of the same size, D = 1, is trained too, and kept unless poles bring a
+    clear gain. Topology: projective, +∞ and -∞ are one point. Same seed, same answer on the same
+    machine and number of threads.
 
     Args:
         X: `(rows, len(features))`, finite.
@@ -64,6 +64,7 @@ def fit_table(
         ShapeError: X, y and names do not belong together.
         DataError: Rows or columns that cannot be used: none, not finite, all constant, all ⊥.
         RangeError: An option is outside what it may be.
+        TrainingError: Training diverged.
     """
     options = options or FitOptions()
     check_options(options)
@@ -73,7 +74,7 @@ def fit_table(
     held_out = _held_out(len(X), options)
     candidates, kept = _trained(X, y, targets, held_out, options)
     model, frame, history, _ = candidates[kept]
-    N, D = (part.detach() for part in model(X))
+    N, D = _tuples(model, X, options)
     singular = ~torch.isfinite(y)
     config = choose_thresholds(
         denominator_score(N, D, "angle")[held_out].flatten(),
@@ -98,6 +99,21 @@ def fit_table(
     return TrainedFit(run, history, view, held_out, seconds)
 
 
+def _tuples(model: ProjectiveMLP, X: Tensor, options: FitOptions) -> Pair:
+    """Return what the model says about all rows.
+
+    Raises:
+        TrainingError: It is not finite.
+    """
+    N, D = (part.detach() for part in model(X))
+    if not (torch.isfinite(N) & torch.isfinite(D)).all():
+        raise TrainingError(
+            "training must end with finite tuples, but diverged: lower learning_rate, "
+            f"got {options.learning_rate:g}"
+        )
+    return Pair(N, D)
+
+
 def _check_rows(X: Tensor, y: Tensor, features: tuple[str, ...], targets: tuple[str, ...]) -> None:
     if X.shape != (len(y), len(features)) or y.shape != (len(X), len(targets)):
         raise ShapeError(
@@ -112,10 +128,13 @@ def _check_rows(X: Tensor, y: Tensor, features: tuple[str, ...], targets: tuple[
     bad = torch.nonzero(~torch.isfinite(X).all(1)).flatten().tolist()
     if bad:
         raise DataError(f"inputs must be finite, got inf or nan in rows {bad[:5]} (counted from 0)")
-    if max(float(x.abs().max()) for x in (X, y.nan_to_num(0, 0, 0))) > _LARGEST:
-        raise DataError(
-            f"numbers must not exceed {_LARGEST:g} in size: change the unit of the column"
-        )
+    for name, x in zip((*features, *targets), torch.cat([X, y], 1).T, strict=True):
+        size, row = x.nan_to_num(0, 0, 0).abs().max(0)
+        if size > _LARGEST:
+            raise DataError(
+                f"column {name!r} must not exceed {_LARGEST:g} in size, got {float(x[row]):g} in "
+                f"row {int(row)} (counted from 0): change its unit"
+            )
     constant = [name for name, x in zip(features, X.T, strict=True) if (x == x[0]).all()]
     if len(constant) == len(features):
         raise DataError(f"some feature must vary, got constant columns {', '.join(constant)}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from zeroproof._checks import in_range, one_of, ordered, positive
+from zeroproof._checks import one_of, ordered, positive, threshold
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
 from zeroproof.errors import RangeError
 from zeroproof.projective.angle import SCORES
@@ -49,15 +49,16 @@ class InferenceConfig:
         score: str = "denominator",
         scale: float = 1.0,
     ) -> None:
-        in_range(tau_infer, TAU_INFER)
+        one_of(score, SCORES, "score")
+        threshold(tau_infer, TAU_INFER, score)
         if tau_train is None:
             tau_train = max(tau_infer, TAU_TRAIN.value)
-        in_range(tau_train, TAU_TRAIN)
+        threshold(tau_train, TAU_TRAIN, score)
         ordered(tau_infer, tau_train, "tau_infer", "tau_train")
         # plain floats, so that every config can be written as JSON
         object.__setattr__(self, "tau_infer", float(tau_infer))
         object.__setattr__(self, "tau_train", float(tau_train))
-        object.__setattr__(self, "score", one_of(score, SCORES, "score"))
+        object.__setattr__(self, "score", score)
         object.__setattr__(self, "scale", float(positive(scale, "scale")))
 
     def to_dict(self) -> dict[str, Any]:

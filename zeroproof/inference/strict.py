@@ -1,6 +1,5 @@
 """Strict inference: finite answers where the denominator allows them, an explicit ⊥ elsewhere."""
 
-import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from zeroproof._checks import pair_shapes
 from zeroproof.errors import RangeError
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.projective.angle import denominator_score
+from zeroproof.projective.arrays import from_array, is_array
 from zeroproof.projective.decoding import decode_scored
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.pytree import register_namedtuple
@@ -56,11 +56,13 @@ def strict_inference(
 
     Returns:
         A `StrictResult` in the shape of N, tensors for tensors and arrays for arrays. Half
-        precision is decoded in float32. The gradient policy acts on dL/dN and dL/dD.
+        precision is decoded in float32, integers of an array in float64; a masked entry of an
+        array is ⊥. The gradient policy acts on dL/dN and dL/dD.
 
     Raises:
         ShapeError: The shapes do not belong together.
-        RangeError: N and D are neither two tensors nor two NumPy arrays, or `config` is no config.
+        RangeError: N and D are neither two tensors nor two NumPy arrays of numbers, or `config` is
+            no config.
 
     Example:
         >>> result = strict_inference(torch.ones(3), torch.tensor([2.0, 0.0, 1e-5]))
@@ -70,12 +72,12 @@ def strict_inference(
     config = checked_config(config)
     if isinstance(N, Tensor) and isinstance(D, Tensor):
         return _decided(N, D, config, bottom, fixed)
-    if not (_is_array(N) and _is_array(D)):
+    if not (is_array(N) and is_array(D)):
         raise RangeError(
             f"N and D must be two tensors or two NumPy arrays, got {type(N).__name__} and "
             f"{type(D).__name__}"
         )
-    result = _decided(_tensor(N), _tensor(D), config, bottom, fixed)
+    result = _decided(from_array(N, "N"), from_array(D, "D"), config, bottom, fixed)
     return StrictResult._make(field.numpy() for field in result)
 
 
@@ -103,13 +105,3 @@ def checked_config(config: InferenceConfig | None) -> InferenceConfig:
     if not isinstance(config, InferenceConfig):
         raise RangeError(f"config must be an InferenceConfig, got {type(config).__name__}")
     return config
-
-
-def _tensor(array: Any) -> Tensor:
-    # torch takes neither read-only arrays nor negative strides; all others share their memory
-    return torch.from_numpy(sys.modules["numpy"].require(array, requirements="CW"))
-
-
-def _is_array(x: object) -> bool:
-    numpy = sys.modules.get("numpy")  # whoever holds an array has imported it
-    return numpy is not None and isinstance(x, numpy.ndarray)

@@ -55,10 +55,14 @@ class Operands(NamedTuple):
     Y_m: Tensor
     rows: Tensor  # those that count
     origin: Tensor  # where either tuple is ⟨0, 0⟩
+    finite: tuple[Tensor, Tensor, Tensor, Tensor]  # N, D, Y_n, Y_d before that division
 
 
 class Terms(NamedTuple):
-    """Losses entry by entry, finite everywhere, and their weights: 0 where one does not count."""
+    """Losses entry by entry, finite everywhere, and their weights: 0 where one does not count.
+
+    Weights may be of a wider type: a number such as 1e-60 would be 0 in that of the losses.
+    """
 
     values: Tensor
     weights: Tensor
@@ -101,7 +105,8 @@ def operands(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Operands:
     m, Y_m = m.masked_fill(m == 0, 1), Y_m.masked_fill(Y_m == 0, 1)
     # before any division: a `where` behind it would leak nan into gradients
     N, D, Y_n, Y_d = (torch.where(rows, x, 1) for x in (N, D, Y_n, Y_d))
-    return Operands(N / m, D / m, Y_n / Y_m, Y_d / Y_m, m, Y_m, rows, origin)
+    finite = (N, D, Y_n, Y_d)
+    return Operands(N / m, D / m, Y_n / Y_m, Y_d / Y_m, m, Y_m, rows, origin, finite)
 
 
 def _larger(N: Tensor, D: Tensor) -> Tensor:
@@ -127,7 +132,7 @@ def weighted(
     _fits(weight, values, "weight")
     if weight.is_complex():
         raise RangeError(f"weight must be real, got {weight.dtype}")
-    weight = weight.to(values.dtype)
+    weight = weight.to(torch.promote_types(weight.dtype, values.dtype))
     counts = counts & torch.isfinite(weight) & (weight >= 0)
     return Terms(values, torch.where(counts, weight, 0).expand(values.shape))
 
@@ -143,9 +148,16 @@ def _fits(x: Tensor, values: Tensor, name: str) -> None:
 
 def mean(terms: Terms) -> Tensor:
     """Return Σ w·l / Σ w; a 0 that is still connected to the graph where nothing counts."""
-    total = terms.weights.sum()
+    values, weights = terms
+    if not weights.numel():
+        return (values * weights).sum().to(values.dtype)
+    # by the largest first: a sum of large weights may overflow, and one of small ones underflow
+    largest = weights.detach().amax()
+    weights = weights / torch.where(largest > 0, largest, 1)
+    total = weights.sum()
     # shares first: a sum of large losses may overflow where their mean does not
-    return (terms.values * (terms.weights / torch.where(total > 0, total, 1))).sum()
+    shares = weights / torch.where(total > 0, total, 1)
+    return (values * shares.to(values.dtype)).sum()
 
 
 def parts(terms: Terms) -> Parts:
@@ -171,5 +183,5 @@ def reduced(
     terms = weighted(values, counts, weight, mask)
     if reduction == "mean":
         return mean(terms)
-    losses = terms.values * terms.weights
+    losses = (terms.values * terms.weights).to(values.dtype)
     return losses.sum() if reduction == "sum" else losses

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import GAMMA
+from zeroproof.losses._quotient import attached_quotient
 from zeroproof.losses._reduction import Counting, Operands, operands, reduced
 from zeroproof.projective.angle import cross, norm, squared, turned
 
@@ -40,7 +41,7 @@ def implicit_loss(
 
     All but the last are blind to sign. Computed on max-scaled tuples in at least float32, so that
     squares neither over- nor underflow; a quotient beyond the number range saturates just below
-    its end.
+    its end, and so does the gradient of `"attached"`.
 
     Args:
         N: Numerators, `(*batch, k)`, real or complex.
@@ -91,20 +92,16 @@ def implicit_values(
 
 
 def _quotient(tuples: Operands, gamma: float, normalizer: str) -> Tensor:
-    n, d, y_n, y_d, m, y_m, _, origin = tuples
+    n, d, y_n, y_d, m, y_m, _, origin, finite = tuples
+    if normalizer == "attached":
+        values = attached_quotient(*finite, m, y_m, math.sqrt(gamma))
+        return torch.where(origin, 1, values)
     difference = cross(n, d, y_n, y_d)
     if normalizer == "chordal":
         values = squared(difference / (norm(n, d) * norm(y_n, y_d))).clamp(max=1)
-    else:
-        limits = torch.finfo(m.dtype)
-        # √γ / (m·y_m): where the square of that product would leave the number range
-        root = (math.sqrt(gamma) / m / y_m).clamp_max(math.sqrt(limits.max) / 2)
-        size = squared(d) * squared(y_d) + squared(n) * squared(y_n) + root.square()
-        size = size.detach().clamp_min(4 * limits.tiny).sqrt()
-        values = squared(difference / size)
-        if normalizer == "detached":
-            return values
-        # divided by that constant, S + γ is 1: its quotient and all derivatives stay in range
-        shares = squared(d * (y_d / size)) + squared(n * (y_n / size)) + (root / size).square()
-        values = values / shares.clamp_min(0.5)
-    return torch.where(origin, 1, values)
+        return torch.where(origin, 1, values)
+    limits = torch.finfo(m.dtype)
+    # √γ / (m·y_m): where the square of that product would leave the number range
+    root = (math.sqrt(gamma) / m / y_m).clamp_max(math.sqrt(limits.max) / 2)
+    size = squared(d) * squared(y_d) + squared(n) * squared(y_n) + root.square()
+    return squared(difference / size.detach().clamp_min(4 * limits.tiny).sqrt())

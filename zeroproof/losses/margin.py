@@ -1,5 +1,6 @@
 """The margin loss: what keeps denominators away from 0."""
 
+import math
 from typing import Unpack
 
 import torch
@@ -31,7 +32,8 @@ def margin_loss(
     Formula: mean(max(0, τ - s)²) with s = \|D\|. `relative=True`: mean(max(0, 1 - s / τ)²), in [0,
     1] and of use at any τ: the default is at most τ² and has no gradient at D = 0.
     `score="angle"`: s is the gauge-free \|D\| / √(\|N / scale\|² + \|D\|²). At D = 0 both options
-    have the derivative of D → 0+.
+    have the derivative of D → 0+. A τ beyond the number range counts as its end; a square
+    beyond it saturates just below.
 
     Args:
         D: Denominators, `(*batch, k)` or `(*batch, 1)`, real or complex.
@@ -76,8 +78,12 @@ def margin_values(
         distance = D.abs().expand(N.shape)  # the guide's formula, derivative 0 at D = 0
     else:
         distance = denominator_score(N, D, score, scale)
-    gap = 1 - distance / tau_train if relative else tau_train - distance
-    return gap.relu().square(), rows
+    limits = torch.finfo(distance.dtype)
+    tau = min(max(tau_train, limits.tiny), limits.max)  # 0 and ∞ in float32 are numbers in Python
+    gap = (1 - distance / tau if relative else tau - distance).relu()
+    size = gap.detach()
+    # saturated, with the gradient of that size
+    return (size.clamp_max(math.sqrt(limits.max) / 2) + (gap - size)).square(), rows
 
 
 def _operands(N: Tensor | None, D: Tensor, score: str) -> tuple[Tensor, Tensor, Tensor]:

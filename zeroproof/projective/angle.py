@@ -165,6 +165,7 @@ def denominator_score(
     N, D = widen(N), widen(D)
     if score == "denominator":
         return _modulus(D).expand(N.shape)
+    N, D, _ = rescaled(N, D)
     root = math.sqrt(scale)  # shared between N and D: dividing N alone by s could overflow
     N, D, _ = rescaled(N / root, D * root)
     return _modulus(D) / norm(N, D)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zeroproof._checks import in_range
+from zeroproof._checks import threshold
 from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import denominator_score
 from zeroproof.projective.gauge import widen
@@ -52,6 +52,6 @@ def decode(
         >>> decode(torch.tensor([1.0, 1.0]), torch.tensor([4.0, 0.0]))
         (tensor([0.2500,    nan]), tensor([False,  True]))
     """
-    in_range(tau_infer, TAU_INFER)
+    threshold(tau_infer, TAU_INFER, score)
     N, D = widen(N), widen(D)
     return decode_scored(N, D, denominator_score(N, D, score, scale), tau_infer)

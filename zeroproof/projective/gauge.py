@@ -79,6 +79,7 @@ def renormalize(N: Tensor, D: Tensor, gamma: float = GAMMA.value) -> Pair:
 def target_scale(y: Tensor) -> float:
     r"""Return the scale s of targets: the median of \|y\| over the finite ones, 1 if that is 0.
 
+    Of an even number of targets it is the mean of the middle two.
     Tuple space depends on the units of y; y / s does not. Units: those of y.
 
     Example:
@@ -87,5 +88,10 @@ def target_scale(y: Tensor) -> float:
     """
     magnitude = widen(y.detach()).abs()
     magnitude = magnitude[torch.isfinite(magnitude)]
-    scale = float(magnitude.median()) if magnitude.numel() else 0.0
+    count = magnitude.numel()
+    if not count:
+        return 1.0
+    magnitude = magnitude.sort().values
+    low, high = magnitude[(count - 1) // 2], magnitude[count // 2]
+    scale = float(low + (high - low) / 2)  # the sum of the two might overflow
     return scale if scale > 0 else 1.0

@@ -9,9 +9,8 @@ __all__ = ["divide"]
 
 
 def _pullback(g: Tensor, N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    # divided twice rather than by D²: the square of a small D underflows
-    g_N = g / D.conj()
-    return g_N, -g_N * (N / D).conj()
+    # not by D², which underflows; and g with N / D first, which is finite: no inf meets a 0
+    return g / D.conj(), -(g * (N / D).conj()) / D.conj()
 
 
 _DIVISION = Operation(torch.div, _pullback, safe=(0, 1), partial=True)  # 1 cannot overflow

@@ -64,13 +64,17 @@ class _Total(torch.autograd.Function):
         ruling = rule(g, ctx.fixed)
         unsafe = shielded(ruling, bottom)
         # g goes first: 0 times a finite slope stays 0 in every further derivative, whatever g was
-        gradients = operation.pullback(
-            torch.where(unsafe, 0, g), *_safe(operation, tuple(operands), unsafe)
-        )
+        safe = _safe(operation, tuple(operands), unsafe)
+        gradients = operation.pullback(*_widened(torch.where(unsafe, 0, g), *safe))
         fitted = (_fit(x, like) for x, like in zip(gradients, operands, strict=True))
         if operation.partial:
             fitted = (_submit(x, bottom, ruling) for x in fitted)
         return (None, None, None, *fitted)
+
+
+def _widened(*tensors: Tensor) -> list[Tensor]:
+    """Return half precision as float32: slopes next to ⊥ leave its range where products do not."""
+    return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
 
 
 def _fit(gradient: Tensor, operand: Tensor) -> Tensor:

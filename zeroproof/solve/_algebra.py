@@ -14,26 +14,30 @@ _STEPS = 6  # of inverse iteration for each ρ of a path, warm from the one befo
 def best_pair(factors: Factors, rho: float) -> tuple[Tensor, Tensor]:
     """Return (a, b) minimising (‖A z‖² + ρ‖z‖²) / ‖M z‖², in a fixed gauge.
 
-    ‖M z‖² is the mean square of (N, D). With T the triangular factor of
-    [A; √ρ I] the answer is T⁻¹v, v the leading right singular vector of M T⁻¹. The inverse of M is
-    never formed: M is numerically singular for any rich set of features.
+    With T the triangular factor of [A; √ρ I] the answer is T⁻¹v, v the leading right singular
+    vector of M T⁻¹. The inverse of M is never formed: M is numerically singular for any rich set
+    of features.
     """
-    rho = resolved(factors, rho)
-    T = _augmented(factors, rho)
-    S = torch.linalg.solve_triangular(T, metric(factors), upper=True, left=False)
+    T = _augmented(factors, resolved(factors, rho))
+    M = _normaliser(factors)
+    at = T.shape[1] - M.shape[1]  # M is 0 before: so is v, and the rest is back substitution
+    S = torch.linalg.solve_triangular(T[at:, at:], M, upper=True, left=False)
     v = torch.linalg.svd(S).Vh[0].conj()
-    return _split(factors, torch.linalg.solve_triangular(T, v[:, None], upper=True)[:, 0])
+    v = torch.cat([v.new_zeros(at), v])[:, None]
+    return _split(factors, torch.linalg.solve_triangular(T, v, upper=True)[:, 0])
 
 
 def path_pairs(factors: Factors, rhos: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (a, b) for each ρ, given largest first, after one singular value decomposition.
 
     With A = U diag(g) Vᴴ and f² = 1/(g² + ρ), u ← f² (MV)ᴴ(MV) u is inverse iteration on the same
-    quotient for every ρ; each starts from the answer before.
+    quotient for every ρ; each starts from the answer before, the first from `best_pair`.
     """
+    a, b = best_pair(factors, rhos[0])
     g, Vh = torch.linalg.svd(joint(factors.R, len(factors.R_N)))[1:]
-    M = metric(factors) @ Vh.mH
-    u = torch.ones_like(M[0])
+    M = _normaliser(factors)
+    M = M @ Vh.mH[-M.shape[1] :]
+    u = Vh @ torch.cat([a.T.flatten(), b.flatten()])
     for rho in rhos:
         f2 = 1 / (g.square() + resolved(factors, rho))
         for _ in range(_STEPS):
@@ -42,11 +46,16 @@ def path_pairs(factors: Factors, rhos: Sequence[float]) -> Iterator[tuple[Tensor
         yield _split(factors, Vh.mH @ u)
 
 
-def metric(factors: Factors) -> Tensor:
-    """Return M with ‖M z‖² = mean of ‖N‖² + ‖D‖² over rows and outputs."""
-    m = len(factors.R)
-    blocks = [factors.R_N / math.sqrt(m)] * m
-    return torch.block_diag(*blocks, factors.R_D)
+def _normaliser(factors: Factors) -> Tensor:
+    """Return what acts on the last entries of z, so that z = 0 is no answer.
+
+    One output: the mean square of (N, D), which treats y and 1/y alike. Several that share D: the
+    mean square of D alone, or else the best answer to rows that do not fit is to serve one output
+    with D = 0 and leave ⟨0, 0⟩ to the others.
+    """
+    if len(factors.R) > 1:
+        return factors.R_D
+    return torch.block_diag(factors.R_N, factors.R_D)
 
 
 def joint(R: Tensor, k_N: int) -> Tensor:
@@ -106,8 +115,10 @@ def _raise_pivots(T: Tensor, floor: float) -> None:
 
 def _split(factors: Factors, z: Tensor) -> tuple[Tensor, Tensor]:
     """Cut z into a, `(k_N, m)`, and b, `(k_D, 1)`: mean square of (N, D) 1, leading b positive."""
-    z = z / torch.linalg.vector_norm(metric(factors) @ z)
     m, k_N = len(factors.R), len(factors.R_N)
+    squares = torch.linalg.vector_norm(factors.R_N @ z[: m * k_N].reshape(m, k_N).T).square() / m
+    squares = squares + torch.linalg.vector_norm(factors.R_D @ z[m * k_N :]).square()
+    z = z / squares.sqrt()
     b = z[m * k_N :]
     leading = b[b.abs().argmax()]
     z = z * (leading.conj() / leading.abs()) if leading != 0 else z

@@ -11,7 +11,7 @@ from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve._algebra import smallest_singular_vector
 from zeroproof.solve._factors import Problem, Task, read
-from zeroproof.solve._rows import Block, RowIndex, Rows, slices
+from zeroproof.solve._rows import Block, RowIndex, Rows, checked_spec, slices
 
 __all__ = ["DegreeTable", "readout_degrees"]
 
@@ -77,6 +77,7 @@ def readout_degrees(
     domain = _domain(x)
     T = chebyshev_basis(x.detach().double(), largest, domain=domain)
     block = Block(T, None, Y_n, Y_d, weight)
+    checked_spec(block)
     test = [rows for _, rows in slices([block.cut(held)], torch.float64, check=True)]
     if sum(float(rows.weight.sum()) for rows in test) == 0:
         raise DataError("held must pick a row with weight above 0, got none")

@@ -12,7 +12,8 @@ from zeroproof.solve._table import Table, checked_table
 __all__ = ["choose_degrees"]
 
 FLOOR = 1e-31  # mean chordal², where rounding ends the search
-CLEAN = 1e-20  # below it rounding scatters the errors by factors
+ROUNDING = 3e-30  # errors below it are alike: rounding scatters them by decades
+CLEAN = 1e-20  # below it errors scatter by factors
 SLACK = 4.0  # then: within this factor of the best, fewer coefficients win
 PATIENCE = 6  # degrees without a better one
 
@@ -72,7 +73,7 @@ def _as_good(errors: Tensor, best: Tensor) -> bool:
     """Tell whether held-out errors are no worse than the best, row by row."""
     mean, least = float(errors.mean()), float(best.mean())
     if least <= CLEAN:
-        return mean <= max(10 * FLOOR, SLACK * least)
+        return mean <= max(ROUNDING, SLACK * least)
     worse = errors - best
     return mean - least <= float(worse.std(correction=0)) / len(worse) ** 0.5
 

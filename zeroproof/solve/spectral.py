@@ -47,9 +47,10 @@ def spectral_readout(
     r"""Solve for the projective head on given features: N = H_N a, D = H_D b.
 
     Formula: minimise (Σ w t² \|Y_d H_N a - Y_n H_D b\|² / Σw + ρ(‖a‖² + ‖b‖²)) over the mean of
-    \|N\|² + \|D\|², with tuples of unit size and t = 1/‖(N, D)‖ of the sweep before (Sanathanan &
-    Koerner, IEEE Trans. Autom. Control 8, 1963). Each sweep is the global optimum of its problem,
-    the extreme singular vector of triangular factors, and no start is needed.
+    \|N\|² + \|D\|² (of \|D\|² where several outputs share D), with tuples of unit size and
+    t = 1/‖(N, D)‖ of the sweep before (Sanathanan & Koerner, IEEE Trans. Autom. Control 8, 1963).
+    Each sweep is the global optimum of its problem, the extreme singular vector of triangular
+    factors, and no start is needed.
 
     Args:
         H_N: Features of N, `(n, k_N)`, real or complex.

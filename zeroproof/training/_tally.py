@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.inference import InferenceConfig, strict_inference
+from zeroproof.losses._reduction import finite_rows
 from zeroproof.training._forward import Outcome
 
 __all__ = ["Tally", "Totals"]
@@ -27,6 +28,7 @@ class Totals(NamedTuple):
     answers: float
     bottoms: float
     gaps: float
+    masked_rows: float  # left out by the losses: N or D is not finite
 
     def means(self, part: str) -> dict[str, float]:
         """Return loss, coverage and gap under the keys of `History`; what has no rows is absent."""
@@ -87,7 +89,10 @@ class Tally:
             return
         N, D = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         result = strict_inference(N, D, self._config)
-        self._counts.append(torch.stack([result.bottom_mask.sum(), result.gap_mask.sum()]))
+        masked = ~finite_rows(N, D)  # lifted targets are always finite
+        self._counts.append(
+            torch.stack([result.bottom_mask.sum(), result.gap_mask.sum(), masked.sum()])
+        )
         self._sums[2] += N.numel()
         self._waiting.clear()
         self._room = _ENTRIES
@@ -99,7 +104,8 @@ class Tally:
                     self._sums[0] += loss * rows
                     self._sums[1] += rows
         if self._counts:
-            bottoms, gaps = torch.stack(self._counts).sum(0).tolist()
+            bottoms, gaps, masked = torch.stack(self._counts).sum(0).tolist()
             self._sums[3] += bottoms
             self._sums[4] += gaps
+            self._sums[5] += masked
         self._losses, self._rows, self._counts = [], [], []

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from zeroproof._checks import in_range, one_of, ordered, positive, whole
+from zeroproof._checks import in_range, one_of, ordered, positive, threshold, whole
 from zeroproof.autodiff.policies import GradientPolicy
 from zeroproof.defaults import TARGET_COVERAGE, TAU_INFER, TAU_TRAIN
 from zeroproof.errors import RangeError
@@ -96,11 +96,13 @@ class TrainingConfig:
             whole(self.max_steps, "max_steps", low=1)
         if self.seed is not None:
             whole(self.seed, "seed")
+            if self.seed >= 2**32:
+                raise RangeError(f"seed must be below 2**32, got {self.seed}")
 
     def _check_thresholds(self) -> None:
         in_range(self.coverage_threshold, TARGET_COVERAGE, name="coverage_threshold")
         in_range(self.tau_train_min, TAU_TRAIN, name="tau_train_min")
-        in_range(self.tau_train_max, TAU_TRAIN, name="tau_train_max")
+        threshold(self.tau_train_max, TAU_TRAIN, self.score, name="tau_train_max")
         in_range(self.tau_infer, TAU_INFER)
         ordered(self.tau_train_min, self.tau_train_max, "tau_train_min", "tau_train_max")
         ordered(self.tau_infer, self.tau_train_min, "tau_infer", "tau_train_min")

@@ -23,6 +23,7 @@ class History(list[dict[str, float]]):
     | `train_gap`, `val_gap` | share of answers in the gap, τ_infer ≤ score < τ_train_max |
     | `tau_train_mean` | mean of the τ_train drawn |
     | `skipped_steps` | steps left out because the loss or a gradient was not finite |
+    | `masked_rows` | training rows left out of the losses because N or D was not finite |
     | `lr` | learning rate of the first parameter group |
     | `time_epoch_s` | seconds for the epoch, validation included |
     | `time_rows_per_s` | training rows per second of training |

@@ -16,7 +16,7 @@ from zeroproof.defaults import (
     TAU_TRAIN,
     TEMPERATURE,
 )
-from zeroproof.losses._reduction import Parts, Terms, mean, parts, weighted
+from zeroproof.losses._reduction import Parts, Terms, finite_rows, mean, parts, weighted
 from zeroproof.losses.coverage import rejection_loss, soft_values
 from zeroproof.losses.implicit import NORMALIZERS, implicit_values
 from zeroproof.losses.margin import margin_values
@@ -119,7 +119,7 @@ class SCMTrainingLoss:
             ShapeError: The shapes do not belong together.
             RangeError: τ_train is not legal.
         """
-        return self.components(outputs, targets, tau_train, mask)["total"]
+        return self._combined(self._means(outputs, targets, tau_train, mask))["total"]
 
     def components(
         self,
@@ -128,9 +128,12 @@ class SCMTrainingLoss:
         tau_train: float | None = None,
         mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return `total`, and without their λ `fit`, `margin`, `sign`, `rejection`; 0: skipped."""
-        terms = self._terms(outputs, targets, tau_train, mask)
-        return self._combined({name: mean(term) for name, term in terms.items()})
+        """Return `total`, and without their λ `fit`, `margin`, `sign`, `rejection`; 0: skipped.
+
+        `masked_rows` is the number of rows left out because N, D or a target is not finite there.
+        """
+        means = self._means(outputs, targets, tau_train, mask)
+        return {**self._combined(means), "masked_rows": _masked_rows(outputs, targets).total}
 
     def parts(
         self,
@@ -141,20 +144,27 @@ class SCMTrainingLoss:
     ) -> dict[str, Parts]:
         """Return sum and weight of `fit`, `margin`, `sign` and `coverage`, those not skipped.
 
-        Parts of several batches or ranks add up entry by entry; `combine` makes the loss of all of
-        them.
+        Those of `masked_rows` are the rows left out and all rows. Parts of several batches or ranks
+        add up entry by entry; `combine` makes the loss of all of them.
         """
         terms = self._terms(outputs, targets, tau_train, mask)
-        return {name: parts(term) for name, term in terms.items()}
+        counted = {name: parts(term) for name, term in terms.items()}
+        return {**counted, "masked_rows": _masked_rows(outputs, targets)}
 
     def combine(self, parts: dict[str, Parts]) -> dict[str, Tensor]:
         """Return what `components` returns, from parts that were added up."""
-        return self._combined(
-            {
-                name: total / torch.where(weight > 0, weight, 1)
-                for name, (total, weight) in parts.items()
-            }
-        )
+        means = {
+            name: total / torch.where(weight > 0, weight, 1)
+            for name, (total, weight) in parts.items()
+            if name != "masked_rows"
+        }
+        return {**self._combined(means), "masked_rows": parts["masked_rows"].total}
+
+    def _means(
+        self, outputs: Tuples, targets: Tuples, tau_train: float | None, mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        terms = self._terms(outputs, targets, tau_train, mask)
+        return {name: mean(term) for name, term in terms.items()}
 
     def _combined(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         total = means["fit"]
@@ -209,6 +219,11 @@ class SCMTrainingLoss:
         )
         score = torch.where(finite, score, -torch.inf)
         return weighted(soft_values(score, tau, self.temperature), torch.ones_like(finite))
+
+
+def _masked_rows(outputs: Tuples, targets: Tuples) -> Parts:
+    rows = finite_rows(*(widen(x.detach()) for x in (*outputs, *targets)))
+    return Parts((~rows).sum(), torch.full_like(rows, fill_value=True).sum())
 
 
 def _nearer_of_two_signs(outputs: Tuples, targets: Tuples, mask: Tensor) -> Tuples:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
+from zeroproof.projective.arrays import from_array
 from zeroproof.projective.gauge import widen
 
 __all__ = ["lift_targets"]
@@ -22,14 +23,15 @@ def lift_targets(y: Array, *, scale: float = 1.0) -> tuple[Array, Array]:
 
     Args:
         y: A tensor or a NumPy array of any shape, real or complex; half precision becomes float32,
-            integers become floats.
+            integers become floats (float64 in NumPy). A masked entry of an array is nan.
         scale: s, above 0, in the units of y; `projective.target_scale` proposes one.
 
     Returns:
         (Y_n, Y_d), each of the kind and shape of `y`.
 
     Raises:
-        RangeError: `scale` is not a finite number above 0.
+        RangeError: `scale` is not a finite number above 0, or `y` is neither a tensor nor an array
+            of numbers.
 
     Example:
         >>> lift_targets(torch.tensor([2.0, float("-inf"), float("nan")]))
@@ -40,15 +42,9 @@ def lift_targets(y: Array, *, scale: float = 1.0) -> tuple[Array, Array]:
     if isinstance(values, Tensor):
         Y_n, Y_d = _lifted(widen(values), scale)
     else:
-        Y_n, Y_d = (x.numpy() for x in _lifted(_from_array(values), scale))
+        lifted = _lifted(widen(from_array(values, "y")), scale)
+        Y_n, Y_d = (x.numpy() for x in lifted)
     return Y_n, Y_d  # pyright: ignore[reportReturnType]
-
-
-def _from_array(y: Any) -> Tensor:
-    values = torch.tensor(y)  # copies: as_tensor warns about an array that is read-only
-    if values.is_floating_point() or values.is_complex():
-        return widen(values)
-    return values.double()  # NumPy's own float
 
 
 def _lifted(y: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -177,10 +177,12 @@ class SCMTrainer:
                     self.scheduler.step()
                 if self._steps == self.config.max_steps:
                     break
-        row = tally.totals(self.accelerator).means("train")
+        totals = tally.totals(self.accelerator)
+        row = totals.means("train")
         self._check_progress(epoch, skipped == len(drawn), row)
         row["tau_train_mean"] = sum(drawn) / len(drawn)
         row["skipped_steps"] = skipped
+        row["masked_rows"] = int(totals.masked_rows)
         seconds = time.perf_counter() - start
         row["time_rows_per_s"] = rows * self.accelerator.num_processes / seconds
         return row
