@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictResult, strict_inference
+from zeroproof.inference.strict import decided
 
 INF, NAN = math.inf, math.nan
 
@@ -160,7 +161,7 @@ def test_a_wrong_config_is_named():
 
 def test_entries_declared_bottom_are_bottom_and_never_gap():
     bottom = torch.tensor([[True], [False]])
-    result = strict_inference(torch.ones(2, 2), torch.full((2, 2), 1e-5), bottom=bottom)
+    result = decided(torch.ones(2, 2), torch.full((2, 2), 1e-5), InferenceConfig(), bottom=bottom)
     assert result.bottom_mask.tolist() == [[True, True], [False, False]]
     assert result.gap_mask.tolist() == [[False, False], [True, True]]
 
@@ -177,7 +178,7 @@ GRADIENTS = {
 def _gradients(policy, fixed):
     N = torch.tensor([6.0, 6.0], requires_grad=True)
     D = torch.tensor([2.0, 0.0], requires_grad=True)
-    decoded = strict_inference(N, D, fixed=fixed).decoded
+    decoded = decided(N, D, InferenceConfig(), fixed=fixed).decoded
     with gradient_policy(policy):
         return [g.tolist() for g in torch.autograd.grad(decoded.sum(), (N, D))]
 

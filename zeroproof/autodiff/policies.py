@@ -81,7 +81,7 @@ def gradient_policy(
     Raises:
         RangeError: `policy` is not a `GradientPolicy`, or `loss_scale` not a finite number above 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from zeroproof.scm import SCM
         >>> x = torch.tensor([0.5, 0.0], requires_grad=True)
@@ -185,7 +185,7 @@ def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registr
     Raises:
         RangeError: `policy` is no `GradientPolicy`, or `module` no `nn.Module`.
 
-    Example:
+    Examples:
         >>> from zeroproof.layers import Rational
         >>> layer = Rational(degrees=(3, 2))
         >>> with register_policy(layer, GradientPolicy.PROJECT):

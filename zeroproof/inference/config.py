@@ -31,7 +31,7 @@ class InferenceConfig:
         RangeError: A threshold, the score or the scale is not legal, or the thresholds are in the
             wrong order.
 
-    Example:
+    Examples:
         >>> InferenceConfig(tau_infer=1e-3)
         InferenceConfig(tau_infer=0.001, tau_train=0.001, score='denominator', scale=1.0)
     """

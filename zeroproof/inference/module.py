@@ -10,7 +10,7 @@ from zeroproof._checks import pair_shapes
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference.config import InferenceConfig
-from zeroproof.inference.strict import StrictResult, checked_config, strict_inference
+from zeroproof.inference.strict import StrictResult, checked_config, decided
 from zeroproof.layers.head import gated
 from zeroproof.projective.pair import Pair
 
@@ -35,7 +35,7 @@ class StrictModule(PolicyModule):
         RangeError: `model` is no module, `config` no config, or the model does not return (N, D).
         ShapeError: N and D, or the rows of inputs and outputs, do not belong together.
 
-    Example:
+    Examples:
         >>> from zeroproof.layers import ProjectiveMLP
         >>> module = StrictModule(ProjectiveMLP(2, 1)).eval()
         >>> decoded, bottom_mask, gap_mask = module(torch.tensor([[0.0, 1.0], [float("nan"), 1.0]]))
@@ -64,7 +64,7 @@ class StrictModule(PolicyModule):
         inputs, options = pytree.tree_unflatten(safe, structure)
         N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
-        return strict_inference(N, D, self.config, bottom=bottom, fixed=self.policy_code)
+        return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code)
 
     def extra_repr(self) -> str:
         """Show the thresholds."""

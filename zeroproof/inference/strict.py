@@ -14,7 +14,7 @@ from zeroproof.projective.decoding import decode_scored
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.pytree import register_namedtuple
 
-__all__ = ["StrictResult", "checked_config", "strict_inference"]
+__all__ = ["StrictResult", "checked_config", "decided", "strict_inference"]
 
 
 class StrictResult(NamedTuple):
@@ -38,9 +38,6 @@ def strict_inference(
     N: Any,
     D: Any,
     config: InferenceConfig | None = None,
-    *,
-    bottom: Tensor | None = None,
-    fixed: int = -1,
 ) -> StrictResult:
     r"""Decode tuples: N / D where the score reaches τ_infer, ⊥ elsewhere; and mask risky answers.
 
@@ -51,8 +48,6 @@ def strict_inference(
         N: Numerators, `(*batch, k)`, a tensor or a NumPy array, real or complex.
         D: Denominators of the same kind and shape, or `(*batch, 1)` if shared.
         config: Thresholds and score; the defaults if it is left out.
-        bottom: Further entries that are ⊥, broadcastable to the shape of N.
-        fixed: Policy code of a layer, -1 to follow the context while backward runs.
 
     Returns:
         A `StrictResult` in the shape of N, tensors for tensors and arrays for arrays. Half
@@ -64,26 +59,32 @@ def strict_inference(
         RangeError: N and D are neither two tensors nor two NumPy arrays of numbers, or `config` is
             no config.
 
-    Example:
+    Examples:
         >>> result = strict_inference(torch.ones(3), torch.tensor([2.0, 0.0, 1e-5]))
         >>> result.bottom_mask, result.gap_mask
         (tensor([False,  True, False]), tensor([False, False,  True]))
     """
     config = checked_config(config)
     if isinstance(N, Tensor) and isinstance(D, Tensor):
-        return _decided(N, D, config, bottom, fixed)
+        return decided(N, D, config)
     if not (is_array(N) and is_array(D)):
         raise RangeError(
             f"N and D must be two tensors or two NumPy arrays, got {type(N).__name__} and "
             f"{type(D).__name__}"
         )
-    result = _decided(from_array(N, "N"), from_array(D, "D"), config, bottom, fixed)
+    result = decided(from_array(N, "N"), from_array(D, "D"), config)
     return StrictResult._make(field.numpy() for field in result)
 
 
-def _decided(
-    N: Tensor, D: Tensor, config: InferenceConfig, bottom: Tensor | None, fixed: int
+def decided(
+    N: Tensor,
+    D: Tensor,
+    config: InferenceConfig,
+    *,
+    bottom: Tensor | None = None,
+    fixed: int = -1,
 ) -> StrictResult:
+    """Decode tensors; `bottom` marks further ⊥ entries, `fixed` is the policy code of a layer."""
     pair_shapes(N, D)
     N, D = widen(N), widen(D)
     # thresholds have no gradient, so the score needs no graph

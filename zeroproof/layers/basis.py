@@ -37,7 +37,7 @@ def monomial_basis(x: Tensor, degree: int) -> Tensor:
     Raises:
         RangeError: `degree` is not a whole number of at least 0.
 
-    Example:
+    Examples:
         >>> monomial_basis(torch.tensor([2.0]), 3)
         tensor([[1., 2., 4., 8.]])
     """
@@ -66,7 +66,7 @@ def chebyshev_basis(x: Tensor, degree: int, *, domain: Sequence[float] = _UNIT) 
     Raises:
         RangeError: `degree` is not a whole number of at least 0, or `domain` no interval.
 
-    Example:
+    Examples:
         >>> chebyshev_basis(torch.tensor([0.0, 5.0, 10.0]), 2, domain=(0, 10))
         tensor([[ 1., -1.,  1.],
                 [ 1.,  0., -1.],

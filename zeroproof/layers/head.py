@@ -49,7 +49,7 @@ class ProjectiveHead(PolicyModule):
         RangeError: A width is not a whole number of at least 1.
         ShapeError: In forward, h has another width.
 
-    Example:
+    Examples:
         >>> head = ProjectiveHead(8, 3)
         >>> N, D = head(torch.zeros(5, 8))
         >>> N.shape, D.shape, D[0].item()

@@ -39,7 +39,7 @@ class ProjectiveMLP(nn.Module):
         ShapeError: `x_mean` or `x_std` has not one number for each column, or x in forward not as
             many columns.
 
-    Example:
+    Examples:
         >>> model = ProjectiveMLP(2, 1, hidden=(16,))
         >>> N, D = model(torch.randn(5, 2))
         >>> rebuilt = ProjectiveMLP.from_spec(model.spec())

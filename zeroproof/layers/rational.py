@@ -92,7 +92,7 @@ class Rational(_RationalBase):
         ShapeError: `init` has not p + 1 and q + 1 coefficients, or x in forward not `channels`
             columns.
 
-    Example:
+    Examples:
         >>> layer = Rational((1, 1), returns="tensor", init=([1, 0], [0, 1]))  # 1 / x
         >>> layer(torch.tensor([4.0, 0.0])).detach()
         tensor([0.2500,    nan])
@@ -186,7 +186,7 @@ class ProjectiveRational(_RationalBase):
         RangeError: A degree, basis, domain or `out_features` is not legal.
         ShapeError: In forward, the last dimension of x is not 1.
 
-    Example:
+    Examples:
         >>> N, D = ProjectiveRational((3, 2), out_features=2)(torch.zeros(5, 1))
         >>> N.shape, D.shape, D[0].item()
         (torch.Size([5, 2]), torch.Size([5, 1]), 1.0)

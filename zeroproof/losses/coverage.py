@@ -23,7 +23,7 @@ def coverage(bottom_mask: Tensor) -> Tensor:
     Args:
         bottom_mask: True at ⊥, any shape; `strict_inference` gives one.
 
-    Example:
+    Examples:
         >>> coverage(torch.tensor([False, False, False, True]))
         tensor(0.7500)
     """
@@ -46,7 +46,7 @@ def soft_coverage(score: Tensor, tau: float, temperature: float = TEMPERATURE.va
     Raises:
         RangeError: τ or T is not a finite number above 0.
 
-    Example:
+    Examples:
         >>> soft_coverage(torch.tensor([1.0, 0.5, 1e-4, 0.0]), tau=1e-4, temperature=1e-5)
         tensor(0.6250)
     """
@@ -81,7 +81,7 @@ def rejection_loss(
         ShapeError: `coverage` is not one number (a mask, for instance).
         RangeError: A number outside [0, 1]; a tensor's value is not looked at.
 
-    Example:
+    Examples:
         >>> rejection_loss(torch.tensor(0.75), target_coverage=0.95)
         tensor(0.0400)
     """

@@ -65,7 +65,7 @@ def implicit_loss(
         ShapeError: The shapes do not belong together.
         RangeError: An option outside what it may be.
 
-    Example:
+    Examples:
         >>> N, D = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])
         >>> Y_n, Y_d = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0])  # 2 and -∞
         >>> implicit_loss(N, D, Y_n, Y_d)

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from zeroproof._checks import in_range, one_of, pair_shapes, positive
+from zeroproof._checks import one_of, pair_shapes, positive, threshold
 from zeroproof.autodiff.gate import gate
 from zeroproof.defaults import TAU_TRAIN
 from zeroproof.errors import RangeError
@@ -57,7 +57,7 @@ def margin_loss(
         ShapeError: The shapes do not belong together.
         RangeError: An option outside what it may be, or `"angle"` without N.
 
-    Example:
+    Examples:
         >>> D = torch.tensor([1.0, 5e-5])
         >>> margin_loss(D, relative=True)
         tensor(0.1250)
@@ -70,7 +70,7 @@ def margin_values(
     D: Tensor, tau_train: float, N: Tensor | None, *, relative: bool, score: str, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return (loss of every entry, rows that count); the arguments of `margin_loss`."""
-    in_range(tau_train, TAU_TRAIN)
+    threshold(tau_train, TAU_TRAIN, score if relative else "denominator")
     one_of(score, SCORES, "score")
     positive(scale, "scale")
     N, D, rows = _operands(N, D, score)

@@ -24,7 +24,7 @@ def plot_history(rows: Sequence[Mapping[str, float]]) -> Any:
         MissingExtraError: Matplotlib is not installed.
         DataError: There is no row.
 
-    Example:
+    Examples:
         >>> figure = plot_history([{"train_loss": 1.0, "train_coverage": 0.9, "train_gap": 0.0}])
         >>> len(figure.axes)
         3

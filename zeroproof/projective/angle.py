@@ -58,7 +58,7 @@ def cosine(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
     Raises:
         ShapeError: The shapes do not belong together.
 
-    Example:
+    Examples:
         >>> one, zero = torch.tensor([1.0]), torch.tensor([0.0])
         >>> cosine(one, zero, -one, zero)  # +∞ and -∞
         tensor([-1.])
@@ -110,7 +110,7 @@ def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
     Raises:
         ShapeError: The shapes do not belong together.
 
-    Example:
+    Examples:
         >>> one, zero = torch.tensor([1.0]), torch.tensor([0.0])
         >>> chordal_distance(one, zero, -one, zero)  # +∞ and -∞
         tensor([0.])
@@ -155,7 +155,7 @@ def denominator_score(
         ShapeError: The shapes do not belong together.
         RangeError: An unknown score, or a scale that is not a finite number above 0.
 
-    Example:
+    Examples:
         >>> denominator_score(torch.tensor([1.0, 1e-4]), torch.tensor([1e-3, 1e-7]), "angle")
         tensor([0.0010, 0.0010])
     """

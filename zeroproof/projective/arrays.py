@@ -29,7 +29,7 @@ def from_array(x: Any, name: str) -> Tensor:
     Raises:
         RangeError: It is not an array of numbers.
 
-    Example:
+    Examples:
         >>> import numpy
         >>> from_array(numpy.array([1, 2])[::-1], "y")
         tensor([2., 1.], dtype=torch.float64)

@@ -48,7 +48,7 @@ def decode(
         ShapeError: The shapes do not belong together.
         RangeError: τ, score or scale is not legal.
 
-    Example:
+    Examples:
         >>> decode(torch.tensor([1.0, 1.0]), torch.tensor([4.0, 0.0]))
         (tensor([0.2500,    nan]), tensor([False,  True]))
     """

@@ -56,7 +56,7 @@ def renormalize(N: Tensor, D: Tensor, gamma: float = GAMMA.value) -> Pair:
         ShapeError: The shapes do not belong together.
         RangeError: `gamma` is not legal.
 
-    Example:
+    Examples:
         >>> renormalize(torch.tensor([3e30]), torch.tensor([4e30]))
         Pair(N=tensor([0.6000]), D=tensor([0.8000]))
     """
@@ -82,7 +82,7 @@ def target_scale(y: Tensor) -> float:
     Of an even number of targets it is the mean of the middle two.
     Tuple space depends on the units of y; y / s does not. Units: those of y.
 
-    Example:
+    Examples:
         >>> target_scale(torch.tensor([10.0, -30.0, 20.0, float("inf")]))
         20.0
     """

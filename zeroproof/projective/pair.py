@@ -35,7 +35,7 @@ def encode(payload: Tensor, bottom: Tensor | None = None) -> Pair:
     Raises:
         ShapeError: `bottom` has another shape.
 
-    Example:
+    Examples:
         >>> encode(torch.tensor([2.0, float("nan")]))
         Pair(N=tensor([2., 1.]), D=tensor([1., 0.]))
     """

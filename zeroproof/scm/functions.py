@@ -44,7 +44,7 @@ def _apply(operation: Operation, x: SCM, outside: Tensor | None = None) -> SCM:
 def exp(x: Operand) -> SCM:
     """Return eˣ; ⊥ only at ⊥ and where it overflows.
 
-    Example:
+    Examples:
         >>> exp(torch.tensor([0.0, 1000.0]))
         SCM(payload=tensor([1., nan]), bottom=tensor([False,  True]))
     """
@@ -54,7 +54,7 @@ def exp(x: Operand) -> SCM:
 def sin(x: Operand) -> SCM:
     """Return the sine of x in radians; ⊥ only at ⊥.
 
-    Example:
+    Examples:
         >>> sin(torch.tensor([0.0]))
         SCM(payload=tensor([0.]), bottom=tensor([False]))
     """
@@ -64,7 +64,7 @@ def sin(x: Operand) -> SCM:
 def cos(x: Operand) -> SCM:
     """Return the cosine of x in radians; ⊥ only at ⊥.
 
-    Example:
+    Examples:
         >>> cos(torch.tensor([0.0]))
         SCM(payload=tensor([1.]), bottom=tensor([False]))
     """
@@ -74,7 +74,7 @@ def cos(x: Operand) -> SCM:
 def log(x: Operand) -> SCM:
     """Return the natural logarithm: for real x > 0, the principal branch for complex x ≠ 0; else ⊥.
 
-    Example:
+    Examples:
         >>> log(torch.tensor([1.0, 0.0, -1.0]))
         SCM(payload=tensor([0., nan, nan]), bottom=tensor([False,  True,  True]))
     """
@@ -88,7 +88,7 @@ def sqrt(x: Operand) -> SCM:
     √0 = 0 is a finite value with an infinite slope: the gradient there is 0, and infinite under
     `PASSTHROUGH` alone, so that one exact 0 does not end a training run.
 
-    Example:
+    Examples:
         >>> sqrt(torch.tensor([4.0, 0.0, -1.0]))
         SCM(payload=tensor([2., 0., nan]), bottom=tensor([False, False,  True]))
     """
@@ -102,7 +102,7 @@ def tan(x: Operand) -> SCM:
     Hardly any floating-point number is an exact odd multiple of π/2, so tan is large there rather
     than ⊥; to learn such a pole, use tuples ⟨sin x, cos x⟩.
 
-    Example:
+    Examples:
         >>> tan(torch.tensor([0.0]))
         SCM(payload=tensor([0.]), bottom=tensor([False]))
     """
@@ -119,7 +119,7 @@ def power(x: Operand, y: Operand) -> SCM:
     is infinite (0^y, 0 < y < 1) the gradient is 0; dL/dy is 0 for x = 0 and for real x < 0, where
     powers do not vary with y or exist at isolated y alone.
 
-    Example:
+    Examples:
         >>> power(torch.tensor([2.0, 0.0]), -2)
         SCM(payload=tensor([0.2500,    nan]), bottom=tensor([False,  True]))
     """

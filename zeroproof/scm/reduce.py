@@ -31,7 +31,7 @@ def masked_sum(x: SCM, dim: Dim = None, *, keepdim: bool = False) -> SCM:
     Returns:
         Sums; no gradient reaches ⊥ entries, whatever the policy.
 
-    Example:
+    Examples:
         >>> masked_sum(SCM(torch.tensor([1.0, float("nan"), 2.0]))).payload
         tensor(3.)
     """
@@ -49,7 +49,7 @@ def masked_mean(x: SCM, dim: Dim = None, *, keepdim: bool = False) -> SCM:
     Returns:
         Means; no gradient reaches ⊥ entries, whatever the policy.
 
-    Example:
+    Examples:
         >>> masked_mean(SCM(torch.tensor([[1.0, 3.0], [float("nan"), float("nan")]])), dim=1)
         SCM(payload=tensor([2., nan]), bottom=tensor([False,  True]))
     """
@@ -64,7 +64,7 @@ def coverage(x: SCM, dim: Dim = None, *, keepdim: bool = False) -> Tensor:
 
     It has no gradient; a soft coverage for training is in `zeroproof.losses.coverage`.
 
-    Example:
+    Examples:
         >>> coverage(SCM(torch.tensor([1.0, float("nan")])))
         tensor(0.5000)
     """

@@ -29,7 +29,7 @@ def weak_sign(x: Operand) -> SCM:
 
     Source: Bergstra & Tucker 2024, doi 10.36285/tm.97.
 
-    Example:
+    Examples:
         >>> weak_sign(torch.tensor([-3.0, 0.0, float("nan")]))
         SCM(payload=tensor([-1.,  0., nan]), bottom=tensor([False, False,  True]))
     """

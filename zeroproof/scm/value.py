@@ -44,7 +44,7 @@ class SCM:
 
     Source: Bergstra & Ponse, arXiv:1406.6878.
 
-    Example:
+    Examples:
         >>> x = SCM(torch.tensor([2.0, 0.0]))
         >>> 1 / x
         SCM(payload=tensor([0.5000,    nan]), bottom=tensor([False,  True]))
@@ -174,7 +174,7 @@ def as_scm(x: Operand, like: SCM | None = None) -> SCM:
 def from_ieee(x: Tensor | complex) -> SCM:
     """Read IEEE numbers as SCM values: nan and ±inf become ⊥.
 
-    Example:
+    Examples:
         >>> from_ieee(torch.tensor([1.0, float("inf")])).bottom
         tensor([False,  True])
     """

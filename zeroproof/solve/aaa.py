@@ -33,7 +33,7 @@ def from_aaa(aaa: Barycentric) -> BarycentricForm:
     Raises:
         ShapeError: They are not three vectors of one length.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from scipy.interpolate import AAA
         >>> x = np.linspace(-1, 1, 50)
@@ -60,7 +60,7 @@ def to_aaa(form: BarycentricForm) -> Callable[[Any], Any]:
     Raises:
         MissingExtraError: scipy 1.15 or later is not installed.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> z = torch.tensor([0.0, 2.0], dtype=torch.float64)
         >>> bridge = to_aaa(BarycentricForm(z, z + 1, torch.ones(2, dtype=torch.float64)))

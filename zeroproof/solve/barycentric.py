@@ -44,7 +44,7 @@ def fit_barycentric(
         DataError: x is not finite or constant, or no target is finite.
         RangeError: Fewer than two distinct rows for each support point.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 51, dtype=torch.float64)
         >>> form = fit_barycentric(x, 1 / (x - 0.123), torch.tensor([0.123 + 0j]), 2)
         >>> from zeroproof.solve.poles import poles

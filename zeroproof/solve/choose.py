@@ -86,7 +86,7 @@ def choose_form(
         RangeError: The degrees have more unknowns than there are distinct finite rows, or `forms`
             names no form.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)
         >>> chosen = choose_form(x, 1 / (x - 0.123) ** 2)
         >>> chosen.name, chosen.error < 1e-13

@@ -41,7 +41,7 @@ def clean_up(
         ShapeError: x is not `(n,)`, or y or weight do not match it.
         DataError: x is not finite or constant, or no target is finite.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
         >>> b = torch.tensor([-0.5, 1.0], dtype=torch.float64)
         >>> twice = CoefficientForm(b, torch.tensor([1.0, -2.5, 1.0]), "monomial", (-1, 1))

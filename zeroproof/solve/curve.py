@@ -39,7 +39,7 @@ def pole_curve(
         ShapeError: D does not return one value per point.
         MissingExtraError: contourpy, which comes with matplotlib, is not installed.
 
-    Example:
+    Examples:
         >>> (circle,) = pole_curve(lambda x: x.square().sum(1) - 1, ((-2, 2), (-2, 2)), points=21)
         >>> bool((torch.linalg.vector_norm(circle, dim=1) - 1).abs().max() < 1e-12)
         True

@@ -67,7 +67,7 @@ def readout_degrees(
         DataError: x is constant, something is not finite, or there is no held-out row.
         RangeError: A negative weight, or `largest` is not a whole number of at least 0.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)
         >>> split = torch.arange(200) % 5 > 0
         >>> readout_degrees(x, torch.ones_like(x), x - 0.137, split, ~split, largest=5).degrees

@@ -44,7 +44,7 @@ def choose_degrees(
         ShapeError: x is not `(n,)`, or y does not match it.
         DataError: x is not finite or constant, or no target is finite.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 60, dtype=torch.float64)
         >>> choose_degrees(x, (1 + x) / (x * x + 2))
         (1, 2)

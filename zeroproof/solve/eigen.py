@@ -29,7 +29,7 @@ def polynomial_zeros(
     Raises:
         RangeError: An unknown basis, or `domain` is no interval.
 
-    Example:
+    Examples:
         >>> polynomial_zeros(torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)).abs()
         tensor([0., 0.], dtype=torch.float64)
     """
@@ -80,7 +80,7 @@ def barycentric_zeros(points: Tensor, weights: Tensor) -> Tensor:
     Returns:
         complex128, repeated by multiplicity.
 
-    Example:
+    Examples:
         >>> z, w = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
         >>> barycentric_zeros(z, w).real.round(decimals=12)
         tensor([1.], dtype=torch.float64)

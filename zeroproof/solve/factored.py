@@ -33,7 +33,7 @@ def paired(
     Returns:
         (c, h, r): conjugate and close roots as c ± √h, the others as r.
 
-    Example:
+    Examples:
         >>> paired(torch.tensor([1 + 2j, 1 - 2j, 5 + 0j]), (0.0, 1.0))
         (tensor([1.]), tensor([-4.]), tensor([5.]))
     """
@@ -90,7 +90,7 @@ def fit_factored(
         DataError: x is not finite or constant, or no target is finite.
         RangeError: More unknowns than distinct finite rows.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
         >>> start = torch.tensor([0.12 + 0.01j, 0.12 - 0.01j])
         >>> form = fit_factored(x, 1 / (x - 0.123) ** 2, start, 0)

@@ -63,7 +63,7 @@ def evaluate(form: Form, x: Tensor) -> Pair:
         nearest support point z, so that they stay finite there; the sign of D alone then means
         nothing.
 
-    Example:
+    Examples:
         >>> one = torch.ones(1, dtype=torch.float64)
         >>> reciprocal = FactoredForm(one, one[:0], one[:0], 0 * one, 0 * one, (-1.0, 1.0))
         >>> evaluate(reciprocal, torch.tensor([0.0, 0.5], dtype=torch.float64)).D
@@ -82,7 +82,7 @@ def evaluate(form: Form, x: Tensor) -> Pair:
 def predict(form: Form, x: Tensor) -> Tensor:
     """Return N / D at x, nan where D is 0.
 
-    Example:
+    Examples:
         >>> z, w = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
         >>> predict(BarycentricForm(z, z, w), torch.tensor([0.25]))
         tensor([0.2500])

@@ -43,7 +43,7 @@ def interval_zeros(
         RangeError: `domain` is no interval, or a number is out of range.
         ShapeError: f does not return one value per point.
 
-    Example:
+    Examples:
         >>> zeros, multiplicity = interval_zeros(lambda x: x * (x - 0.5) ** 2, (-1, 1))
         >>> zeros.round(decimals=9), multiplicity
         (tensor([0.0000, 0.5000], dtype=torch.float64), tensor([1, 2]))
@@ -90,7 +90,7 @@ def interval_poles(
         RangeError: `domain` is no interval, or a number is out of range.
         ShapeError: The model does not return one value per point.
 
-    Example:
+    Examples:
         >>> from zeroproof.projective import Pair
         >>> table = interval_poles(lambda x: Pair(2 + x, torch.sin(x)), (-1, 1))
         >>> table.position.real, table.residue.real.round(decimals=9)

@@ -81,7 +81,7 @@ def readout_path(
         ShapeError, DataError: As `spectral_readout`.
         RangeError: As `spectral_readout`; also separate denominators, or no ρ.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> path = readout_path(H, torch.ones_like(x), x - 0.25)
@@ -128,7 +128,7 @@ def choose_rho(
     Raises:
         ShapeError, DataError, RangeError: As `readout_path`; DataError also for no held-out row.
 
-    Example:
+    Examples:
         >>> x = torch.rand(100, dtype=torch.float64) * 2 - 1
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> choice = choose_rho(H, torch.ones_like(x), x - 2, slice(0, 80), slice(80, None))

@@ -54,7 +54,7 @@ def pole_table(
     Raises:
         RangeError: `resolution` or `tolerance` is not above 0.
 
-    Example:
+    Examples:
         >>> form = CoefficientForm(
         ...     torch.tensor([3.0]), torch.tensor([-0.5, 1.0]), "monomial", (-1, 1)
         ... )
@@ -107,7 +107,7 @@ def poles(
     Raises:
         RangeError: `resolution` or `tolerance` is not above 0.
 
-    Example:
+    Examples:
         >>> one, b = torch.ones(1), torch.tensor([-0.25, 0.0, 1.0])
         >>> poles(CoefficientForm(one, b, "monomial", (-1, 1))).real
         tensor([-0.5000,  0.5000], dtype=torch.float64)
@@ -136,7 +136,7 @@ def residues(
     Raises:
         RangeError: `resolution` or `tolerance` is not above 0.
 
-    Example:
+    Examples:
         >>> one, b = torch.ones(1), torch.tensor([-0.25, 0.0, 1.0])
         >>> residues(CoefficientForm(one, b, "monomial", (-1, 1))).real
         tensor([-1.,  1.], dtype=torch.float64)
@@ -158,7 +158,7 @@ def roots(form: Form, *, spurious: bool = False, tolerance: float = TOLERANCE) -
     Raises:
         RangeError: `tolerance` is not above 0.
 
-    Example:
+    Examples:
         >>> a, b = torch.tensor([-0.5, 1.0]), torch.tensor([2.0, 1.0])
         >>> roots(CoefficientForm(a, b, "monomial", (-1, 1))).real
         tensor([0.5000], dtype=torch.float64)
@@ -178,7 +178,7 @@ def roots(form: Form, *, spurious: bool = False, tolerance: float = TOLERANCE) -
 def on_interval(position: Tensor, low: float, high: float) -> Tensor:
     """Return the real parts of the poles that lie on [low, high], as float64.
 
-    Example:
+    Examples:
         >>> on_interval(torch.tensor([0.5 + 0j, 0.5 + 0.1j, 3 + 0j]), -1, 1)
         tensor([0.5000])
     """

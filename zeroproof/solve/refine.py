@@ -91,7 +91,7 @@ def refine(
         DataError: No target is finite.
         RangeError: D is 0 in a row at the start, or an option is out of range.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> fit = refine(H[:, :1], H, 1 / (x - 3), torch.tensor([-2.0, 1.0]))
@@ -138,7 +138,7 @@ def refine_from_many(
         DataError: No target is finite.
         RangeError: D is 0 in a row at the start, or an option is out of range.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> fit = refine_from_many(H[:, :1], H, 1 / (x - 3), starts=3)
@@ -186,7 +186,7 @@ def least_squares(
         DataError: x is not finite or constant, or no target is finite.
         RangeError: The degrees have more unknowns than there are distinct finite rows.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)
         >>> form, fit = least_squares(x, (1 + x) / (2 - x), (1, 1), starts=2)
         >>> fit.objective < 1e-28

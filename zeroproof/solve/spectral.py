@@ -74,7 +74,7 @@ def spectral_readout(
     Warns:
         UserWarning: Fewer rows than weights, or N and D vanish together (raise ρ).
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> fit = spectral_readout(H, torch.ones_like(x), x - 0.25)  # 1 / (x - 0.25)
@@ -105,7 +105,7 @@ def streamed_readout(
     Raises:
         ShapeError, DataError, RangeError: As `spectral_readout`; also for a one-shot iterator.
 
-    Example:
+    Examples:
         >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
         >>> H = torch.stack([torch.ones_like(x), x], 1)
         >>> blocks = [(H[i::5], None, torch.ones(10), x[i::5] - 0.25) for i in range(5)]

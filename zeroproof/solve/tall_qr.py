@@ -29,7 +29,7 @@ class TallQR:
     Raises:
         RangeError: `columns` is not a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> qr = TallQR(2, like=torch.zeros((), dtype=torch.float64))
         >>> for rows in torch.tensor([[3.0, 1.0], [4.0, 1.0]]).double().split(1):
         ...     qr.add(rows)
@@ -103,7 +103,7 @@ def tall_qr(blocks: Iterable[Tensor], *, distributed: bool = True) -> Tensor:
         ShapeError: Blocks differ in their number of columns.
         DataError: There is no block at all.
 
-    Example:
+    Examples:
         >>> H = torch.randn(1000, 3, dtype=torch.float64)
         >>> R = tall_qr(H.split(64))
         >>> torch.testing.assert_close(R.T @ R, H.T @ H)

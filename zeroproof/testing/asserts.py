@@ -14,7 +14,7 @@ def assert_valid_scm(x: SCM) -> None:
     Raises:
         AssertionError: It is not so; the message counts the entries.
 
-    Example:
+    Examples:
         >>> assert_valid_scm(SCM(torch.tensor([1.0, float("inf")])))
     """
     if x.bottom.dtype != torch.bool or x.bottom.shape != x.payload.shape:
@@ -37,7 +37,7 @@ def assert_same_bottom(actual: SCM, expected: SCM) -> None:
     Raises:
         AssertionError: They are not; the message names the first entries that differ.
 
-    Example:
+    Examples:
         >>> x = SCM(torch.tensor([1.0, 0.0]))
         >>> assert_same_bottom(1 / x, x.inv())
     """
@@ -66,7 +66,7 @@ def assert_close_scm(
     Raises:
         AssertionError: They differ.
 
-    Example:
+    Examples:
         >>> x = SCM(torch.tensor([3.0, 0.0]))
         >>> assert_close_scm(x / x, 1 + 0 / x)
     """

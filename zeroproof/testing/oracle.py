@@ -23,7 +23,7 @@ class Exact:
 
     Source: Bergstra & Ponse, arXiv:1406.6878.
 
-    Example:
+    Examples:
         >>> 1 / Exact.of(0) == BOTTOM
         True
         >>> Exact.of(1, 3) + Exact.of(1, 6)
@@ -124,7 +124,7 @@ def exact_sign(x: Exact) -> Exact:
     Raises:
         RangeError: x is complex: its sign is not rational.
 
-    Example:
+    Examples:
         >>> exact_sign(Exact.of(-2, 3))
         Exact(-1)
     """
@@ -138,7 +138,7 @@ def exact_sign(x: Exact) -> Exact:
 def exact_to_scm(values: Iterable[Exact], dtype: torch.dtype = torch.float64) -> SCM:
     """Round exact values to a one-dimensional SCM value of the given dtype.
 
-    Example:
+    Examples:
         >>> exact_to_scm([Exact.of(1, 4), BOTTOM])
         SCM(payload=tensor([0.2500,    nan], dtype=torch.float64), bottom=tensor([False,  True]))
     """

@@ -66,7 +66,7 @@ def scm_values(
     Raises:
         MissingExtraError: Hypothesis is not installed.
 
-    Example:
+    Examples:
         >>> from hypothesis import given
         >>> @given(scm_values(4))
         ... def zero_absorbs_only_numbers(x):

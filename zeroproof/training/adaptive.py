@@ -23,7 +23,7 @@ class AdaptiveCoverageScheduler:
         RangeError: A coverage outside [0, 1], the two in the wrong order, or a length that is no
             whole number.
 
-    Example:
+    Examples:
         >>> scheduler = AdaptiveCoverageScheduler(0.5, target_coverage=1.0, warmup_epochs=4)
         >>> [scheduler.step(epoch) for epoch in range(6)]
         [0.5, 0.625, 0.75, 0.875, 1.0, 1.0]

@@ -57,7 +57,7 @@ class TrainingConfig:
     Raises:
         RangeError: An option is outside what it may be, or thresholds are in the wrong order.
 
-    Example:
+    Examples:
         >>> TrainingConfig(max_epochs=3).coverage_patience
         10
     """

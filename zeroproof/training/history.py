@@ -31,7 +31,7 @@ class History(list[dict[str, float]]):
     A value that does not exist is absent, never nan; keys that depend on the clock begin with
     `time_`. Training values are gathered while the weights move, validation values after that.
 
-    Example:
+    Examples:
         >>> history = History([{"train_loss": 2.0}, {"train_loss": 1.0}])
         >>> history[-1]["train_loss"]
         1.0

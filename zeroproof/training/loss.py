@@ -60,7 +60,7 @@ class SCMTrainingLoss:
     Raises:
         RangeError: A field outside what it may be.
 
-    Example:
+    Examples:
         >>> loss_fn = SCMTrainingLoss(normalizer="chordal")
         >>> one, zero = torch.ones(2), torch.zeros(2)
         >>> loss_fn(outputs=(one, one), targets=(one, zero))

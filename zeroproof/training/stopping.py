@@ -13,7 +13,7 @@ def coverage_stalled(coverages: Sequence[float], threshold: float, patience: int
         threshold: What counts as enough; a coverage equal to it does.
         patience: Consecutive epochs that are awaited, at least 1.
 
-    Example:
+    Examples:
         >>> coverage_stalled([0.95, 0.5, 0.6], threshold=0.9, patience=2)
         True
     """

@@ -33,7 +33,7 @@ def lift_targets(y: Array, *, scale: float = 1.0) -> tuple[Array, Array]:
         RangeError: `scale` is not a finite number above 0, or `y` is neither a tensor nor an array
             of numbers.
 
-    Example:
+    Examples:
         >>> lift_targets(torch.tensor([2.0, float("-inf"), float("nan")]))
         (tensor([ 2., -1.,  1.]), tensor([1., 0., 0.]))
     """

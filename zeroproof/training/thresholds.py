@@ -35,7 +35,7 @@ def perturbed_threshold(
         RangeError: An end is not a finite number above 0, they are in the wrong order, or the mode
             is unknown.
 
-    Example:
+    Examples:
         >>> 1e-4 <= perturbed_threshold(1e-4, 2e-4, mode="log_uniform") <= 2e-4
         True
     """

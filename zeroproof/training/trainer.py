@@ -55,7 +55,7 @@ class SCMTrainer:
         TrainingError: The optimizer holds none of the model's parameters, or Accelerate was set up
             with mixed precision.
 
-    Example:
+    Examples:
         >>> from zeroproof.layers import ProjectiveHead
         >>> from zeroproof.training import SCMTrainingLoss, TrainingConfig
         >>> model, x = ProjectiveHead(1, 1), torch.linspace(-1, 1, 8)[:, None]
