@@ -1,5 +1,6 @@
 """A fit in one picture: the curve for one input, predictions against targets for several."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -89,6 +90,14 @@ def _broken(numpy: Any, grid: Any, decoded: Any, low: float, high: float) -> tup
     return curve, (grid[jump] + grid[jump + 1]) / 2
 
 
+def _decades(scale: float, largest: float) -> list[float]:
+    """Return 0 and some powers of ten of either sign, none in the linear part, where they crowd."""
+    low = math.ceil(math.log10(scale))
+    high = max(low, math.floor(math.log10(max(largest, scale))))
+    powers = [10.0**k for k in range(low, high + 1, 1 + (high - low) // 4)]
+    return [-power for power in reversed(powers)] + [0.0, *powers]
+
+
 def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
     """Draw predictions against targets, and below how scores separate rows.
 
@@ -114,6 +123,10 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
             top.plot(y[rows], answer.decoded[rows], ".", ms=3, alpha=0.5, color=color, label=label)
         top.set_xscale("asinh", linear_width=scale)
         top.set_yscale("asinh", linear_width=scale)
+        ticks = _decades(scale, numpy.abs(y[finite]).max())
+        for axis in (top.xaxis, top.yaxis):
+            axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
         top.axline((0, 0), (scale, scale), color=COLORS["quiet"], lw=0.8, zorder=0)
         top.set_xlabel(f"{name}, data")
         tidy(top, f"{name}, predicted")
