@@ -24,10 +24,10 @@ def interval_zeros(
 ) -> tuple[Tensor, Tensor]:
     """Find the real zeros of a smooth function on [low, high].
 
-    Every sign change on an even grid is halved down to rounding: such a zero is certain. Where f comes near 0 without crossing, the extremum between
-    is found in the same way from f'; it counts as a double zero if the parabola there has its zeros
-    within the resolution. Two zeros inside one step of the grid that are farther apart than the
-    resolution are found from that extremum too.
+    Every sign change on an even grid is halved down to rounding: such a zero is certain. Where f
+    comes near 0 without crossing, the extremum between is found in the same way from f'; it counts
+    as a double zero if the parabola there has its zeros within the resolution. Two zeros inside one
+    step of the grid that are farther apart than the resolution are found from that extremum too.
 
     Args:
         f: Takes `(n,)` in float64 and returns `(n,)`; differentiable by autograd, entry by entry.
