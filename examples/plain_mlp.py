@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,45 +39,81 @@ def fit_plain_mlp(
         A callable from inputs to predictions.
     """
     use = torch.isfinite(y).all(1)
-    X_train, y_train = X[use & ~held_out].float(), y[use & ~held_out].float()
-    X_check, y_check = X[use & held_out].float(), y[use & held_out].float()
-    x_mean, x_std = X_train.mean(0), X_train.std(0)
-    y_mean, y_std = y_train.mean(0), y_train.std(0)
+    train = _Rows(X[use & ~held_out].float(), y[use & ~held_out].float())
+    check = _Rows(X[use & held_out].float(), y[use & held_out].float())
+    x_scale, y_scale = _Scale.of(train.x), _Scale.of(train.y)
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Linear(X.shape[1], hidden),
+    net = _mlp(X.shape[1], hidden, y.shape[1])
+
+    def predict(inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            return y_scale.original(net(x_scale.standard(inputs.float()))).double()
+
+    def error() -> float:
+        with torch.no_grad():
+            predicted = y_scale.original(net(x_scale.standard(check.x)))
+            return float((predicted - check.y).square().mean())
+
+    standard = _Rows(x_scale.standard(train.x), y_scale.standard(train.y))
+    _train(net, standard, error, seconds, batch_size, learning_rate)
+    return predict
+
+
+class _Rows(NamedTuple):
+    """Inputs `(rows, features)` and their targets `(rows, k)`."""
+
+    x: Tensor
+    y: Tensor
+
+
+class _Scale(NamedTuple):
+    """Mean and standard deviation of each column."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "_Scale":
+        return cls(rows.mean(0), rows.std(0))
+
+    def standard(self, rows: Tensor) -> Tensor:
+        return (rows - self.mean) / self.std
+
+    def original(self, rows: Tensor) -> Tensor:
+        return rows * self.std + self.mean
+
+
+def _mlp(features: int, hidden: int, k: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(features, hidden),
         nn.SiLU(),
         nn.Linear(hidden, hidden),
         nn.SiLU(),
-        nn.Linear(hidden, y.shape[1]),
+        nn.Linear(hidden, k),
     )
+
+
+def _train(
+    net: nn.Module,
+    train: _Rows,
+    error: Callable[[], float],
+    seconds: float,
+    batch_size: int,
+    learning_rate: float,
+) -> None:
+    """Train in place for the given time; the weights with the lowest held-out error stay."""
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
     best, kept, started, step = math.inf, {}, time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < seconds:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
-        rows = torch.randint(len(X_train), (min(batch_size, len(X_train)),))
-        loss = (
-            (net((X_train[rows] - x_mean) / x_std) - (y_train[rows] - y_mean) / y_std)
-            .square()
-            .mean()
-        )
+        rows = torch.randint(len(train.x), (min(batch_size, len(train.x)),))
+        loss = (net(train.x[rows]) - train.y[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         step += 1
-        if step % 10 == 0:
-            with torch.no_grad():
-                error = float(
-                    (net((X_check - x_mean) / x_std) * y_std + y_mean - y_check).square().mean()
-                )
-            if error < best:
-                best, kept = error, {name: x.clone() for name, x in net.state_dict().items()}
+        if step % 10 == 0 and (now := error()) < best:
+            best, kept = now, {name: x.clone() for name, x in net.state_dict().items()}
     if kept:
         net.load_state_dict(kept)
-
-    def predict(inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return (net((inputs.float() - x_mean) / x_std) * y_std + y_mean).double()
-
-    return predict

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from zeroproof import defaults
 from zeroproof.layers import ProjectiveMLP, Rational
 from zeroproof.projective import chordal_distance
 
@@ -363,42 +362,3 @@ def test_threshold_perturbation():
     assert len(set(taus)) == len(taus) == 32
     assert all(isinstance(tau, float) and 1e-4 <= tau <= 2e-4 for tau in taus)
     assert 1e-4 <= perturbed_threshold(1e-4, 2e-4, mode="log_uniform") <= 2e-4
-
-
-# --- Hyperparameter defaults
-
-
-@pytest.mark.parametrize(
-    ("name", "default", "usual"),
-    [
-        ("gamma", 1e-9, (1e-12, 1e-6)),
-        ("tau_train", 1e-4, (1e-6, 1e-3)),
-        ("tau_infer", 1e-6, (1e-8, 1e-4)),
-        ("tau_sing", 1e-3, (1e-4, 1e-2)),
-        ("lambda_margin", 0.1, (0.01, 1.0)),
-        ("lambda_sign", 1.0, (0.1, 10.0)),
-        ("lambda_rejection", 0.01, (0.001, 0.1)),
-        ("target_coverage", 0.95, None),
-    ],
-)
-def test_hyperparameter_defaults(name, default, usual):
-    (parameter,) = [p for p in defaults.PARAMETERS if p.name == name]
-    assert parameter.value == default
-    assert parameter.usual == (usual or parameter.usual)
-
-
-def test_the_signatures_carry_those_defaults():
-    """Called without options, every function equals itself with the guide's numbers."""
-    from zeroproof.inference import InferenceConfig
-    from zeroproof.losses.coverage import rejection_loss
-    from zeroproof.losses.implicit import implicit_loss
-    from zeroproof.losses.margin import margin_loss
-    from zeroproof.losses.sign import sign_consistency_loss
-
-    assert implicit_loss(N, D, Y_n, Y_d) == implicit_loss(N, D, Y_n, Y_d, gamma=1e-9)
-    assert margin_loss(D) == margin_loss(D, tau_train=1e-4)
-    sign = sign_consistency_loss(N, D, Y_n, Y_d, tau_sing=1e-3)
-    assert sign_consistency_loss(N, D, Y_n, Y_d) == sign
-    low = torch.tensor(0.5)
-    assert rejection_loss(low) == rejection_loss(low, target_coverage=0.95)
-    assert InferenceConfig() == InferenceConfig(tau_infer=1e-6, tau_train=1e-4)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "zeroproof").rglob("*.py"))
+ROOTS = ("zeroproof", "examples", "benchmarks", "tests", "docs")
+FILES = sorted(path for root in ROOTS for path in (ROOT / root).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
