@@ -1,11 +1,14 @@
 import errno
 import json
 import math
+import os
+import signal
 import sys
 
 import pytest
 import torch
 
+from zeroproof.cli import main
 from zeroproof.data import numbers, read_csv, write_csv
 from zeroproof.errors import TrainingError
 from zeroproof.estimators import FitOptions, fit_table
@@ -323,6 +326,20 @@ def test_a_fit_that_ends_early_leaves_nothing_behind(
     out = tmp_path / "deep" / "run"
     assert sentence in refused("fit", data, "--target", "y", "--out", out, *QUICK, code=code)
     assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_terminated_fit_leaves_nothing(data, tmp_path, monkeypatch):
+    def end(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("zeroproof.estimators.fit_table", end)
+    assert (
+        main(["fit", str(data), "--target", "y", "--out", str(tmp_path / "run"), *map(str, QUICK)])
+        == 143
+    )
+    assert list(tmp_path.iterdir()) == [data]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_earlier_run_survives_a_fit_that_ends_early(

@@ -1,12 +1,15 @@
 """Entry point `zeroproof`: reads arguments, runs a command, turns errors into sentences.
 
-Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted.
+Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
 """
 
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from zeroproof._extras import require
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _terminable():
         warnings.showwarning = _say_warning
         try:
             return _run(argv)
@@ -51,6 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _say(f"{error.filename or 'a file'}: {error.strerror or error}", _os_code(error))
         except KeyboardInterrupt:
             return _say("interrupted", 130)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a polite request to end unwind the stack, so that nothing half-written stays behind."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(argv: Sequence[str] | None) -> int:

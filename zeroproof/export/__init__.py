@@ -1,4 +1,4 @@
-"""Models out of the session: run folders."""
+"""Fitted models on disk: run folders."""
 
 from zeroproof.export.run_folder import Run, TargetFrame, load_run, predict_rows, save_run
 
