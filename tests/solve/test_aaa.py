@@ -3,15 +3,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import interpolate
 
 from zeroproof.errors import ShapeError
 from zeroproof.solve.aaa import from_aaa, to_aaa
 from zeroproof.solve.forms import predict
 from zeroproof.solve.poles import poles, residues, roots
-
-interpolate = pytest.importorskip("scipy.interpolate")
-if not hasattr(interpolate, "AAA"):
-    pytest.skip("scipy before 1.15 has no AAA", allow_module_level=True)
 
 X = np.linspace(-1, 1, 400)
 CASES = {
