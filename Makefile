@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types levels tests docs format clean
+.PHONY: setup demo test lint types levels tests docs format bench-solve clean
 
 setup: $(READY)
 
@@ -40,6 +40,11 @@ docs: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# pass tasks or options as TASKS='poles noise' or TASKS='arm --trained-seeds 0'
+bench-solve: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.solve.table $(TASKS)
 
 clean:
 	rm -rf .venv .site runs .pytest_cache .ruff_cache .hypothesis .coverage

@@ -57,7 +57,7 @@ def hahn1() -> None:
         "\n== Measured data: thermal expansion of copper (NIST StRD Hahn1). "
         "It has no pole in range."
     )
-    command("fit", data, "--target", "thermal_expansion", "--out", run)
+    command("fit", data, "--target", "thermal_expansion", "--out", run, "--method", "train")
     command("predict", run, data, "--out", answers)
     table = read_csv(data)
     X, y = numbers(table, ["temperature_kelvin"]), numbers(table, ["thermal_expansion"])
@@ -84,7 +84,8 @@ def arm() -> None:
     write_csv(RUNS / "arm.csv", training.columns())
     write_csv(RUNS / "arm-fresh.csv", fresh.columns())
     run, answers = RUNS / "arm", RUNS / "arm-predicted.csv"
-    command("fit", RUNS / "arm.csv", "--target", ",".join(COLUMNS[3:]), "--out", run)
+    words = ("--target", ",".join(COLUMNS[3:]), "--out", run, "--method", "train")
+    command("fit", RUNS / "arm.csv", *words)
     command("predict", run, RUNS / "arm-fresh.csv", "--out", answers)
     predicted = read_csv(answers)
     rates = numbers(predicted, COLUMNS[3:])

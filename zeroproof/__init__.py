@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
+    from zeroproof.estimators.regressor import ProjectiveRegressor
     from zeroproof.inference import InferenceConfig, StrictModule, strict_inference
     from zeroproof.scm import SCM
 
@@ -18,6 +19,7 @@ __all__ = [
     "SCM",
     "GradientPolicy",
     "InferenceConfig",
+    "ProjectiveRegressor",
     "StrictModule",
     "__version__",
     "gradient_policy",
@@ -29,6 +31,7 @@ _HOME = {
     "SCM": "zeroproof.scm",
     "GradientPolicy": "zeroproof.autodiff",
     "InferenceConfig": "zeroproof.inference",
+    "ProjectiveRegressor": "zeroproof.estimators.regressor",
     "StrictModule": "zeroproof.inference",
     "gradient_policy": "zeroproof.autodiff",
     "register_policy": "zeroproof.autodiff",

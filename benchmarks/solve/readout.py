@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective import target_scale
-from zeroproof.solve import Readout, choose_rho, readout_degrees, spectral_readout
+from zeroproof.solve import Readout, choose_degrees, choose_rho, spectral_readout
 
 WIDTH, ROWS = 100, 2000
 RTOLS = (1e-13, 1e-12, 1e-11, 1e-10, 1e-8)
@@ -119,8 +119,9 @@ def fits(task: Task) -> dict[str, Errors]:
     H, Y_n, Y_d = phi(x), y / scale, torch.ones_like(y)
     rho = choose_rho(H, Y_n, Y_d, TRAIN, HELD).rho
     fit = spectral_readout(H, Y_n, Y_d, rho=rho)
-    table = readout_degrees(x, Y_n, Y_d, TRAIN, HELD)
-    bases = [lambda x, d=d: chebyshev_basis(x, d, domain=table.domain) for d in table.degrees]
+    domain = x.min().item(), x.max().item()
+    degrees = choose_degrees(x, Y_n, Y_d)
+    bases = [lambda x, d=d: chebyshev_basis(x, d, domain=domain) for d in degrees]
     polynomial = spectral_readout(bases[0](x), Y_n, Y_d, H_D=bases[1](x), rho=1e-32)
     small = spectral_readout(H.float(), Y_n.float(), Y_d.float(), dtype=torch.float32)
     small = small._replace(a=small.a.double(), b=small.b.double())

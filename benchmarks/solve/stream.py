@@ -10,7 +10,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,10 +76,23 @@ def timed(work: Callable[[], Any], repeats: int = 3) -> float:
     return min(times)
 
 
-def ratios(n: int, k: int) -> None:
-    """Print what a sweep and a path cost, for a matrix [t Y_d H, -t Y_n H] of k columns."""
+class Cost(NamedTuple):
+    """Seconds of a sweep and of a path, and of what they are compared with."""
+
+    sweep: float
+    qr: float  # torch.linalg.qr of [t Y_d H, -t Y_n H]
+    triangle: float  # the same, mode="r"
+    qr_features: float  # torch.linalg.qr of H alone
+    path: float  # 17 values of ρ, from the factors
+    singles: float  # 17 solutions from the same factors
+    whole: float  # the path, with the rows
+    readouts: float  # 17 readouts, with the rows
+
+
+def ratios(n: int, features: int) -> Cost:
+    """Time a sweep and a path over n rows."""
     torch.manual_seed(0)
-    made = Made(BLOCK, k // 2)
+    made = Made(BLOCK, features)
     x = torch.rand(n, dtype=torch.float64) * 2 - 1
     H, Y_n, Y_d = made.of(x), torch.ones_like(x), x - POLE
     A = torch.cat([H * Y_d[:, None], -H * Y_n[:, None]], 1)
@@ -87,23 +100,33 @@ def ratios(n: int, k: int) -> None:
     one, four = (
         timed(lambda s=s: spectral_readout(H, Y_n, Y_d, sweeps=s), repeats=2) for s in (1, 4)
     )
-    each = (four - one) / 3
-    whole, triangle = timed(lambda: torch.linalg.qr(A)), timed(lambda: torch.linalg.qr(A, mode="r"))
-    print(f"n = {n:.0e}, {k} columns (2 x {k // 2} features):")
-    print(
-        f"  a sweep {each:.2f} s = {each / whole:.2f} of torch.linalg.qr (bound 2), "
-        f"{each / triangle:.2f} of its mode='r'"
-    )
     _, (found,) = sweep([(H[:5000], None, Y_n[:5000], Y_d[:5000])], Settings())
-    path = timed(lambda: list(path_pairs(found.factors, RHOS)))
-    single = timed(lambda: [best_pair(found.factors, rho) for rho in RHOS], repeats=1)
-    print(
-        f"  17 values of rho from the factors {path:.3f} s = {path / single:.3f} of 17 solutions "
-        "from the same factors (bound 0.2)"
+    return Cost(
+        sweep=(four - one) / 3,
+        qr=timed(lambda: torch.linalg.qr(A)),
+        triangle=timed(lambda: torch.linalg.qr(A, mode="r")),
+        qr_features=timed(lambda: torch.linalg.qr(H)),
+        path=timed(lambda: list(path_pairs(found.factors, RHOS))),
+        singles=timed(lambda: [best_pair(found.factors, rho) for rho in RHOS], repeats=1),
+        whole=timed(lambda: readout_path(H, Y_n, Y_d), repeats=1),
+        readouts=timed(lambda: spectral_readout(H, Y_n, Y_d), repeats=1) * len(RHOS),
     )
-    along = timed(lambda: readout_path(H, Y_n, Y_d), repeats=1)
-    full = timed(lambda: spectral_readout(H, Y_n, Y_d), repeats=1) * len(RHOS)
-    print(f"  with the rows: path {along:.1f} s = {along / full:.3f} of 17 readouts")
+
+
+def show(n: int, features: int) -> None:
+    """Print what a sweep and a path cost."""
+    cost = ratios(n, features)
+    print(f"n = {n:.0e}, {2 * features} columns (2 x {features} features):")
+    print(
+        f"  a sweep {cost.sweep:.2f} s = {cost.sweep / cost.qr:.2f} of torch.linalg.qr (bound 2), "
+        f"{cost.sweep / cost.triangle:.2f} of its mode='r', "
+        f"{cost.sweep / cost.qr_features:.2f} of torch.linalg.qr of H alone"
+    )
+    print(
+        f"  17 values of rho from the factors {cost.path:.3f} s = {cost.path / cost.singles:.3f} "
+        "of 17 solutions from the same factors (bound 0.2)"
+    )
+    print(f"  with the rows: path {cost.whole:.1f} s = {cost.whole / cost.readouts:.3f} of 17")
 
 
 def main() -> None:
@@ -114,8 +137,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     stream(arguments.rows)
-    for k in (200, 400):
-        ratios(100_000, k)
+    for features in (100, 200):
+        show(100_000, features)
 
 
 if __name__ == "__main__":

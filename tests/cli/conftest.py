@@ -1,3 +1,4 @@
+import json
 from collections import namedtuple
 
 import pytest
@@ -7,6 +8,23 @@ from zeroproof.cli import main
 from zeroproof.data import write_csv
 
 Outcome = namedtuple("Outcome", ["code", "out", "err"])
+
+METHODS = {
+    "solve": ("--method", "solve"),
+    "train": ("--method", "train", "--steps", 50, "--hidden", "8"),
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """Return the words that ask for a method, with few steps."""
+    return METHODS[request.param]
+
+
+@pytest.fixture
+def quick():
+    """Return the words that ask for a short training."""
+    return METHODS["train"]
 
 
 @pytest.fixture
@@ -47,9 +65,43 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def fitted(zeroproof, data, tmp_path):
-    """Return the folder of a quick fit."""
-    run = tmp_path / "run"
-    words = ("fit", data, "--target", "y", "--out", run, "--steps", 50, "--hidden", "8")
-    assert zeroproof(*words).code == 0
-    return run
+def table(tmp_path):
+    """Write a table as it is given."""
+
+    def make(content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def fit(zeroproof, tmp_path):
+    """Fit a table into the folder `run`."""
+    return lambda data, *words: zeroproof("fit", data, "--out", tmp_path / "run", *words)
+
+
+@pytest.fixture
+def fitted(fit, data, tmp_path, method):
+    """Return the folder of a fit."""
+    assert fit(data, "--target", "y", *method).code == 0
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def tree():
+    """Return the content of all files below a folder."""
+    return lambda folder: {
+        path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def strict():
+    """Read JSON that holds no nan and no infinity."""
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    return lambda path: json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)

@@ -10,9 +10,10 @@ COMMAND = Path(sys.executable).with_name("zeroproof")
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--help"], ["fit", "predict"]),
+        (["--help"], ["fit", "predict", "poles"]),
         (["fit", "--help"], ["--target", "--out", "--tau_infer", "Columns to predict from"]),
         (["predict", "--help"], ["--out", "folder written by"]),
+        (["poles", "--help"], ["--out", "--all", "folder written by"]),
     ],
 )
 def test_help_is_printed(zeroproof, words, parts):
@@ -30,6 +31,8 @@ def test_help_is_printed(zeroproof, words, parts):
         (["fit"], "the following arguments are required: data, target, out"),
         (["fit", "a.csv", "--target", "y"], "the following arguments are required: out"),
         (["predict", "run"], "the following arguments are required"),
+        (["poles"], "the following arguments are required: run"),
+        (["poles", "run", "--all", "true"], "unrecognized"),
         (["fit", "a.csv", "--target", "y", "--out", "run", "--stps", "3"], "unrecognized"),
         (["fit", "a.csv", "b.csv", "--target", "y", "--out", "run"], "unrecognized"),
         (["fit", "a.csv", "--target"], "expected one argument"),

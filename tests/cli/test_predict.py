@@ -1,21 +1,21 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from zeroproof import ProjectiveRegressor
+from zeroproof.cli.runs import answers_of, open_run
 from zeroproof.data import numbers, read_csv
-from zeroproof.export import load_run, predict_rows
-
-QUICK = ("--steps", 50, "--hidden", "8")
 
 
 @pytest.fixture
-def two(zeroproof, tmp_path):
+def two(zeroproof, tmp_path, method):
     """Return a run of two features and two targets."""
     rows = [f"{i / 10},{(i * 7) % 5},{i},{1 / (i - 4.5)}\n" for i in range(10)]
     (tmp_path / "two.csv").write_text("a,b,u,v\n" + "".join(rows) + "1.0,2.0,inf,nan\n")
     run = tmp_path / "two"
-    words = ("fit", tmp_path / "two.csv", "--target", "v,u", "--out", run, *QUICK)
+    words = ("fit", tmp_path / "two.csv", "--target", "v,u", "--out", run, *method)
     assert zeroproof(*words).code == 0
     return run
 
@@ -31,7 +31,7 @@ def test_answers_are_those_of_the_model_in_memory(zeroproof, fitted, data, tmp_p
     assert (outcome.code, outcome.err) == (0, "")
     columns, values = answers(out)
     assert columns == ("y", "y_bottom", "y_gap")
-    decoded, bottom, gap = predict_rows(load_run(fitted), numbers(read_csv(data), ["x"]))
+    decoded, bottom, gap = answers_of(open_run(fitted), numbers(read_csv(data), ["x"]))
     expected = torch.cat([decoded, bottom.double(), gap.double()], dim=1)
     torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
     assert f"60 rows -> {out}: {int(bottom.sum())} with ⊥, {int(gap.sum())} with" in outcome.out
@@ -93,11 +93,11 @@ def test_a_table_that_cannot_be_used_is_refused(refused, two, tmp_path, name):
     assert not out.parent.exists()
 
 
-def damage(name, change):
+def damage(change):
     def apply(run):
-        path = run / name
+        (path,) = (run / name for name in ("run.json", "model.json") if (run / name).exists())
         record = json.loads(path.read_text(encoding="utf-8"))
-        record.update(change)
+        change(record)
         path.write_text(json.dumps(record), encoding="utf-8")
 
     return apply
@@ -108,15 +108,24 @@ def cut(run):
     path.write_bytes(path.read_bytes()[:50])
 
 
+def drop(*names):
+    return lambda run: [(run / name).unlink(missing_ok=True) for name in names]
+
+
+def scribble(run):
+    for path in run.glob("*.json"):
+        path.write_text("{")
+
+
 DAMAGE = {
-    "no description": (lambda run: (run / "run.json").unlink(), "but has no run.json"),
-    "no weights": (lambda run: (run / "model.safetensors").unlink(), "must hold the model of run"),
-    "broken": (lambda run: (run / "run.json").write_text("{"), "must be readable JSON"),
-    "version": (damage("run.json", {"version": 99}), "must have format version 1, got 99"),
-    "truncated": (cut, "model.safetensors must hold the model of run.json"),
-    "names": (damage("run.json", {"features": ["x"]}), "features must number 2 for this network"),
+    "no description": (drop("run.json", "model.json"), "but has no model.json or run.json"),
+    "no weights": (drop("model.safetensors"), "must hold "),
+    "broken": (scribble, "must be readable JSON"),
+    "version": (damage(lambda r: r.update(version=99)), "must have format version 1, got 99"),
+    "format": (damage(lambda r: r.update(format="other")), "must have the format 'zeroproof-"),
+    "truncated": (cut, "must hold "),
     "thresholds": (
-        damage("run.json", {"thresholds": {"tau_infer": 2, "tau_train": 1}}),
+        damage(lambda r: r.update(thresholds={"tau_infer": 2, "tau_train": 1})),
         "tau_infer must not exceed tau_train",
     ),
 }
@@ -131,12 +140,63 @@ def test_a_damaged_run_is_refused(refused, two, tmp_path, name):
     assert not out.exists()
 
 
+NAMES = {
+    "too few": ["v"],
+    "no list": "vu",
+    "no text": ["v", 1],
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", [("--method", "solve")], ids=["solve"])
+def test_a_solved_run_whose_targets_have_no_names_is_refused(refused, two, tmp_path, name):
+    damage(lambda record: record["facts"].update(targets=NAMES[name]))(two)
+    sentence = refused("predict", two, tmp_path / "two.csv", "--out", tmp_path / "out.csv")
+    assert "model.json must name 2 targets, got" in sentence
+
+
 def test_what_is_no_run_is_refused(refused, data, tmp_path):
     for place in (tmp_path, data, tmp_path / "absent"):
         sentence = refused("predict", place, data, "--out", tmp_path / "out.csv")
-        assert (
-            sentence == f"{place} must be a folder written by `zeroproof fit`, but has no run.json"
+        assert sentence == (
+            f"{place} must be a folder written by `zeroproof fit`, "
+            "but has no model.json or run.json"
         )
+
+
+@pytest.mark.parametrize(("outputs", "targets"), [(1, ["y"]), (2, ["y0", "y1"])])
+def test_a_model_saved_from_python_answers_too(zeroproof, tmp_path, outputs, targets):
+    x = np.linspace(-1, 1, 50)[:, None]
+    y = np.stack([1 / (x[:, 0] - 0.31), x[:, 0]], 1)[:, :outputs]
+    model = ProjectiveRegressor().fit(x, y[:, 0] if outputs == 1 else y)
+    model.save(tmp_path / "saved")
+    (tmp_path / "new.csv").write_text("x0\n0.4\n-0.6\n")
+    words = ("predict", tmp_path / "saved", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    assert zeroproof(*words).code == 0
+    found = numbers(read_csv(tmp_path / "out.csv"), targets).numpy()
+    np.testing.assert_array_equal(found.squeeze(), model.predict(np.array([[0.4], [-0.6]])))
+
+
+def test_a_model_of_complex_targets_is_refused(refused, data, tmp_path):
+    x = np.linspace(-1, 1, 50)[:, None]
+    ProjectiveRegressor().fit(x, 1 / (x[:, 0] - 0.3 - 0.1j)).save(tmp_path / "saved")
+    sentence = refused("predict", tmp_path / "saved", data, "--out", tmp_path / "out.csv")
+    assert sentence.endswith("saved must hold a model of real targets, got complex ones")
+
+
+@pytest.mark.filterwarnings("default")
+def test_rows_where_fits_disagree_are_told_on_standard_error(fit, zeroproof, tmp_path):
+    x = np.linspace(1, 3, 80)
+    y = np.sqrt(x) + 1e-2 * np.random.default_rng(0).standard_normal(80)
+    rows = "".join(f"{a},{b}\n" for a, b in zip(x, y, strict=True))
+    (tmp_path / "t.csv").write_text("x,y\n" + rows)
+    assert fit(tmp_path / "t.csv", "--target", "y").code == 0
+    (tmp_path / "new.csv").write_text("x\n2\n-500\n")
+    words = ("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    outcome = zeroproof(*words)
+    assert outcome.code == 0
+    assert outcome.err.startswith("zeroproof: warning: 1 rows lie outside the data")
 
 
 def test_places_that_cannot_be_written_are_refused(refused, fitted, data, tmp_path):

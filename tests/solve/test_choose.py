@@ -6,6 +6,7 @@ import torch
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.solve.choose import FORMS, choose_form, relative_error
 from zeroproof.solve.forms import predict
+from zeroproof.solve.poles import poles
 
 X = 2 * torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
 
@@ -40,6 +41,17 @@ def test_noise_does_not_hide_the_answer():
     chosen = choose_form(X, noise / (X - 0.137), (0, 1))
     assert 0.005 < chosen.error < 0.02
     assert relative_error(chosen.form, X, 1 / (X - 0.137)) < 0.01
+
+
+def test_complex_resonances_are_found():
+    def resonances(x):
+        return (1 + 0.5j) / (x - 0.3 - 0.05j) + (0.7 - 0.2j) / (x + 0.4 - 0.03j)
+
+    x, fine = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (400, 4001))
+    fit = choose_form(x, resonances(x))
+    torch.testing.assert_close(predict(fit.form, fine), resonances(fine), rtol=1e-13, atol=0)
+    found = sorted(poles(fit.form).tolist(), key=lambda pole: pole.real)
+    assert found == [pytest.approx(-0.4 + 0.03j, abs=1e-14), pytest.approx(0.3 + 0.05j, abs=1e-14)]
 
 
 def test_too_few_rows_to_spare_any_are_all_fitted():

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve.factored import fit_factored, paired
+from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import predict
 
 X = torch.linspace(-1, 1, 101, dtype=torch.float64)
@@ -17,18 +17,19 @@ def roots(*values):
 
 
 def test_conjugate_and_close_roots_share_a_quadratic():
-    found = roots(0.5 + 2j, 0.5 - 2j, 0.1, 0.11, 0.9)
-    c, h, r = paired(found, (-1.0, 1.0))
-    assert sorted(c.tolist()) == pytest.approx([0.105, 0.5])
-    assert sorted(h.tolist()) == pytest.approx([-4, 0.005**2])
-    assert r.tolist() == pytest.approx([0.9])
+    y = 1 / (X + 5)
+    form = fit_factored(X, y, roots(0.5 + 2j, 0.5 - 2j, 0.1, 0.11, 0.9), 2, max_iterations=0)
+    assert sorted(form.c.tolist()) == pytest.approx([0.105, 0.5])
+    assert sorted(form.h.tolist()) == pytest.approx([-4, 0.005**2])
+    assert form.r.tolist() == pytest.approx([0.9])
 
 
 def test_complex_roots_of_complex_data_stay_single_unless_close():
-    c, h, r = paired(roots(0.5 + 2j, 0.1 + 0.1j, 0.1 + 0.12j), (-1.0, 1.0), real=False)
-    assert c.tolist() == [pytest.approx(0.1 + 0.11j)]
-    assert h.tolist() == [pytest.approx(-(0.01**2))]
-    assert r.tolist() == [0.5 + 2j]
+    y = 1 / (X + 5j)
+    form = fit_factored(X, y, roots(0.5 + 2j, 0.1 + 0.1j, 0.1 + 0.12j), 2, max_iterations=0)
+    assert form.c.tolist() == [pytest.approx(0.1 + 0.11j)]
+    assert form.h.tolist() == [pytest.approx(-(0.01**2))]
+    assert form.r.tolist() == [0.5 + 2j]
 
 
 @pytest.mark.parametrize(

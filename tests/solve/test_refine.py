@@ -178,10 +178,11 @@ def test_bad_input_is_refused_in_one_sentence(x, y, degrees, error, sentence):
         ({"weight_power": -1.0}, RangeError, "weight_power must be at least 0, got -1"),
         ({"scale": 0.0}, RangeError, "scale must be a finite number above 0, got 0"),
         ({"weight": -X}, DataError, "weight must be finite and at least 0, got -1"),
+        ({"weight": 0 * X}, DataError, "a row with a finite target must have a weight above 0"),
         ({"weight": X[:3]}, ShapeError, r"weight must be \(60,\), one per row, got \(3,\)"),
         ({"H_D": basis(1)[:5]}, ShapeError, "H_N, H_D and y must be"),
     ],
-    ids=["b", "zero", "power", "scale", "negative", "weight", "features"],
+    ids=["b", "zero", "power", "scale", "negative", "zeros", "weight", "features"],
 )
 def test_bad_options_are_refused_in_one_sentence(options, error, sentence):
     fine = {"H_N": basis(1), "H_D": basis(1), "y": noisy(), "b": torch.tensor([1.5, -1.0])}

@@ -293,7 +293,7 @@ BAD = {
         (H, Y, Y),
         {"H_D": H.where(torch.arange(4)[:, None] < 1, math.inf)},
         DataError,
-        "H_D must be finite, got otherwise in row 1, 2, 3",
+        "H_D must be finite, got otherwise in rows 1, 2, 3",
     ),
     "Y inf": ((H, Y * math.inf, Y), {}, DataError, "Y_n must be finite.*lift targets"),
     "negative": (

@@ -1,22 +1,26 @@
 """`zeroproof fit`: from a CSV file to a run folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.cli.columns import answer_columns, column_names
-from zeroproof.errors import DataError, RangeError, RunFolderError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from zeroproof.estimators import TrainedFit
+from zeroproof.errors import RangeError
 
 __all__ = ["fit"]
 
-_FILES = {"model.safetensors", "run.json", "history.json", "rows.csv", "fit.png"}
-_ADVICE = "; write it as a number, or choose other columns with --features"
-_TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
+_OWN = {
+    "solve": (
+        "features_family",
+        "degrees",
+        "topology",
+        "linear_in",
+        "weight_power",
+        "time_budget",
+    ),
+    "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
+}
+_COMMON = ("shared_denominator", "tau_infer", "tau_train", "seed")
 
 
 def fit(
@@ -24,17 +28,24 @@ def fit(
     *,
     target: str,
     out: str,
+    method: str = "solve",
     features: str = "",
-    hidden: str = "64,64",
-    steps: int = 5000,
-    epochs: int | None = None,
-    batch_size: int = 512,
-    learning_rate: float = 2e-2,
-    held_out: float = 0.2,
-    shared_denominator: bool = True,
+    shared_denominator: bool | None = None,
     tau_infer: float | None = None,
     tau_train: float | None = None,
     seed: int = 0,
+    features_family: str = "",
+    degrees: str = "",
+    topology: str = "",
+    linear_in: str = "",
+    weight_power: float | None = None,
+    time_budget: float | None = None,
+    hidden: str = "",
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    held_out: float | None = None,
 ) -> None:
     """Fit a model to a table and write it to a run folder.
 
@@ -42,163 +53,67 @@ def fit(
         data: CSV file; its first line names the columns.
         target: Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.
         out: Folder to write; a run that is there already is replaced.
+        method: "solve", a closed form with its poles, or "train", a network.
         features: Columns to predict from; all others by default.
-        hidden: Widths of the hidden layers, in their order: 64,64.
-        steps: Optimiser steps.
-        epochs: Passes over the data, instead of steps.
-        batch_size: Rows per step.
-        learning_rate: Largest step of Adam; it falls along a cosine.
-        held_out: Share of rows that chooses epoch and thresholds and is never trained on.
-        shared_denominator: Give all targets one denominator, as one system has the same poles.
-        tau_infer: Below this score an answer is ⊥; read off held-out rows by default.
-        tau_train: Below this score an answer is in the gap; read off held-out rows by default.
+        shared_denominator: One for all targets? solve: found by default; train: true.
+        tau_infer: Below this score an answer is ⊥; read off the data by default.
+        tau_train: Below this score an answer is in the gap; read off the data by default.
         seed: Same seed, same answer.
+        features_family: solve: auto, chebyshev, polynomial, random or fourier.
+        degrees: solve: of N and D, p,q or one number for both; found by default.
+        topology: solve: projective, or affine where +inf and -inf differ.
+        linear_in: solve: columns in which N is linear and of which D is free; found by default.
+        weight_power: solve: least squares are weighted by 1 / (1 + y²/s²)^weight_power; 0.
+        time_budget: solve: seconds for the search; 10.
+        hidden: train: widths of the hidden layers, in their order; 64,64.
+        steps: train: optimiser steps; 5000.
+        epochs: train: passes over the data, instead of steps.
+        batch_size: train: rows per step; 512.
+        learning_rate: train: largest step of Adam, which falls along a cosine; 0.02.
+        held_out: train: share of rows that chooses epoch and thresholds; 0.2.
     """
+    _fit({name: value for name, value in locals().items() if value not in (None, "")})
+
+
+def _fit(given: dict[str, Any]) -> None:
     from zeroproof._files import folder_in_place
-    from zeroproof.estimators import FitOptions, fit_table
+    from zeroproof.cli.place import check_folder
+    from zeroproof.cli.rows import read_rows
+    from zeroproof.cli.solving import solve
+    from zeroproof.cli.training import train
+    from zeroproof.estimators import FitOptions
+    from zeroproof.estimators.options import check_options
 
-    folder = Path(out)
-    _check_place(folder)
-    rows = _read(data, target, features)
-    options = FitOptions(
-        hidden=_widths(hidden),
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        held_out=held_out,
-        shared_denominator=shared_denominator,
-        tau_infer=tau_infer,
-        tau_train=tau_train,
-        seed=seed,
-    )
-    _require_writers()
+    method = one_of(given.get("method", ""), tuple(_OWN), "--method")
+    own = _own_options(method, given)
+    common = {name: given[name] for name in _COMMON if name in given}
+    check_options(FitOptions(**common))
+    folder = Path(given.get("out", ""))
+    check_folder(folder)
+    rows = read_rows(given["data"], given.get("target", ""), given.get("features", ""))
+    _require_writers(method)
     with folder_in_place(folder) as fresh:
-        fitted = fit_table(*rows, options)
-        _write(fresh, fitted, rows.X, rows.y)
-    _report(fitted, folder)
-
-
-class _Rows(NamedTuple):
-    X: "Tensor"
-    y: "Tensor"
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-
-
-def _read(data: str, target: str, features: str | None) -> _Rows:
-    from zeroproof.data import numbers, read_csv
-
-    targets = column_names(target, "--target")
-    _check_answers(targets)
-    table = read_csv(data)
-    rest = tuple(name for name in table.columns if name not in targets)
-    names = column_names(features, "--features") if features else rest
-    if set(names) & set(targets):
-        raise DataError(f"--features must not name a target, got {features!r}")
-    y = numbers(table, targets, advice=_TARGET_ADVICE)
-    if not names:
-        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
-    return _Rows(numbers(table, names, finite=True, advice=_ADVICE), y, names, targets)
-
-
-def _require_writers() -> None:
-    """Miss what writes a run before the work rather than after it."""
-    require("safetensors.torch", extra="train")
-    require("matplotlib.figure", extra="plots")
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(width) for width in text.strip(" []()").split(",") if width.strip())
-    except ValueError:
-        raise RangeError(f"--hidden must list whole numbers, such as 64,64, got {text!r}") from None
-
-
-def _check_answers(targets: tuple[str, ...]) -> None:
-    written = [name for target in targets for name in answer_columns(target)]
-    twice = [name for name in written if written.count(name) > 1]
-    if twice:
-        raise DataError(
-            f"targets must not be named as the answers for others are, TARGET_bottom or "
-            f"TARGET_gap, got {twice[0]!r}"
-        )
-
-
-def _check_place(folder: Path) -> None:
-    if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        if names and ("run.json" not in names or names - _FILES):
-            foreign = sorted(names - _FILES)[:3] or ["no run.json"]
-            raise RunFolderError(
-                f"{folder} must be new, empty or an earlier run, but holds {', '.join(foreign)}"
-            )
-        if Path.cwd().is_relative_to(folder.resolve()):
-            raise RunFolderError(f"{folder} must not be the current folder or one above it")
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} must be a folder, got a file")
-    parent = next(place for place in folder.absolute().parents if place.exists())
-    if not parent.is_dir():
-        raise RunFolderError(f"{folder} must lie in a folder, but {parent} is a file")
-
-
-def _write(folder: Path, fitted: "TrainedFit", X: "Tensor", y: "Tensor") -> None:
-    from zeroproof.cli.picture import picture
-    from zeroproof.data import write_csv
-    from zeroproof.export import save_run
-
-    save_run(fitted.run, folder)
-    fitted.history.save_json(folder / "history.json")
-    write_csv(
-        folder / "rows.csv",
-        {
-            "row": range(1, len(X) + 1),
-            "score": fitted.view.score.tolist(),
-            "distance_to_pole": fitted.view.distance.tolist(),
-            "held_out": fitted.held_out.int().tolist(),
-        },
-    )
-    picture(fitted, X, y).savefig(folder / "fit.png", dpi=150)
-
-
-def _report(fitted: "TrainedFit", folder: Path) -> None:
-    facts, config = fitted.run.facts, fitted.run.config
-    found, errors = facts["diagnosis"], facts["errors"]
-    print(
-        f"fitted {facts['rows']} rows in {facts['seconds']:.1f} s; "
-        f"{facts['held_out_rows']} held out"
-    )
-    for part, label in (("all", "all rows"), ("held_out", "held-out rows")):
-        if f"{part}_rms" in errors:
-            print(
-                f"  {label}: RMS error {errors[f'{part}_rms']:.4g}, "
-                f"median relative error {errors[f'{part}_median_relative']:.2g}"
-            )
-    print(
-        f"  thresholds on the angle score: tau_infer {config.tau_infer:.3g}, "
-        f"tau_train {config.tau_train:.3g}"
-    )
-    print(f"  smallest score {found['smallest_score']:.3g}; {_distance(found['nearest_pole'])}")
-    print(f"  {found['verdict']}")
-    _compare(facts)
+        report = (solve if method == "solve" else train)(rows, fresh, common, own)
+    print("\n".join(report))
     print(f"files: {', '.join(str(folder / path.name) for path in sorted(folder.iterdir()))}")
 
 
-def _distance(nearest: float | None) -> str:
-    if nearest is None:
-        return "the model has no pole"
-    return f"nearest pole {nearest:.3g} standard deviations of the inputs from a row"
+def _own_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of this method that were given.
+
+    Raises:
+        RangeError: One belongs to the other method.
+    """
+    for other, names in _OWN.items():
+        foreign = [name for name in names if name in given]
+        if other != method and foreign:
+            raise RangeError(f"--{foreign[0]} must come with --method {other}, got {method}")
+    return {name: given[name] for name in _OWN[method] if name in given}
 
 
-def _compare(facts: dict[str, Any]) -> None:
-    """Say how the plain network did that was trained beside the projective one, if it was."""
-    if "plain" in facts["unexplained"]:
-        plain, projective = (
-            "none" if facts["unexplained"][name] is None else f"{facts['unexplained'][name]:.3g}"
-            for name in ("plain", "projective")
-        )
-        part = "held-out" if facts["held_out_rows"] else "all"
-        print(
-            f"  error over standard deviation, {part} rows: {projective} with poles allowed, "
-            f"{plain} for a plain network (D = 1); kept: {facts['kept']}"
-        )
+def _require_writers(method: str) -> None:
+    """Miss what a fit needs before the work rather than after it."""
+    require("safetensors.torch", extra="train")
+    require("matplotlib.figure", extra="plots")
+    if method == "solve":
+        require("sklearn", extra="sklearn")

@@ -10,23 +10,25 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from zeroproof._extras import require
 from zeroproof.cli.fit import fit
+from zeroproof.cli.poles import poles
 from zeroproof.cli.predict import predict
 from zeroproof.errors import MissingExtraError, TrainingError, ZeroProofError
 
 __all__ = ["main"]
 
+_RUN = {"run": "folder written by `zeroproof fit`"}
 # command -> (function, its positional arguments with their help)
 _COMMANDS: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
     "fit": (fit, {"data": "CSV file; its first line names the columns"}),
-    "predict": (
-        predict,
-        {"run": "folder written by `zeroproof fit`", "data": "CSV file with the feature columns"},
-    ),
+    "predict": (predict, _RUN | {"data": "CSV file with the feature columns"}),
+    "poles": (poles, _RUN),
 }
+_FLAGS = {"all": "list spurious poles too, which a zero of N cancels"}  # options without a value
 
 _KINDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
 
@@ -75,6 +77,7 @@ def _terminable() -> Iterator[None]:
 
 def _run(argv: Sequence[str] | None) -> int:
     jsonargparse = require("jsonargparse", extra="cli")
+    argv = sys.argv[1:] if argv is None else argv
     parser = jsonargparse.ArgumentParser(
         prog="zeroproof",
         description="Fit and use models of functions that truly have singularities.",
@@ -85,15 +88,25 @@ def _run(argv: Sequence[str] | None) -> int:
         part = jsonargparse.ArgumentParser(exit_on_error=False)
         for positional, text in positionals.items():
             part.add_argument(positional, type=str, help=text)
-        part.add_function_arguments(command, skip=set(positionals))
+        part.add_function_arguments(command, skip={*positionals, *_FLAGS})
+        for flag in _FLAGS.keys() & signature(command).parameters.keys():
+            part.add_argument(f"--{flag}", action="store_true", help=_FLAGS[flag])
         commands.add_subcommand(name, part)
     try:
-        arguments = parser.parse_args(None if argv is None else list(argv))
+        arguments = parser.parse_args([_spelled(word) for word in argv])
     except jsonargparse.ArgumentError as error:
         return _say(_usage_sentence(str(error)), 2)
     values: dict[str, Any] = arguments[arguments.command].as_dict()
     _COMMANDS[arguments.command][0](**values)
     return 0
+
+
+def _spelled(word: str) -> str:
+    """Return an option as it is defined: --time-budget is --time_budget."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _usage_sentence(text: str) -> str:
@@ -106,7 +119,7 @@ def _usage_sentence(text: str) -> str:
         must = next(kinds, "something else")
         return f"--{option} must be {must}, got {given[1]!r}; see zeroproof --help"
     first = text.strip().splitlines()[0].removeprefix("error: ")
-    first = re.sub(r"\b(fit|predict)\.(\w+)", r"\2", first)
+    first = re.sub(rf"\b({'|'.join(_COMMANDS)})\.(\w+)", r"\2", first)
     return f"{first}; see zeroproof --help"
 
 

@@ -1,7 +1,5 @@
 """`zeroproof predict`: answers of a fitted run for the rows of a CSV file."""
 
-from pathlib import Path
-
 __all__ = ["predict"]
 
 _ADVICE = "; write it as a number, or nan where it is unknown, and the answer is ⊥"
@@ -18,19 +16,16 @@ def predict(run: str, data: str, *, out: str) -> None:
             risky).
     """
     from zeroproof.cli.columns import answer_columns
+    from zeroproof.cli.place import check_file
+    from zeroproof.cli.runs import answers_of, open_run
     from zeroproof.data import numbers, read_csv, write_csv
-    from zeroproof.errors import DataError
-    from zeroproof.export import load_run, predict_rows
 
-    if Path(out).is_dir():
-        raise DataError(f"--out must name a file to write, got the folder {out}")
-    if Path(out).resolve() == Path(data).resolve():
-        raise DataError(f"--out must not replace the data, got {out} for both")
-    loaded = load_run(run)
-    X = numbers(read_csv(data), loaded.features, advice=_ADVICE)
-    answer = predict_rows(loaded, X)
+    check_file(out, data)
+    opened = open_run(run)
+    X = numbers(read_csv(data), opened.features, advice=_ADVICE)
+    answer = answers_of(opened, X)
     columns = {}
-    for place, name in enumerate(loaded.targets):
+    for place, name in enumerate(opened.targets):
         decoded, bottom, gap = (part[:, place] for part in answer)
         parts = (decoded.tolist(), bottom.int().tolist(), gap.int().tolist())
         columns.update(zip(answer_columns(name), parts, strict=True))

@@ -121,7 +121,9 @@ def _number(table: Table, line: int, place: int, cell: str, finite: bool, advice
     return value
 
 
-def write_csv(path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[int]]) -> None:
+def write_csv(
+    path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[int] | Sequence[str]]
+) -> None:
     """Write columns of equal length; floats in the shortest form that reads back the same."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

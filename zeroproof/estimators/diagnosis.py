@@ -1,16 +1,23 @@
 """Is this a problem with singularities at all? Read off a fitted model, row by row."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from zeroproof.estimators.fitted import Fitted, oriented_tuples
+from zeroproof.estimators.model import FormModel, head
+from zeroproof.estimators.regions import constant_denominator
+from zeroproof.estimators.singular import poles_of
 from zeroproof.layers.mlp import ProjectiveMLP
-from zeroproof.projective import denominator_score
+from zeroproof.projective import Pair, denominator_score
 
-__all__ = ["Diagnosis", "RowView", "diagnose", "view_rows"]
+__all__ = ["Diagnosis", "RowView", "diagnose", "errors_of", "view_closed_form", "view_rows"]
 
+_SLICE = 2**14  # rows whose features are held for their gradients
 _NEAR = 0.05  # a score below this is a value some 20 target scales away from the centre
 
 
@@ -20,6 +27,7 @@ class RowView(NamedTuple):
     score: Tensor  # `(n,)`, in [0, 1]: 0 on a pole
     distance: Tensor  # `(n,)`, to the nearest pole, in standard deviations of the inputs
     negative: Tensor  # `(n, k)` or `(n, 1)`: the sign of D, which changes across a pole
+    inside: bool | None = None  # is a pole between rows? Where each is known, else by the signs
 
 
 class Diagnosis(NamedTuple):
@@ -40,6 +48,44 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
     larger number elsewhere; infinite for a model whose denominators are constant, as it has no
     pole.
     """
+    view = _view(model, x, model.x_std)
+    with torch.no_grad():
+        D = model(x)[1]
+    if bool((D[:1] == D).all()):
+        view.distance.fill_(torch.inf)
+    return view
+
+
+def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
+    r"""Score every row of a closed-form fit and tell its distance to the nearest pole.
+
+    Of one column: to the nearest of the poles that were found, \|x - p\| for complex ones too. Of
+    several, where poles are curves or surfaces: as `view_rows` estimates it.
+
+    Args:
+        fitted: A fit of real targets.
+        X: Finite rows of the columns that are used.
+    """
+    spread = X.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1)
+    N, D = oriented_tuples(fitted, X)
+    score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
+    model = fitted.fit.model
+    if constant_denominator(fitted.fit):
+        return RowView(score, torch.full_like(score, torch.inf), D < 0, inside=False)
+    if isinstance(model, FormModel) or len(fitted.columns) == 1:
+        low, high = fitted.domain[:, 0].tolist()
+        tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
+        p = torch.cat([table.position[~table.spurious] for table in tables])
+        distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
+        inside = (p.imag == 0) & (p.real >= low) & (p.real <= high)
+        return RowView(score, distance / spread, D < 0, inside=bool(inside.any()))
+    parts = [_view(partial(head, model), rows, spread) for rows in X.split(_SLICE)]
+    distance = torch.cat([part.distance for part in parts])
+    return RowView(score, distance, torch.cat([part.negative for part in parts]))
+
+
+def _view(model: Callable[[Tensor], Pair], x: Tensor, spread: Tensor) -> RowView:
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         N, D = model(x)
@@ -48,12 +94,10 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
         distance = torch.full_like(score, torch.inf)
         for column in range(r.shape[-1]):
             (slope,) = torch.autograd.grad(r[:, column].sum(), x, retain_graph=True)
-            steepness = (slope * model.x_std).norm(dim=-1)
+            steepness = (slope * spread).norm(dim=-1)
             distance[:, column] = r[:, column].detach().abs() / steepness
     negative = (D < 0).detach()
     distance = distance.nan_to_num(nan=0.0, posinf=torch.inf)
-    if bool((D[:1] == D).all()):
-        distance.fill_(torch.inf)
     return RowView(score.amin(-1), distance.amin(-1), negative)
 
 
@@ -64,16 +108,37 @@ def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
         view: What `view_rows` said about the rows of the data.
         singular_targets: Number of rows with a target that is not finite.
     """
-    crosses = bool((view.negative.any(0) & ~view.negative.all(0)).any())
+    signs = (view.negative.any(0) & ~view.negative.all(0)).any()
+    crosses = bool(signs) if view.inside is None else view.inside
     smallest, nearest = float(view.score.min()), float(view.distance.min())
     if singular_targets:
         rows = "1 row has" if singular_targets == 1 else f"{singular_targets} rows have"
         verdict = f"{rows} a singular target: a projective model belongs here."
     elif crosses:
-        verdict = "The denominator changes sign between rows: a pole lies inside the data."
+        why = "The denominator changes sign between rows: a" if view.inside is None else "A"
+        verdict = f"{why} pole lies inside the data."
     elif smallest < _NEAR and nearest < math.inf:
         verdict = "No pole between rows, but some come near one: compare with a plain model."
     else:
         verdict = "Nothing here is near a singularity: a plain model would do."
     known = nearest if nearest < math.inf else None
     return Diagnosis(singular_targets, smallest, known, crosses, verdict)
+
+
+def errors_of(predicted: Tensor, y: Tensor, floor: Tensor) -> tuple[float, float] | None:
+    """Return RMS and median relative error of finite targets with an answer, in the units of y.
+
+    Args:
+        predicted: Plain quotients, `(n, k)`.
+        y: Targets, `(n, k)`.
+        floor: Least size that an error is taken relative to, one number or one per target.
+
+    Returns:
+        `None` if no target counts.
+    """
+    use = torch.isfinite(y) & torch.isfinite(predicted)
+    if not use.any():
+        return None
+    difference = (predicted - y).abs()
+    relative = difference / torch.maximum(y.abs(), floor)
+    return float(difference[use].square().mean().sqrt()), float(relative[use].median())

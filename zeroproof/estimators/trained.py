@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.estimators.candidate import Candidate, choose, train_candidates
-from zeroproof.estimators.diagnosis import RowView, diagnose, view_rows
+from zeroproof.estimators.diagnosis import RowView, diagnose, errors_of, view_rows
 from zeroproof.estimators.frame import frame_targets
 from zeroproof.estimators.options import FitOptions, check_options
 from zeroproof.estimators.thresholds import choose_thresholds
@@ -69,8 +69,7 @@ def fit_table(
     options = options or FitOptions()
     check_options(options)
     _check_rows(X, y, features, targets)
-    started = time.perf_counter()
-    X, y = X.double(), y.double()
+    started, X, y = time.perf_counter(), X.double(), y.double()
     held_out = _held_out(len(X), options)
     candidates, kept = _trained(X, y, targets, held_out, options)
     model, frame, history, _ = candidates[kept]
@@ -92,6 +91,7 @@ def fit_table(
         "errors": _errors(Pair(N, D), frame, y, held_out),
         "options": options._asdict(),
         "topology": "projective",
+        "domain": [X.amin(0).tolist(), X.amax(0).tolist()],
     }
     seconds = time.perf_counter() - started
     facts["seconds"] = round(seconds, 3)
@@ -183,10 +183,7 @@ def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict
     predicted = center + scale * (pair.N.double() / pair.D.double())
     found: dict[str, float] = {}
     for name, rows in (("all", torch.ones_like(held_out)), ("held_out", held_out)):
-        use = torch.isfinite(y) & torch.isfinite(predicted) & rows[:, None]
-        if use.any():
-            difference = (predicted - y)[use].abs()
-            found[f"{name}_rms"] = float(difference.square().mean().sqrt())
-            relative = difference / y[use].abs().clamp_min(1e-12 * float(scale.min()))
-            found[f"{name}_median_relative"] = float(relative.median())
+        sizes = errors_of(predicted[rows], y[rows], 1e-12 * scale.min())
+        if sizes:
+            found[f"{name}_rms"], found[f"{name}_median_relative"] = sizes
     return found

@@ -26,6 +26,7 @@ def plot_curve(
     answers: Sequence[Answers],
     thresholds: tuple[float, float],
     x_name: str,
+    poles: Sequence[Any] | None = None,
 ) -> Any:
     """Draw data and fitted curve for each target over one input; below, the score and thresholds.
 
@@ -36,6 +37,7 @@ def plot_curve(
         answers: One per target, on the grid.
         thresholds: (tau_infer, tau_train).
         x_name: Label of the input.
+        poles: Real poles, an array for each target; where the curve jumps if they are left out.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -60,8 +62,9 @@ def plot_curve(
                 label="⊥ or ±∞ in the data",
                 **where,
             )
-        curve, poles = _broken(numpy, grid, answer.decoded, low, high)
-        for index, pole in enumerate(poles):
+        known = None if poles is None else poles[column]
+        curve, lines = _broken(numpy, grid, answer.decoded, (low, high), known)
+        for index, pole in enumerate(lines):
             top.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
         top.plot(grid, curve, color=COLORS["train"], lw=1.6, label="fit")
         tidy(top, name)
@@ -76,16 +79,22 @@ def plot_curve(
 
 def _limits(numpy: Any, y: Any) -> tuple[float, float]:
     """Limits that show the body of the data when single rows next to a pole would flatten it."""
-    low, high = numpy.quantile(y, [0.02, 0.98])
+    low, high = numpy.quantile(y, [0.1, 0.9])
     body = (high - low) or 1.0
-    return max(low - 0.6 * body, y.min() - 0.1 * body), min(high + 0.6 * body, y.max() + 0.1 * body)
+    return max(low - 2 * body, y.min() - 0.1 * body), min(high + 2 * body, y.max() + 0.1 * body)
 
 
-def _broken(numpy: Any, grid: Any, decoded: Any, low: float, high: float) -> tuple[Any, Any]:
-    """Break the curve where it leaves on one side and comes back on the other: at a pole."""
+def _broken(
+    numpy: Any, grid: Any, decoded: Any, limits: tuple[float, float], poles: Any
+) -> tuple[Any, Any]:
+    """Break the curve at its poles: those known, or where it leaves on one side and comes back."""
+    curve, (low, high) = decoded.copy(), limits
+    if poles is not None:
+        after = numpy.searchsorted(grid, poles)
+        curve[after[after < len(grid)]] = numpy.nan
+        return curve, poles
     side = numpy.where(decoded > high, 1, numpy.where(decoded < low, -1, 0))
     jump = numpy.flatnonzero(side[:-1] * side[1:] < 0)
-    curve = decoded.copy()
     curve[jump] = numpy.nan
     return curve, (grid[jump] + grid[jump + 1]) / 2
 

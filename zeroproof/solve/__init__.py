@@ -1,33 +1,20 @@
 """Fitting in closed form: the projective head as an extreme singular vector."""
 
-from zeroproof.solve.degree_table import DegreeTable, readout_degrees
-from zeroproof.solve.path import (
-    RHOS,
-    ReadoutPath,
-    RhoChoice,
-    choose_rho,
-    readout_path,
-)
-from zeroproof.solve.spectral import (
-    Readout,
-    ReadoutOptions,
-    spectral_readout,
-    streamed_readout,
-)
-from zeroproof.solve.tall_qr import TallQR, tall_qr
+from zeroproof.solve.degrees import choose_degrees
+from zeroproof.solve.path import RHOS, ReadoutPath, RhoChoice, choose_rho, readout_path
+from zeroproof.solve.spectral import Readout, ReadoutOptions, spectral_readout, streamed_readout
+from zeroproof.solve.tall_qr import TallQR
 
 __all__ = [
     "RHOS",
-    "DegreeTable",
     "Readout",
     "ReadoutOptions",
     "ReadoutPath",
     "RhoChoice",
     "TallQR",
+    "choose_degrees",
     "choose_rho",
-    "readout_degrees",
     "readout_path",
     "spectral_readout",
     "streamed_readout",
-    "tall_qr",
 ]

@@ -81,20 +81,6 @@ def condition(factors: Factors) -> float:
     return max((g[0] / g[-1]).item() if g[-1] > 0 else math.inf for g in found)
 
 
-def smallest_singular_vector(A: Tensor) -> Tensor:
-    """Return z of unit size minimising ‖A z‖, sharpened by two steps of inverse iteration."""
-    _, g, Vh = torch.linalg.svd(A, full_matrices=False)
-    T = torch.linalg.qr(A, mode="r").R
-    floor = torch.finfo(g.dtype).eps * g[0].item()
-    _raise_pivots(T, floor)
-    z = Vh[-1].conj()[:, None]
-    for _ in range(2):
-        z = torch.linalg.solve_triangular(T.mH, z, upper=False)
-        z = torch.linalg.solve_triangular(T, z, upper=True)
-        z = z / torch.linalg.vector_norm(z)
-    return z[:, 0]
-
-
 def _augmented(factors: Factors, rho: float) -> Tensor:
     R, k_N = factors.R, len(factors.R_N)
     m, k = R.shape[0], R.shape[-1]

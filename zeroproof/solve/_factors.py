@@ -68,11 +68,7 @@ class Task(NamedTuple):
 def read(
     blocks: Iterable[Parts], problems: list[Problem] | None, task: Task
 ) -> tuple[Spec, list[Totals]]:
-    """Read all rows once, on all processes; without problems, all rows weigh alike.
-
-    Raises:
-        ShapeError, DataError, RangeError: The rows do not belong together, or cannot be used.
-    """
+    """Read all rows once, on all processes; without problems, all rows weigh alike."""
     own, error = None, None
     try:
         own = _read_own(blocks, problems, task)
@@ -112,14 +108,13 @@ def _merged(parts: list[Totals]) -> Totals:
     return Totals(
         [stacked(list(R)) for R in zip(*(part.residual for part in parts), strict=True)],
         [stacked(list(R)) for R in zip(*(part.features for part in parts), strict=True)],
-        Scores(
-            scores[0].outputs,
-            sum(s.rows for s in scores),
-            sum(s.weight for s in scores),
-            sum(s.error for s in scores),
-            [any(of_output) for of_output in zip(*(s.finite for s in scores), strict=True)],
-            min(s.smallest for s in scores),
-            torch.stack([s.histogram for s in scores]).sum(0),
+        scores[0]._replace(
+            rows=sum(s.rows for s in scores),
+            weight=sum(s.weight for s in scores),
+            error=sum(s.error for s in scores),
+            finite=[any(of_output) for of_output in zip(*(s.finite for s in scores), strict=True)],
+            smallest=min(s.smallest for s in scores),
+            histogram=torch.stack([s.histogram for s in scores]).sum(0),
         ),
     )
 
@@ -173,20 +168,11 @@ class _Collector:
         self._histogram += torch.bincount(bins, weight, len(self._histogram)).cpu()
 
     def totals(self) -> Totals:
+        residual, features = ([qr.factor() for qr in of] for of in (self._residual, self._features))
         weight, error = self._sums.tolist()
-        return Totals(
-            [qr.factor() for qr in self._residual],
-            [qr.factor() for qr in self._features],
-            Scores(
-                self._outputs,
-                self._rows,
-                weight,
-                error,
-                self._finite.tolist(),
-                self._smallest,
-                self._histogram,
-            ),
-        )
+        found = self._finite.tolist(), self._smallest, self._histogram
+        scores = Scores(self._outputs, self._rows, weight, error, *found)
+        return Totals(residual, features, scores)
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -1,7 +1,7 @@
 """Rows of a linearised projective fit: checked, brought to unit tuples, cut into slices."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from zeroproof.projective.angle import norm
 from zeroproof.projective.gauge import rescaled
 from zeroproof.solve.tall_qr import buffer_rows
 
+Item = TypeVar("Item")
 RowIndex: TypeAlias = slice | Tensor | Sequence[int]
 Parts: TypeAlias = (
     tuple[Tensor, Tensor | None, Tensor, Tensor]
@@ -65,12 +66,8 @@ class Rows(NamedTuple):
     weight: Tensor  # (n, m), 0 where a tuple is ⟨0, 0⟩: it states nothing
 
 
-def re_iterable(blocks: Iterable[Parts]) -> Iterable[Parts]:
-    """Return `blocks` if it can be read more than once.
-
-    Raises:
-        DataError: It is an iterator, which is used up by the first sweep.
-    """
+def re_iterable(blocks: Iterable[Item]) -> Iterable[Item]:
+    """Return `blocks` if it can be read more than once; an iterator is used up by one sweep."""
     if isinstance(blocks, Iterator):
         raise DataError(
             "blocks must be iterable more than once, since every sweep reads them again; pass a "
@@ -101,11 +98,7 @@ def slices(
 
 
 def checked_spec(block: Block) -> Spec:
-    """Return what a block is made of.
-
-    Raises:
-        ShapeError: Its parts do not belong together.
-    """
+    """Return what a block is made of, if its parts belong together."""
     H_N, Y_n = block.H_N, block.Y_n
     H_D = H_N if block.H_D is None else block.H_D
     for H, name in ((H_N, "H_N"), (H_D, "H_D")):
@@ -126,22 +119,34 @@ def checked_spec(block: Block) -> Spec:
     return Spec(H_N.shape[1], H_D.shape[1], outputs, H_D is H_N, is_complex, Y_n.ndim == 1)
 
 
+def unit_rows(block: Block) -> Rows:
+    """Return all rows of one block in double precision, checked."""
+    spec = checked_spec(block)
+    _check_values(block, 0)
+    return _rows(block, spec, torch.float64)
+
+
 def _check_values(block: Block, offset: int) -> None:
     for name, x in block.given().items():
         fine = torch.isfinite(x)
         fine = fine.all(1) if x.ndim == 2 else fine
         if not fine.all():
             hint = "; lift targets to tuples first" if name in {"Y_n", "Y_d"} else ""
-            raise DataError(f"{name} must be finite, {_named(~fine, offset)}{hint}")
+            raise DataError(
+                f"{name} must be finite, got otherwise in {listed(~fine, offset)}{hint}"
+            )
     if block.weight is not None and (block.weight < 0).any():
-        raise RangeError(f"weight must be at least 0, {_named(block.weight < 0, offset)}")
+        raise RangeError(
+            f"weight must be at least 0, got otherwise in {listed(block.weight < 0, offset)}"
+        )
 
 
-def _named(wrong: Tensor, offset: int) -> str:
+def listed(wrong: Tensor, offset: int = 0) -> str:
+    """Name the rows of a mask: "row 3", "rows 1, 2, 5"; at most five."""
     where = torch.nonzero(wrong)[:, 0] + offset
-    listed = ", ".join(str(row) for row in where[:5].tolist())
+    shown = ", ".join(str(row) for row in where[:5].tolist())
     more = f" and {len(where) - 5} more" if len(where) > 5 else ""
-    return f"got otherwise in row {listed}{more}"
+    return f"row{'s' * (len(where) > 1)} {shown}{more}"
 
 
 def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> Rows:

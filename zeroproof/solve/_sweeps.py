@@ -59,11 +59,7 @@ class Found(NamedTuple):
 
 
 def checked_options(options: ReadoutOptions) -> Settings:
-    """Return the options with their defaults if all are legal.
-
-    Raises:
-        RangeError: One is not.
-    """
+    """Return the options with their defaults if all are legal."""
     settings = Settings(**options)
     positive(settings.rho, "rho")
     whole(settings.sweeps, "sweeps", low=1)
@@ -96,7 +92,11 @@ def sweep(
         pairs = [from_first(pair, distributed=distributed) for pair in pairs]
         problems = [Problem(t.scores.outputs, pair) for t, pair in zip(totals, pairs, strict=True)]
         again = read(blocks, problems, task._replace(features=False, residual=left > 0))[1]
-        _check_rows(totals, again)
+        held, now = totals[0].scores.rows, again[0].scores.rows
+        if held != now:
+            raise DataError(
+                f"blocks must hold the same rows in every sweep, got {held}, then {now}"
+            )
         for j, part in enumerate(again):
             best[j] = _better(best[j], pairs[j], factors[j], part.scores)
         if left:
@@ -120,8 +120,7 @@ def _better(
     error = scores.error / scores.weight
     if best is not None and best.error <= error:
         return best
-    a, b = pair
-    return Found(a, b, error, scores.clearance, factors)
+    return Found(*pair, error, scores.clearance, factors)
 
 
 def _check_totals(spec: Spec, totals: list[Totals]) -> None:
@@ -142,9 +141,3 @@ def _check_totals(spec: Spec, totals: list[Totals]) -> None:
         warnings.warn(
             f"{rows} rows do not determine {weights} weights; use fewer features", stacklevel=5
         )
-
-
-def _check_rows(first: list[Totals], again: list[Totals]) -> None:
-    before, now = first[0].scores.rows, again[0].scores.rows
-    if before != now:
-        raise DataError(f"blocks must hold the same rows in every sweep, got {before}, then {now}")

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from zeroproof.projective.gauge import target_scale
-from zeroproof.solve._linearized import solve_rows
+from zeroproof.solve._barycentric import refit_weights
+from zeroproof.solve._marquardt import State
 from zeroproof.solve._table import Table, checked_table
-from zeroproof.solve.barycentric import refit_weights
 from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm, Form, basis_of
 from zeroproof.solve.poles import TOLERANCE, denominator_zeros, is_real, pole_table
@@ -49,31 +49,30 @@ def clean_up(
         torch.Size([2])
     """
     data = checked_table(x, y, weight)
-    table = pole_table(form, tolerance=tolerance)
-    wrong = table.position[table.spurious]
+    found = pole_table(form, tolerance=tolerance)
+    wrong = found.position[found.spurious]
     if not len(wrong):
         return form
     if isinstance(form, BarycentricForm):
-        return _without_support(form, wrong, data)
-    kept = _without(denominator_zeros(form), wrong)
+        at = _others(form.points, wrong)
+        return refit_weights(form.points[at], form.values[at], data)
+    zeros = denominator_zeros(form)
+    kept = zeros[_others(zeros, wrong)]
     if is_real(form):
-        kept = torch.cat([kept[kept.imag == 0], *(_pair(z) for z in kept[kept.imag > 0])])
+        upper = kept[kept.imag > 0]
+        kept = torch.cat([kept[kept.imag == 0], upper, upper.conj()])
     degree = max(0, len(form.a) - 1 - len(wrong))
     if isinstance(form, FactoredForm):
         return fit_factored(data.x, data.y, kept, degree, weight=data.weight)
     return _coefficients(form, kept, degree, data)
 
 
-def _pair(z: Tensor) -> Tensor:
-    return torch.stack([z, z.conj()])
-
-
-def _without(zeros: Tensor, wrong: Tensor) -> Tensor:
-    """Leave out the zero nearest to each wrong pole."""
-    kept = torch.ones(len(zeros), dtype=torch.bool)
+def _others(points: Tensor, wrong: Tensor) -> Tensor:
+    """Return the mask without the point nearest to each wrong pole."""
+    kept = torch.ones(len(points), dtype=torch.bool)
     for pole in wrong:
-        kept[torch.where(kept, (zeros - pole).abs(), torch.inf).argmin()] = False
-    return zeros[kept]
+        kept[torch.where(kept, (points - pole).abs(), torch.inf).argmin()] = False
+    return kept
 
 
 def _coefficients(form: CoefficientForm, zeros: Tensor, degree: int, data: Table) -> Form:
@@ -89,15 +88,6 @@ def _coefficients(form: CoefficientForm, zeros: Tensor, degree: int, data: Table
     b = b / torch.linalg.vector_norm(b)
     D = basis_of(form, data.x, q).to(b.dtype) @ b
     level = (data.y / target_scale(data.y)).abs().clamp(min=1)
-    row = data.weight.sqrt() / level
-    clear = D != 0
-    row = torch.where(clear, row, 0)
-    columns = (row / torch.where(clear, D, 1))[:, None] * basis_of(form, data.x, degree)
-    return form._replace(a=solve_rows(columns[None], (row * data.y)[None])[0], b=b)
-
-
-def _without_support(form: BarycentricForm, wrong: Tensor, data: Table) -> BarycentricForm:
-    kept = torch.ones(len(form.points), dtype=torch.bool)
-    for pole in wrong:
-        kept[torch.where(kept, (form.points - pole).abs(), torch.inf).argmin()] = False
-    return refit_weights(form.points[kept], form.values[kept], data)
+    root = torch.where(D == 0, 0, data.weight.sqrt() / level)[:, None]
+    fit = State.of(b, D, basis_of(form, data.x, degree), data.y[:, None], root)
+    return form._replace(a=fit.a[0], b=b)

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import whole
+from zeroproof.errors import DataError
 from zeroproof.layers.basis import chebyshev_basis
-from zeroproof.projective.gauge import target_scale
+from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve._linearized import linearized
-from zeroproof.solve._table import Table, checked_table
+from zeroproof.solve._rows import Block, Rows, unit_rows
+from zeroproof.solve._table import checked_points, domain_of
 
 __all__ = ["choose_degrees"]
 
@@ -18,9 +20,11 @@ SLACK = 4.0  # then: within this factor of the best, fewer coefficients win
 PATIENCE = 6  # degrees without a better one
 
 
+@torch.no_grad()
 def choose_degrees(
     x: Tensor,
-    y: Tensor,
+    Y_n: Tensor,
+    Y_d: Tensor,
     *,
     weight: Tensor | None = None,
     largest: int = 40,
@@ -34,25 +38,32 @@ def choose_degrees(
     one standard error of it on the same rows, or on clean data within a factor of four.
 
     Args:
-        x: Points, `(n,)`.
-        y: Targets, `(n,)`; those that are not finite are left out.
+        x: Points, `(n,)`, real.
+        Y_n: Numerators of the targets, `(n,)`, or `(n, m)`: outputs share D and p. Lifted as for
+            `spectral_readout`.
+        Y_d: Denominators of the targets, the same shape or `(n, 1)`.
         weight: Row weights, `(n,)`.
         largest: Highest degree to try.
         seed: Seed of the held-out rows.
 
     Raises:
-        ShapeError: x is not `(n,)`, or y does not match it.
-        DataError: x is not finite or constant, or no target is finite.
+        ShapeError: x is not `(n,)`, or the targets or weights do not match it.
+        DataError: Something is not finite, x is constant, or no row counts.
+        RangeError: A negative weight, or `largest` is not a whole number of at least 0.
 
     Examples:
         >>> x = torch.linspace(-1, 1, 60, dtype=torch.float64)
-        >>> choose_degrees(x, (1 + x) / (x * x + 2))
+        >>> choose_degrees(x, 1 + x, x * x + 2)
         (1, 2)
     """
     whole(largest, "largest")
-    table = checked_table(x, y, weight)
-    search = _Search(table, *split_rows(table, seed))
-    largest = min(largest, (len(table.x.unique()) * 4 // 5 - 1) // 2)
+    x = checked_points(x)
+    rows = unit_rows(Block(x[:, None], None, Y_n, Y_d, weight))
+    counted = rows.weight.sum(1) > 0
+    if not bool(counted.any()):
+        raise DataError("a row with weight above 0 and a target other than ⟨0, 0⟩ is needed")
+    search = _Search(x[counted], Rows(*(part[counted] for part in rows)), seed)
+    largest = min(largest, (len(search.x.unique()) * 4 // 5 - 1) // 2)
     tried: list[Tensor] = []
     for d in range(largest + 1):
         tried.append(search.errors(d, d))
@@ -78,34 +89,32 @@ def _as_good(errors: Tensor, best: Tensor) -> bool:
     return mean - least <= float(worse.std(correction=0)) / len(worse) ** 0.5
 
 
-def split_rows(table: Table, seed: int, share: int = 5) -> tuple[Tensor, Tensor]:
+def split_rows(x: Tensor, seed: int, share: int = 5) -> tuple[Tensor, Tensor]:
     """Return the rows to fit and one in `share` to hold out; the ends of the domain are fitted."""
-    order = torch.randperm(len(table.x), generator=torch.Generator().manual_seed(seed))
-    ends = torch.stack([table.x.real.argmin(), table.x.real.argmax()])
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    ends = torch.stack([x.real.argmin(), x.real.argmax()])
     order = order[~torch.isin(order, ends)]
-    held = order[: max(1, len(table.x) // share)]
+    if not len(order):
+        return ends, ends  # two rows: none can be spared
+    held = order[: max(1, len(x) // share)]
     return torch.cat([ends, order[len(held) :]]), held
 
 
 class _Search:
     """Features of the highest degree so far, evaluated once."""
 
-    def __init__(self, table: Table, train: Tensor, held: Tensor) -> None:
-        self.table, self.train, self.held = table, train, held
-        self.y = table.y / target_scale(table.y)
-        self.H = chebyshev_basis(table.x, 1, domain=table.domain)
+    def __init__(self, x: Tensor, rows: Rows, seed: int) -> None:
+        self.x, self.domain = x, domain_of(x)
+        self.targets, self.split = rows[2:], split_rows(x, seed)
+        self.H = chebyshev_basis(x, 1, domain=self.domain)
 
     def errors(self, p: int, q: int) -> Tensor:
         """Return the held-out chordal², weighted to mean, of the linearised fit of degrees p, q."""
         if max(p, q) >= self.H.shape[1]:
-            self.H = chebyshev_basis(self.table.x, 2 * max(p, q), domain=self.table.domain)
-        H_N, H_D, rows = self.H[:, : p + 1], self.H[:, : q + 1], self.train
-        weight = self.table.weight[rows]
-        y = self.y[:, None]
-        a, b = linearized(H_N[rows], H_D[rows], y[rows], weight=weight, weight_power=0, sweeps=3)
-        held, y = self.held, self.y[self.held]
-        N, D = (H_N[held].to(a.dtype) @ a)[:, 0], H_D[held].to(b.dtype) @ b
-        size = (N.abs().square() + D.abs().square()) * (1 + y.abs().square())
-        chordal = (N - y * D).abs().square() / torch.where(size == 0, 1, size)
-        w = self.table.weight[held]
-        return chordal * w / w.mean()
+            self.H = chebyshev_basis(self.x, 2 * max(p, q), domain=self.domain)
+        (H, *targets), (test, Y_n, Y_d, w) = (
+            (self.H[at], *(part[at] for part in self.targets)) for at in self.split
+        )
+        a, b = linearized(H[:, : p + 1], H[:, : q + 1], *targets, sweeps=3)
+        N, D = test[:, : p + 1].to(a.dtype) @ a, test[:, : q + 1].to(a.dtype) @ b[:, None]
+        return (chordal_distance(N, D, Y_n, Y_d).square() * w / w.mean()).mean(1)

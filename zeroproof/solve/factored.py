@@ -8,34 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof._checks import whole
+from zeroproof._checks import positive, whole
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.gauge import target_scale
-from zeroproof.solve._linearized import projected, solve_rows
+from zeroproof.solve._marquardt import Model, State, minimise
 from zeroproof.solve._table import checked_degrees, checked_table
 from zeroproof.solve.forms import FactoredForm, gaps, product
 
-__all__ = ["fit_factored", "paired"]
+__all__ = ["fit_factored"]
 
 CLOSE = 0.1  # of the domain: nearer real roots share a quadratic, since they may meet
 
 
-def paired(
+def _paired(
     roots: Tensor, domain: tuple[float, float], *, real: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Group roots into quadratics (x - c)² - h and single roots.
 
-    Args:
-        roots: complex, `(q,)`; conjugate pairs complete when `real`.
-        domain: (low, high), the unit of closeness.
-        real: Whether c, h and the single roots are to be real.
-
-    Returns:
-        (c, h, r): conjugate and close roots as c ± √h, the others as r.
-
-    Examples:
-        >>> paired(torch.tensor([1 + 2j, 1 - 2j, 5 + 0j]), (0.0, 1.0))
-        (tensor([1.]), tensor([-4.]), tensor([5.]))
+    Conjugate roots (complete when `real`) and close ones become c ± √h, the others stay.
     """
     near = CLOSE * (domain[1] - domain[0])
     upper = roots[roots.imag > 0] if real else roots[:0]
@@ -100,96 +90,51 @@ def fit_factored(
     whole(max_iterations, "max_iterations")
     table = checked_table(x, y, weight)
     checked_degrees((degree, len(roots)), table.x)
-    s = target_scale(table.y) if scale is None else scale
-    size = 1 + (table.y / s).abs().square()
-    root = (table.weight * size ** (weight_power - 2)).sqrt()
+    s = target_scale(table.y) if scale is None else positive(scale, "scale")
+    y = table.y[:, None]
+    root = (table.weight * (1 + (table.y / s).abs().square()) ** (weight_power - 2)).sqrt()
     real = not (table.y.is_complex() or table.x.is_complex())
-    kept = roots.to(torch.complex128)
-    c, h, r = paired(kept, table.domain, real=real)
+    c, h, r = _paired(roots.to(torch.complex128), table.domain, real=real)
     basis = chebyshev_basis(table.x, degree, domain=table.domain)
-    rest = torch.cat([c, r]) * 0
-    start = FactoredForm(table.y[:0], c, h, r, rest, table.domain)
-    return _Fit(table.x, table.y, basis.to(c.dtype), root).polish(start, max_iterations)
+    problem = _Problem(table.x, y, basis.to(c.dtype), root[:, None])
+    state = problem.state(FactoredForm(y[:0, 0], c, h, r, torch.cat([c, r]) * 0, table.domain))
+    if state.objective == torch.inf:  # a root on a row: move it off
+        low, high = table.domain
+        state = problem.state(state.point._replace(rest=state.point.rest + 1e-9 * (high - low)))
+    state, _, _ = minimise(
+        state, problem.model, problem.moved, max_iterations, damping=1e-6, resolved=0.0
+    )
+    return state.point._replace(a=state.a[0])
 
 
-class _State(NamedTuple):
-    form: FactoredForm
-    columns: Tensor  # weighted features of N over D, (n, k)
-    residual: Tensor  # weighted, (n,)
-    answer: Tensor  # weighted, (n,)
-    error: float  # length of the residual
-
-
-class _Fit(NamedTuple):
-    """One least squares problem in the roots of D."""
+class _Problem(NamedTuple):
+    """Least squares in the roots of D."""
 
     x: Tensor
-    y: Tensor
+    y: Tensor  # (n, 1)
     basis: Tensor  # features of N, (n, k)
-    root: Tensor  # square roots of the weights
+    root: Tensor  # square roots of the weights, (n, 1)
 
-    def polish(self, form: FactoredForm, max_iterations: int) -> FactoredForm:
-        """Return the form after at most so many steps."""
-        state = self.solved(form)
-        if state.error == torch.inf:  # a root on a row: move it off
-            low, high = form.domain
-            state = self.solved(form._replace(rest=form.rest + 1e-9 * (high - low)))
-        damping, growth, model = 1e-6, 4.0, None
-        for _ in range(max_iterations):
-            if not 0 < state.error < torch.inf:
-                break
-            model = model or self.model(state)
-            ahead = self.solved(_stepped(state.form, model.step(damping)))
-            if ahead.error < state.error:
-                state, model = ahead, None
-                damping, growth = damping / 10, 4.0
-            else:
-                damping, growth = damping * growth, growth * 2
-        return state.form
-
-    def solved(self, form: FactoredForm) -> _State:
+    def state(self, form: FactoredForm) -> State[FactoredForm]:
         """Find the best N for the roots of D."""
         D = product(form, *gaps(form, self.x))
-        zero = D == 0
-        columns = (self.root / torch.where(zero, 1, D))[:, None] * self.basis
-        target = self.root * self.y
-        a = solve_rows(columns[None], target[None])[0]
-        answer = columns @ a
-        residual = answer - target
-        error = float(torch.linalg.vector_norm(residual))
-        if bool(zero.any()) or not error < torch.inf:
-            error = torch.inf
-        return _State(form._replace(a=a), columns, residual, answer, error)
+        return State.of(form, D, self.basis, self.y, self.root)
 
-    def model(self, state: _State) -> "_Model":
-        """Return the linear model of the residual, from Kaufman's Jacobian."""
-        by_c, by_r = gaps(state.form, self.x)
-        quadratic = by_c.square() - state.form.h
+    def model(self, state: State[FactoredForm]) -> Model:
+        """Return the linear model; c, h and r differ in size by decades, so columns are scaled."""
+        by_c, by_r = gaps(state.point, self.x)
+        quadratic = by_c.square() - state.point.h
         slopes = torch.cat([2 * by_c / quadratic, 1 / quadratic, 1 / by_r], 1)
-        J = projected(state.columns, state.answer[:, None] * slopes)
+        J = state.jacobian(state.answer[..., None] * slopes)
         length = torch.linalg.vector_norm(J, dim=0)
-        length = torch.where(length == 0, 1, length)
-        Q, R = torch.linalg.qr(J / length)
-        U, S, Vh = torch.linalg.svd(R)
-        return _Model(U.mH @ (Q.mH @ state.residual), S, Vh, length)
+        frame = torch.diag(1 / torch.where(length == 0, 1, length)).to(J.dtype)
+        return Model.of(J, state.residual, frame)
 
-
-class _Model(NamedTuple):
-    slope: Tensor
-    S: Tensor
-    Vh: Tensor
-    length: Tensor  # of the columns of the Jacobian: c, h and r differ in size by decades
-
-    def step(self, damping: float) -> Tensor:
-        shrunk = self.S * self.slope / (self.S.square() + damping * self.S[0].square())
-        return -(self.Vh.mH @ shrunk) / self.length
-
-
-def _stepped(form: FactoredForm, step: Tensor) -> FactoredForm:
-    """Add the step; what the last bit of c and r cannot hold stays in `rest`."""
-    pairs, singles = len(form.c), len(form.r)
-    c, h, r = step.split([pairs, pairs, singles])
-    old, move = torch.cat([form.c, form.r]), form.rest + torch.cat([c, r])
-    new = old + move
-    rest = move - (new - old) if len(new) else new
-    return form._replace(c=new[:pairs], h=form.h + h, r=new[pairs:], rest=rest)
+    def moved(self, form: FactoredForm, step: Tensor) -> State[FactoredForm]:
+        """Add the step; what the last bit of c and r cannot hold stays in `rest`."""
+        pairs, singles = len(form.c), len(form.r)
+        c, h, r = step.split([pairs, pairs, singles])
+        old, move = torch.cat([form.c, form.r]), form.rest + torch.cat([c, r])
+        new = old + move
+        rest = move - (new - old)
+        return self.state(form._replace(c=new[:pairs], h=form.h + h, r=new[pairs:], rest=rest))

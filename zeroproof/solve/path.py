@@ -107,9 +107,8 @@ def choose_rho(
 ) -> RhoChoice:
     """Choose ρ by the chordal error on held-out rows.
 
-    One path with all rows alike, then one with the weights 1/‖(N, D)‖ of the best ρ.
-
-    Refit on all rows with it: `spectral_readout(..., rho=choice.rho)`.
+    One path with all rows alike, then one with the weights 1/‖(N, D)‖ of the best ρ. Refit on all
+    rows with it: `spectral_readout(..., rho=choice.rho)`.
 
     Args:
         H_N: Features of N, `(n, k_N)`.

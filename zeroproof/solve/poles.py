@@ -71,6 +71,9 @@ def pole_table(
     order = (position.real + 1e-12 * position.imag).argsort()
     position, multiplicity = position[order], multiplicity[order]
     residue, strength = _laurent(form, position, multiplicity, half)
+    if is_real(form):  # so are the coefficients at a real pole, but for rounding
+        on_line = position.imag == 0
+        residue, strength = (torch.where(on_line, z.real + 0j, z) for z in (residue, strength))
     nodes = (low + high) / 2 + half * torch.cos(torch.arange(1, 128, 2) * torch.pi / 128)
     sizes = predict(form, nodes.to(torch.float64)).abs()
     typical = sizes[torch.isfinite(sizes)].median()

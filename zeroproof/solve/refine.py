@@ -9,14 +9,9 @@ from zeroproof._checks import positive, whole
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.gauge import target_scale
-from zeroproof.solve._linearized import as_columns, linearized, pseudo_solve
-from zeroproof.solve._table import (
-    checked_degrees,
-    checked_table,
-    checked_weight,
-    double,
-    finite_rows,
-)
+from zeroproof.solve._linearized import linearized
+from zeroproof.solve._marquardt import EPS, Model, State, minimise
+from zeroproof.solve._table import checked_degrees, checked_table, counted, double
 from zeroproof.solve.forms import CoefficientForm
 
 __all__ = ["REASONS", "Refined", "least_squares", "refine", "refine_from_many"]
@@ -42,15 +37,6 @@ class _Problem(NamedTuple):
     H_D: Tensor  # (n, l)
     y: Tensor  # (n, m)
     root: Tensor  # square root of the weight of each entry, (n, m)
-
-
-class _State(NamedTuple):
-    a: Tensor  # (k, m)
-    residual: Tensor  # weighted, (m, n)
-    objective: float
-    basis: Tensor  # orthonormal columns that N can reach, (m, n, k)
-    y: Tensor  # weighted answers, (m, n)
-    D: Tensor  # (n,)
 
 
 def refine(
@@ -102,9 +88,7 @@ def refine(
     problem = _problem(H_N, H_D, y, weight, weight_power, scale)
     if b.shape != (problem.H_D.shape[1],):
         raise ShapeError(f"b must be ({problem.H_D.shape[1]},), got {tuple(b.shape)}")
-    fit = _iterate(problem, b.to(problem.y.dtype), max_iterations)
-    _must_be_finite(fit)
-    return fit if y.ndim == 2 else fit._replace(a=fit.a[:, 0])
+    return _checked(_iterate(problem, b.to(problem.y.dtype), max_iterations), y)
 
 
 def refine_from_many(
@@ -134,9 +118,7 @@ def refine_from_many(
         seed: Seed of the random weights.
 
     Raises:
-        ShapeError: The shapes do not belong together.
-        DataError: No target is finite.
-        RangeError: D is 0 in a row at the start, or an option is out of range.
+        ShapeError, DataError, RangeError: As `refine`.
 
     Examples:
         >>> x = torch.linspace(-1, 1, 9, dtype=torch.float64)
@@ -150,9 +132,7 @@ def refine_from_many(
     first = [_iterate(problem, b, FIRST) for b in _starts(problem, starts, seed)]
     first.sort(key=lambda fit: fit.objective)
     ends = [_iterate(problem, fit.b, MAX_ITERATIONS) for fit in first[:FINISHED]]
-    fit = min(ends, key=lambda fit: fit.objective)
-    _must_be_finite(fit)
-    return fit if y.ndim == 2 else fit._replace(a=fit.a[:, 0])
+    return _checked(min(ends, key=lambda fit: fit.objective), y)
 
 
 def least_squares(
@@ -217,130 +197,54 @@ def _problem(
     weight_power: float,
     scale: float | None,
 ) -> _Problem:
-    if (
-        H_N.ndim != 2
-        or H_D.ndim != 2
-        or y.ndim not in {1, 2}
-        or len({*map(len, (H_N, H_D, y))}) > 1
-    ):
+    flat = H_N.ndim != 2 or H_D.ndim != 2 or y.ndim not in {1, 2}
+    if flat or len({*map(len, (H_N, H_D, y))}) > 1:
         shapes = ", ".join(str(tuple(X.shape)) for X in (H_N, H_D, y))
         raise ShapeError(f"H_N, H_D and y must be (n, k), (n, l) and (n,) or (n, m), got {shapes}")
     if not 0 <= weight_power < torch.inf:
         raise RangeError(f"weight_power must be at least 0, got {weight_power!r}")
-    weight = checked_weight(weight, len(y))
-    kept = finite_rows(y) & (weight > 0)
-    y = as_columns(y[kept].detach())
+    kept, weight = counted(y, weight)
+    y = double(y[kept].detach()).reshape(len(weight), -1)
     s = target_scale(y) if scale is None else positive(scale, "scale")
-    root = (weight[kept, None] / (1 + (y / s).abs().square()) ** weight_power).sqrt()
+    root = (weight[:, None] / (1 + (y / s).abs().square()) ** weight_power).sqrt()
     H_N, H_D = double(H_N[kept].detach()), double(H_D[kept].detach())
     dtype = torch.promote_types(torch.promote_types(H_N.dtype, H_D.dtype), y.dtype)
     return _Problem(H_N.to(dtype), H_D.to(dtype), y.to(dtype), root)
 
 
-def _must_be_finite(fit: Refined) -> None:
+def _checked(fit: Refined, y: Tensor) -> Refined:
     if not fit.objective < torch.inf:
         raise RangeError(
             "the start must have D other than 0 in every row and a finite objective, "
             f"got an objective of {fit.objective:g}"
         )
+    return fit if y.ndim == 2 else fit._replace(a=fit.a[:, 0])
 
 
 def _starts(problem: _Problem, count: int, seed: int) -> list[Tensor]:
     """Return b of linearised fits; the spread of the weights makes them differ."""
     generator = torch.Generator().manual_seed(seed)
     y = problem.y / target_scale(problem.y)
+    one, size = torch.ones_like(y), 1 + y.abs().square()
     found = []
     for i in range(count):
         spread = torch.randn(len(y), generator=generator, dtype=torch.float64)
-        weight = torch.exp(0.0 * spread if i == 0 else 2 * spread)
-        fit = linearized(problem.H_N, problem.H_D, y, weight=weight, weight_power=i % 2, sweeps=4)
-        found.append(fit[1])
+        weight = torch.exp(0.0 * spread if i == 0 else 2 * spread)[:, None] * size ** (i % 2 - 1)
+        found.append(linearized(problem.H_N, problem.H_D, y, one, weight, sweeps=4)[1])
     return found
 
 
-def _state(problem: _Problem, b: Tensor) -> _State:
-    """Eliminate a for one b."""
-    D = problem.H_D @ b
-    zero = D == 0
-    F = (problem.root / torch.where(zero, 1, D)[:, None]).T[..., None] * problem.H_N
-    target = (problem.root * problem.y).T
-    Q, R = torch.linalg.qr(F)
-    U, S, Vh = torch.linalg.svd(R)
-    a = pseudo_solve(U, S, Vh, Q.mH @ target[..., None], len(D))
-    y = (F @ a)[..., 0]
-    residual = y - target
-    objective = float(residual.abs().square().sum())
-    if bool(zero.any()) or not objective < torch.inf:
-        objective = torch.inf
-    kept = S[..., :1] * len(D) * torch.finfo(S.dtype).eps < S
-    return _State(a[..., 0].T, residual, objective, Q @ U * kept[..., None, :], y, D)
-
-
-def _jacobian(problem: _Problem, state: _State) -> Tensor:
-    """Return Kaufman's Jacobian of the residual by b, `(m n, l)`."""
-    J = -(state.y / state.D)[..., None] * problem.H_D
-    J = J - state.basis @ (state.basis.mH @ J)
-    J = J - state.basis @ (state.basis.mH @ J)
-    return J.flatten(0, 1)
-
-
 def _iterate(problem: _Problem, b: Tensor, max_iterations: int) -> Refined:
-    eps = torch.finfo(torch.float64).eps
-    b = b / torch.linalg.vector_norm(b)
-    state, damping, growth = _state(problem, b), 1e-3, 2.0
-    if not state.objective < torch.inf:
-        return Refined(state.a, b, torch.inf, 0, "step")
-    reason, model, tried = "max_iterations", None, 0
-    while tried < max_iterations:
-        if model is None:
-            model = _Model.of(_jacobian(problem, state), state.residual.flatten(), b)
-        if model.cosine <= eps:
-            reason = "gradient"
-            break
-        tried += 1
-        step, promised = model.step(damping)
-        if promised <= eps * eps * state.objective:
-            reason = "objective"
-            break
-        if float(torch.linalg.vector_norm(step)) <= eps:
-            reason = "step"
-            break
-        moved = b + step
-        moved = moved / torch.linalg.vector_norm(moved)
-        ahead = _state(problem, moved)
-        gain = (state.objective - ahead.objective) / promised
-        if gain > 0:
-            b, state, model = moved, ahead, None
-            damping, growth = damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), 2.0
-        else:
-            damping, growth = damping * growth, growth * 2
-    return Refined(state.a, b, state.objective, tried, reason)
+    def state(b: Tensor) -> State[Tensor]:
+        b = b / torch.linalg.vector_norm(b)
+        return State.of(b, problem.H_D @ b, problem.H_N, problem.y, problem.root)
 
+    def model(state: State[Tensor]) -> Model:
+        J = state.jacobian(-(state.answer / state.D)[..., None] * problem.H_D)
+        tangent = torch.linalg.qr(state.point[:, None], mode="complete")[0][:, 1:]
+        return Model.of(J, state.residual, tangent)
 
-class _Model(NamedTuple):
-    """The linear model of the residual around b, in the tangent plane of the unit sphere."""
-
-    tangent: Tensor  # (l, l - 1)
-    S: Tensor
-    Vh: Tensor
-    slope: Tensor  # Uᴴ r
-    cosine: float  # of the largest angle between r and a direction of the model
-
-    @classmethod
-    def of(cls, J: Tensor, residual: Tensor, b: Tensor) -> "_Model":
-        tangent = torch.linalg.qr(b[:, None], mode="complete")[0][:, 1:]
-        Q, R = torch.linalg.qr(J @ tangent)
-        U, S, Vh = torch.linalg.svd(R)
-        slope = U.mH @ (Q.mH @ residual)
-        length = float(torch.linalg.vector_norm(residual))
-        cosine = float(slope.abs().max()) / length if length and len(slope) else 0.0
-        return cls(tangent, S, Vh, slope, cosine)
-
-    def step(self, damping: float) -> tuple[Tensor, float]:
-        """Return the damped step of b and the decrease of the objective that it promises."""
-        S = self.S
-        mu = damping * S[0].square()
-        coordinate = -S * self.slope / (S.square() + mu)
-        left = self.slope + S * coordinate
-        promised = self.slope.abs().square().sum() - left.abs().square().sum()
-        return self.tangent @ (self.Vh.mH @ coordinate), float(promised)
+    end, tried, reason = minimise(
+        state(b), model, lambda b, step: state(b + step), max_iterations, damping=1e-3, resolved=EPS
+    )
+    return Refined(end.a.T, end.point, end.objective, tried, reason)

@@ -1,6 +1,5 @@
 """Triangular factors of tall matrices whose rows arrive in blocks, or lie on several processes."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from zeroproof._checks import whole
 from zeroproof.errors import DataError, ShapeError
 
-__all__ = ["TallQR", "tall_qr"]
+__all__ = ["TallQR"]
 
 _ENTRIES = 2**20  # of a buffer: 8 MB in float64, still in cache for the columns being reduced
 
@@ -58,8 +57,11 @@ class TallQR:
         start, rows = 0, parts[0].shape[0]
         while start < rows:
             taken = min(rows - start, len(self._buffer) - self._filled)
-            self._fill([part[start : start + taken] for part in parts])
-            start += taken
+            at, left = slice(self._filled, self._filled + taken), 0
+            for part in parts:
+                self._buffer[at, left : left + part.shape[1]] = part[start : start + taken]
+                left += part.shape[1]
+            start, self._filled = start + taken, at.stop
             if self._filled == len(self._buffer):
                 self._reduce()
 
@@ -67,13 +69,6 @@ class TallQR:
         """Return R, `(k, k)`, upper triangular; zero rows stand where there were fewer rows."""
         self._reduce()
         return self._buffer[: self._columns].clone()
-
-    def _fill(self, parts: list[Tensor]) -> None:
-        at, left = slice(self._filled, self._filled + len(parts[0])), 0
-        for part in parts:
-            self._buffer[at, left : left + part.shape[1]] = part
-            left += part.shape[1]
-        self._filled = at.stop
 
     def _reduce(self) -> None:
         if self._filled > self._columns:
@@ -87,41 +82,6 @@ def buffer_rows(columns: int) -> int:
     return max(2 * columns, _ENTRIES // columns)
 
 
-@torch.no_grad()
-def tall_qr(blocks: Iterable[Tensor], *, distributed: bool = True) -> Tensor:
-    """Reduce the rows of all blocks to one triangular factor R, `(k, k)`.
-
-    Args:
-        blocks: Matrices `(rows, k)`, real or complex; a block may have no row. Read once.
-        distributed: Where `torch.distributed` is initialised, combine the factors of all
-            processes, each of which passes its own blocks (perhaps none); every process gets R.
-
-    Returns:
-        R with RᴴR = Σ hᵢᴴhᵢ over all rows. Its rows are determined up to a phase.
-
-    Raises:
-        ShapeError: Blocks differ in their number of columns.
-        DataError: There is no block at all.
-
-    Examples:
-        >>> H = torch.randn(1000, 3, dtype=torch.float64)
-        >>> R = tall_qr(H.split(64))
-        >>> torch.testing.assert_close(R.T @ R, H.T @ H)
-    """
-    qr, error = None, None
-    try:
-        for rows in blocks:
-            qr = qr or TallQR(rows.shape[1], like=rows)
-            qr.add(rows)
-    except Exception as raised:  # noted, so that no other process waits for ever
-        error = raised
-    own = None if qr is None else qr.factor()
-    factors = [R for R in gathered(own, error, distributed=distributed) if R is not None]
-    if not factors:
-        raise DataError("blocks must hold at least one block, got none")
-    return stacked(factors).to(factors[0] if own is None else own)
-
-
 def stacked(factors: list[Tensor]) -> Tensor:
     """Return the factor of factors that lie on top of each other."""
     if len(factors) == 1:
@@ -133,9 +93,6 @@ def gathered(part: Any, error: Exception | None, *, distributed: bool) -> list[A
     """Return the parts of all processes in order of rank, on the CPU where there are several.
 
     An error of one process is raised on all of them: otherwise the others would wait for ever.
-
-    Raises:
-        DataError: Another process met an error.
     """
     several = distributed and dist.is_available() and dist.is_initialized()
     parts: list[Any] = [(part, error)]

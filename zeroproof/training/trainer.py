@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 
 from zeroproof._extras import require
 from zeroproof.errors import TrainingError
-from zeroproof.inference import InferenceConfig, StrictModule
+from zeroproof.inference import InferenceConfig
 from zeroproof.training._forward import Forward
 from zeroproof.training._loaders import Batch, batches, prepared, windows
+from zeroproof.training._mode import in_mode
 from zeroproof.training._steps import Stepper
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
+from zeroproof.training.readout import HeadReadout, head_readout
 from zeroproof.training.stopping import coverage_stalled
 from zeroproof.training.thresholds import perturbed_threshold
 
@@ -43,6 +44,8 @@ class SCMTrainer:
             (training loss without a validation loader).
         accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision:
             mixed precision is the trainer's own.
+        callbacks: Objects whose `on_fit_end(trainer)`, if they have it, is called once at the end
+            of `fit`, such as `SpectralReadoutCallback()`.
 
     Attributes:
         history: The rows of the latest `fit`, also when it was interrupted.
@@ -66,7 +69,7 @@ class SCMTrainer:
         2
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the guide's eight, and callbacks
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
@@ -76,9 +79,12 @@ class SCMTrainer:
         config: TrainingConfig | None = None,
         scheduler: Any = None,
         accelerator: Any = None,
+        *,
+        callbacks: Iterable[Any] = (),
     ) -> None:
         self.config = config or TrainingConfig()
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.callbacks = tuple(callbacks)
         _check_parameters(model, optimizer)
         self.accelerator = accelerator or _accelerator()
         if self.accelerator.mixed_precision != "no":
@@ -139,7 +145,29 @@ class SCMTrainer:
                     break
         if self._best is not None:
             self.model.load_state_dict(self._best[1])
+        for callback in self.callbacks:
+            if hasattr(callback, "on_fit_end"):
+                callback.on_fit_end(self)
         return self.history
+
+    def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
+        """Put the closed-form head on the trained trunk, if that lowers the held-out error.
+
+        Rows come from `train_loader`; held out are those of `val_loader`, or else one training row
+        in five. Let it be the last step: the optimizer's state is that of the former head. With
+        several processes all have to call. See `head_readout`.
+
+        Raises:
+            TrainingError, ShapeError, DataError, RangeError: As `head_readout`.
+        """
+        return head_readout(
+            self.model,
+            self._loaders["train"],
+            self._loaders.get("val"),
+            scale=self.config.target_scale,
+            dtype=dtype,
+            distributed=self.accelerator.num_processes > 1,
+        )
 
     def _reset(self) -> None:
         self.history, self.stop_reason, self.best_epoch = History(), None, None
@@ -165,7 +193,7 @@ class SCMTrainer:
     def _train(self, epoch: int) -> dict[str, float]:
         tally, drawn, skipped, rows = Tally(self._decoding), [], 0, 0
         start = time.perf_counter()
-        with _mode(self.model, training=True):
+        with in_mode(self.model, training=True):
             for window in windows(self._batches("train"), self.config.grad_accumulation_steps):
                 tau = self._draw()
                 drawn.append(tau)
@@ -190,7 +218,7 @@ class SCMTrainer:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         tally = Tally(self._decoding)
-        with _mode(self.model, training=False):
+        with in_mode(self.model, training=False):
             for batch in self._batches("val"):
                 tally.add(self._forward(batch, self.config.tau_train_max))
         return tally.totals(self.accelerator).means("val")
@@ -274,21 +302,6 @@ def _check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> Non
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
         raise TrainingError("optimizer must hold parameters of the model, got none of them")
-
-
-@contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Set training or evaluation mode; at the end every module is back in the mode it had."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    for module, _ in before:
-        if isinstance(module, StrictModule):
-            module.training = True  # validation wants its tuples, not its answers
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
 
 
 def _learning_rate(optimizer: torch.optim.Optimizer) -> float | None:

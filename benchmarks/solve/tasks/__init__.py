@@ -1,0 +1,1 @@
+"""The tasks of the table, one file for each kind of data."""

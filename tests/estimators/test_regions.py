@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from zeroproof import ProjectiveRegressor
+from zeroproof.defaults import TAU_INFER
+from zeroproof.estimators.regions import constant_denominator, disagreement, thresholds_of
+
+LINE = np.linspace(-1, 1, 200)[:, None]
+x = LINE[:, 0]
+TENSOR = torch.from_numpy(LINE)
+RECIPROCAL = 1 / (x - 0.25)
+
+
+def fitted(y, **options):
+    model = ProjectiveRegressor(**options).fit(LINE, y)
+    return model.fitted_.fit, model.thresholds_
+
+
+def noisy(size):
+    return RECIPROCAL * (1 + size * np.random.default_rng(0).normal(size=200))
+
+
+def test_clean_data_are_trusted_to_rounding():
+    _, config = fitted(RECIPROCAL)
+    assert config.tau_infer == 1e-15
+    assert config.tau_train == pytest.approx(1e-14)
+
+
+def test_noise_widens_what_is_bottom():
+    chosen = [fitted(noisy(size), degrees=(0, 1))[1].tau_infer for size in (1e-6, 1e-4, 1e-2)]
+    assert 1e-15 < chosen[0] < chosen[1] < chosen[2] < 1
+
+
+def test_no_finite_row_that_was_seen_is_bottom():
+    for size in (0.01, 0.3):
+        model = ProjectiveRegressor(degrees=(0, 1)).fit(LINE, noisy(size))
+        assert not model.predict_strict(LINE).bottom_mask.any()
+
+
+@pytest.mark.parametrize("degrees", [(2, 0), (0, 0)])
+def test_a_model_without_a_pole_keeps_the_default_threshold(degrees):
+    fit, config = fitted(x**2, degrees=degrees)
+    assert constant_denominator(fit)
+    assert config.tau_infer == TAU_INFER.value
+    assert not constant_denominator(fitted(RECIPROCAL)[0])
+
+
+def test_singular_rows_choose_the_thresholds():
+    singular = abs(x - 0.25) < 0.03
+    y = np.where(singular, math.inf, RECIPROCAL)
+    model = ProjectiveRegressor(degrees=(0, 1), polish="none").fit(LINE, y)
+    mask = model.predict_strict(LINE).bottom_mask
+    assert (mask == singular).mean() > 0.97
+    assert model.thresholds_.tau_infer > 1e-3
+    assert model.thresholds_.score == "angle"
+
+
+def test_the_threshold_never_falls_below_rounding():
+    fit, _ = fitted(RECIPROCAL)
+    exact = fit._replace(near=0.0)
+    y = torch.from_numpy(RECIPROCAL)[:, None]
+    assert thresholds_of(exact, TENSOR, y, 1.0).tau_infer == 1e-15
+    assert thresholds_of(exact._replace(near=math.nan), TENSOR, y, 1.0).tau_infer == 1e-15
+
+
+def test_disagreement_is_the_largest_relative_difference():
+    fit, config = fitted(RECIPROCAL)
+    other, _ = fitted(1.5 * RECIPROCAL)
+    third, _ = fitted(1.2 * RECIPROCAL)
+    rows = TENSOR[:5]
+    alone = disagreement(fit._replace(alternates=()), rows, config.scale)
+    assert alone.tolist() == [0.0] * 5
+    both = disagreement(fit._replace(alternates=(other.model, third.model)), rows, config.scale)
+    assert both.tolist() == pytest.approx([1 / 3] * 5)
+    assert disagreement(fit, rows[:0], config.scale).shape == (0,)
+
+
+def test_differences_within_the_noise_are_none():
+    fit, config = fitted(RECIPROCAL)
+    other, _ = fitted(1.05 * RECIPROCAL)
+    rough = fit._replace(alternates=(other.model,), relative=0.02)
+    assert disagreement(rough, TENSOR, config.scale).max() == 0
+    fine = rough._replace(relative=0.001)
+    assert disagreement(fine, TENSOR, config.scale).min() > 0.04

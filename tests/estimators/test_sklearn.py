@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from zeroproof import ProjectiveRegressor
+
+LINE = np.linspace(-1, 1, 90)[:, None]
+Y = 1 / (LINE[:, 0] - 0.25)
+REFUSED = {
+    "check_estimators_nan_inf": "a row of X that is not finite is ⊥ at predict, and refused at fit",
+    "check_sample_weight_equivalence_on_dense_data": (
+        "rows held out are drawn by place, so a row repeated may be fitted and held out"
+    ),
+}
+
+
+def refused(estimator: BaseEstimator) -> dict[str, str]:
+    return REFUSED
+
+
+@pytest.mark.filterwarnings("ignore:.*tell nothing", "ignore:.*a smaller basis is used")
+@pytest.mark.filterwarnings("ignore:.*lie outside the data")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([ProjectiveRegressor(time_budget=0.1)], expected_failed_checks=refused)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_a_clone_has_the_options_and_no_fit():
+    model = ProjectiveRegressor(degrees=(0, 1), polish="none", random_state=3).fit(LINE, Y)
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    assert not hasattr(copy, "fitted_")
+    assert is_regressor(model)
+    assert set(copy.get_params()) == {
+        "features", "degrees", "topology", "shared_denominator", "linear_in", "scale",
+        "weight_power", "polish", "time_budget", "missing", "random_state",
+    }  # fmt: skip
+
+
+def test_pipelines_grids_and_folds():
+    pipe = make_pipeline(StandardScaler(), ProjectiveRegressor(polish="none"))
+    folds = cross_val_score(pipe, LINE[::-1], Y[::-1], cv=3)
+    assert folds.shape == (3,)
+    assert folds[1] == pytest.approx(1)  # the pole lies in the middle fold
+    grid = GridSearchCV(pipe, {"projectiveregressor__degrees": [(1, 0), (0, 1)]}, cv=3)
+    grid.fit(LINE, Y)
+    assert grid.best_params_ == {"projectiveregressor__degrees": (0, 1)}
+    assert grid.best_score_ == pytest.approx(1)
+    poles = grid.best_estimator_[-1].poles() * LINE.std() + LINE.mean()
+    assert poles == pytest.approx([0.25], abs=1e-11)

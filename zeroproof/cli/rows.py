@@ -1,0 +1,60 @@
+"""The rows of a table that a model is fitted to."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from zeroproof.cli.columns import answer_columns, column_names
+from zeroproof.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TableRows", "read_rows"]
+
+_ADVICE = "; write it as a number, or choose other columns with --features"
+_TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
+
+
+class TableRows(NamedTuple):
+    """Numbers of a table with the names of their columns."""
+
+    X: "Tensor"  # (rows, features), finite
+    y: "Tensor"  # (rows, targets)
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+def read_rows(data: str, target: str, features: str) -> TableRows:
+    """Read the columns that were asked for; all but the targets if no features are named.
+
+    Raises:
+        DataError: The table or a name cannot be used, or a target is ⊥ in all rows.
+    """
+    from zeroproof.data import numbers, read_csv
+
+    targets = column_names(target, "--target")
+    _check_answers(targets)
+    table = read_csv(data)
+    rest = tuple(name for name in table.columns if name not in targets)
+    names = column_names(features, "--features") if features else rest
+    if set(names) & set(targets):
+        raise DataError(f"--features must not name a target, got {features!r}")
+    y = numbers(table, targets, advice=_TARGET_ADVICE)
+    if not names:
+        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
+    X = numbers(table, names, finite=True, advice=_ADVICE)
+    for name, column in zip(targets, y.T, strict=True):
+        if not column.isfinite().any():
+            raise DataError(
+                f"target {name!r} must have a finite value in some row, got ⊥ in all {len(y)}"
+            )
+    return TableRows(X, y, names, targets)
+
+
+def _check_answers(targets: tuple[str, ...]) -> None:
+    written = [name for target in targets for name in answer_columns(target)]
+    twice = [name for name in written if written.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"targets must not be named as the answers for others are, TARGET_bottom or "
+            f"TARGET_gap, got {twice[0]!r}"
+        )

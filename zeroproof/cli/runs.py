@@ -1,0 +1,88 @@
+"""Run folders of either kind, opened to be asked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+
+from zeroproof.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zeroproof.estimators.fitted import Fitted
+    from zeroproof.export import Run
+    from zeroproof.inference import StrictResult
+
+__all__ = ["Solved", "answers_of", "open_run"]
+
+
+class Solved(NamedTuple):
+    """A closed-form fit with the names of its columns."""
+
+    fitted: "Fitted"
+    features: tuple[str, ...]  # those that are used
+    targets: tuple[str, ...]
+
+
+def open_run(folder: str | Path) -> "Run | Solved":
+    """Read what `zeroproof fit` wrote, or `ProjectiveRegressor.save`.
+
+    Raises:
+        RunFolderError: It is neither, is damaged, or was written by a newer version.
+    """
+    from zeroproof.export import load_run
+
+    folder = Path(folder)
+    if (folder / "model.json").is_file():
+        return _solved(folder)
+    if not (folder / "run.json").is_file():
+        raise RunFolderError(
+            f"{folder} must be a folder written by `zeroproof fit`, "
+            "but has no model.json or run.json"
+        )
+    return load_run(folder)
+
+
+def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
+    """Return answers with masks for rows, `(n, targets)`; a row that is not finite is ⊥.
+
+    Warns:
+        UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
+    """
+    if isinstance(run, Solved):
+        from zeroproof.estimators.fitted import strict, warn_outside
+
+        warn_outside(run.fitted, X)
+        return strict(run.fitted, X)
+    from zeroproof.export import predict_rows
+
+    return predict_rows(run, X)
+
+
+def _solved(folder: Path) -> Solved:
+    from zeroproof.estimators.model import FormModel
+    from zeroproof.estimators.stored import load, read_record
+
+    fitted, _ = load(folder)
+    model = fitted.fit.model
+    form = isinstance(model, FormModel)
+    if (model.forms[0][0] if form else model.a).is_complex():
+        raise RunFolderError(f"{folder} must hold a model of real targets, got complex ones")
+    count = len(model.forms) if form else model.a.shape[1]
+    facts = read_record(folder).get("facts")
+    # saved from Python, targets have no names
+    plain = ["y"] if count == 1 else [f"y{j}" for j in range(count)]
+    targets = facts.get("targets", plain) if isinstance(facts, dict) else plain
+    for what, names, wanted in (
+        ("targets", targets, count),
+        ("features", fitted.names, len(fitted.columns)),
+    ):
+        if not _are_names(names) or len(names) != wanted:
+            raise RunFolderError(
+                f"{folder / 'model.json'} must name {wanted} {what}, got {names!r}"
+            )
+    return Solved(fitted, tuple(fitted.names), tuple(targets))
+
+
+def _are_names(names: object) -> TypeGuard[Sequence[str]]:
+    return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)

@@ -1,0 +1,96 @@
+"""Where a run of either kind is singular."""
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof.cli.runs import Solved
+from zeroproof.errors import RunFolderError
+from zeroproof.estimators.model import FormModel
+from zeroproof.estimators.regions import constant_denominator
+from zeroproof.estimators.singular import curves_of, poles_of
+from zeroproof.projective import Pair
+from zeroproof.solve.curve import pole_curve
+from zeroproof.solve.interval import interval_poles
+
+if TYPE_CHECKING:
+    from zeroproof.export import Run
+    from zeroproof.solve.poles import PoleTable
+
+__all__ = ["Singular", "curves_in", "singular", "table_of"]
+
+
+class Singular(NamedTuple):
+    """What there is to know before poles are looked for.
+
+    Attributes:
+        domain: Smallest and largest values of the features in the data, `(2, features)`.
+        constant: Is every denominator constant?
+        shared: Have all targets the same denominator?
+        everywhere: Are poles outside the data found too, and complex ones?
+    """
+
+    domain: Tensor
+    constant: bool
+    shared: bool
+    everywhere: bool
+
+
+def singular(run: "Run | Solved") -> Singular:
+    """Describe the denominators of a run.
+
+    Raises:
+        RunFolderError: It does not tell the range of its data.
+    """
+    if isinstance(run, Solved):
+        fitted = run.fitted
+        model = fitted.fit.model
+        form = isinstance(model, FormModel)
+        shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
+        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form)
+    weight = run.model.head.denominator.weight
+    return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
+
+
+def _domain(run: "Run") -> Tensor:
+    try:
+        domain = torch.tensor(run.facts["domain"], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError):
+        domain = torch.empty(0)
+    if domain.shape != (2, len(run.features)):
+        raise RunFolderError(
+            "run.json must tell the range of its data, which earlier versions did not: fit again"
+        )
+    return domain
+
+
+def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
+    """Return the poles of one target of a run with one feature."""
+    low, high = known.domain[:, 0].tolist()
+    if isinstance(run, Solved):
+        return poles_of(run.fitted.fit, (low, high), output)
+    network = _exact(run)
+    center, scale = (part[output] for part in run.frame)
+
+    def line(x: Tensor) -> Pair:
+        N, D = network(x[:, None])
+        N, D = N[:, output], D[:, output if D.shape[1] > 1 else 0]
+        return Pair(center * D + scale * N, D)
+
+    return interval_poles(line, (low, high))
+
+
+def curves_in(run: "Run | Solved", known: Singular, output: int) -> list[Tensor]:
+    """Return the lines D = 0 of one target of a run with two features, each `(k, 2)`."""
+    if isinstance(run, Solved):
+        return curves_of(run.fitted.fit, known.domain, output, points=201)
+    network = _exact(run)
+    place = 0 if known.shared else output
+    return pole_curve(lambda X: network(X).D[:, place], known.domain.T.tolist())
+
+
+def _exact(run: "Run") -> torch.nn.Module:
+    """Return the network in float64, where a zero of D can be told to the last digit."""
+    return deepcopy(run.model).double().requires_grad_(False)

@@ -1,0 +1,151 @@
+"""`zeroproof fit --method solve`: a closed-form fit."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zeroproof._checks import one_of
+from zeroproof.cli.columns import column_names
+from zeroproof.cli.report import diagnosis_lines, error_line
+from zeroproof.cli.rows import TableRows
+from zeroproof.errors import DataError, RangeError
+
+if TYPE_CHECKING:
+    from zeroproof.estimators.fitted import Fitted
+    from zeroproof.inference import InferenceConfig
+
+__all__ = ["solve"]
+
+_SHOWN = 3000  # rows in the picture
+
+
+def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Solve and write a run into an existing folder.
+
+    Args:
+        rows: What to fit.
+        folder: Where to write.
+        common: Options of either method that were given, of the names in `FitOptions`.
+        own: Options of this method that were given.
+
+    Returns:
+        The report, line by line.
+    """
+    from zeroproof.data import write_csv
+    from zeroproof.estimators.diagnosis import diagnose, errors_of, view_closed_form
+    from zeroproof.estimators.fitted import strict
+    from zeroproof.estimators.stored import write
+    from zeroproof.estimators.words import summary
+
+    started = time.perf_counter()
+    fitted, options = _fitted(rows, common, own)
+    X, y = rows.X[:, list(fitted.columns)], rows.y
+    view = view_closed_form(fitted, X)
+    found = diagnose(view, int((~y.isfinite()).any(1).sum()))._asdict()
+    sizes = errors_of(strict(fitted, X).decoded, y, 1e-12 * y.new_tensor(fitted.thresholds.scale))
+    seconds = time.perf_counter() - started
+    facts = {
+        "features": rows.features,
+        "targets": rows.targets,
+        "rows": len(X),
+        "seconds": round(seconds, 3),
+        "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),
+        "diagnosis": found,
+    }
+    write(fitted, options, folder, facts)
+    write_csv(
+        folder / "rows.csv",
+        {
+            "row": range(1, len(X) + 1),
+            "score": view.score.tolist(),
+            "distance_to_pole": view.distance.tolist(),
+        },
+    )
+    _draw(fitted, rows, folder / "fit.png")
+    return [
+        f"fitted {len(X)} rows in {seconds:.1f} s",
+        *(f"  {line}" for line in summary(fitted).splitlines()),
+        *([error_line("all rows", *sizes)] if sizes else []),
+        *diagnosis_lines(found),
+    ]
+
+
+def _fitted(
+    rows: TableRows, common: dict[str, Any], own: dict[str, Any]
+) -> tuple["Fitted", dict[str, Any]]:
+    """Return the fit and the estimator's options, with columns counted among all features."""
+    from zeroproof.estimators.checked import FEATURES, POLYNOMIAL
+    from zeroproof.estimators.inputs import columns_to_keep
+    from zeroproof.estimators.regressor import ProjectiveRegressor
+
+    X, y = rows.X.numpy(), rows.y.numpy()
+    family = one_of(own.get("features_family", "auto"), FEATURES, "--features_family")
+    if "degrees" in own and family not in POLYNOMIAL:
+        raise RangeError(
+            f"--degrees must come with --features_family {', '.join(POLYNOMIAL)}, got {family}"
+        )
+    linear = _linear(own, rows.features)
+    kept = columns_to_keep(X, rows.features)
+    model = ProjectiveRegressor(
+        features=family,
+        degrees=_degrees(own),
+        linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
+        shared_denominator=common.get("shared_denominator", "auto"),
+        random_state=common["seed"],
+        **{k: own[k] for k in ("topology", "weight_power", "time_budget") if k in own},
+    ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
+    fitted = model.fitted_._replace(
+        columns=tuple(kept),
+        seen=rows.features,
+        names=tuple(rows.features[i] for i in kept),
+        thresholds=_thresholds(model.fitted_.thresholds, common),
+    )
+    return fitted, model.get_params(deep=False) | {"linear_in": linear}
+
+
+def _degrees(own: dict[str, Any]) -> tuple[int, int] | None:
+    if "degrees" not in own:
+        return None
+    text = own["degrees"]
+    try:
+        p, *rest = (int(degree) for degree in text.strip(" []()").split(","))
+        (q,) = rest or [p]
+    except ValueError:
+        raise RangeError(
+            f"--degrees must be a whole number or two, such as 3,3, got {text!r}"
+        ) from None
+    return p, q
+
+
+def _linear(own: dict[str, Any], features: tuple[str, ...]) -> list[int] | None:
+    if "linear_in" not in own:
+        return None
+    names = column_names(own["linear_in"], "--linear_in")
+    for name in names:
+        if name not in features:
+            raise DataError(
+                f"--linear_in must name features, {', '.join(map(repr, features))}, got {name!r}"
+            )
+    return [features.index(name) for name in names]
+
+
+def _thresholds(found: "InferenceConfig", common: dict[str, Any]) -> "InferenceConfig":
+    """Return the thresholds with those that the user fixed; one that is found gives way."""
+    from zeroproof.inference import InferenceConfig
+
+    infer, train = (common.get(name) for name in ("tau_infer", "tau_train"))
+    if infer is None:
+        infer = min(found.tau_infer, train or found.tau_infer)
+    if train is None:
+        train = max(found.tau_train, infer)
+    return InferenceConfig(tau_infer=infer, tau_train=train, score=found.score, scale=found.scale)
+
+
+def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
+    import torch
+
+    from zeroproof.estimators.picture import picture_of
+
+    order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
+    X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()
+    picture_of(fitted, X, y, rows.targets).savefig(path, dpi=150)

@@ -1,0 +1,93 @@
+"""`zeroproof fit --method train`: a network, trained by gradients."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zeroproof.cli.report import diagnosis_lines, error_line
+from zeroproof.cli.rows import TableRows
+from zeroproof.errors import RangeError
+
+if TYPE_CHECKING:
+    from zeroproof.estimators import TrainedFit
+
+__all__ = ["train"]
+
+
+def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Train and write a run into an existing folder.
+
+    Args:
+        rows: What to fit.
+        folder: Where to write.
+        common: Options of either method that were given, of the names in `FitOptions`.
+        own: Options of this method that were given.
+
+    Returns:
+        The report, line by line.
+    """
+    from zeroproof.estimators import FitOptions, fit_table
+
+    if "hidden" in own:
+        own = own | {"hidden": _widths(own["hidden"])}
+    fitted = fit_table(*rows, FitOptions(**common, **own))
+    _write(folder, fitted, rows)
+    return _report(fitted)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.strip(" []()").split(",") if width.strip())
+    except ValueError:
+        raise RangeError(f"--hidden must list whole numbers, such as 64,64, got {text!r}") from None
+
+
+def _write(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
+    from zeroproof.cli.picture import picture
+    from zeroproof.data import write_csv
+    from zeroproof.export import save_run
+
+    save_run(fitted.run, folder)
+    fitted.history.save_json(folder / "history.json")
+    write_csv(
+        folder / "rows.csv",
+        {
+            "row": range(1, len(rows.X) + 1),
+            "score": fitted.view.score.tolist(),
+            "distance_to_pole": fitted.view.distance.tolist(),
+            "held_out": fitted.held_out.int().tolist(),
+        },
+    )
+    picture(fitted, rows.X, rows.y).savefig(folder / "fit.png", dpi=150)
+
+
+def _report(fitted: "TrainedFit") -> list[str]:
+    facts, config = fitted.run.facts, fitted.run.config
+    errors = facts["errors"]
+    return [
+        f"fitted {facts['rows']} rows in {facts['seconds']:.1f} s; "
+        f"{facts['held_out_rows']} held out",
+        *(
+            error_line(label, errors[f"{part}_rms"], errors[f"{part}_median_relative"])
+            for part, label in (("all", "all rows"), ("held_out", "held-out rows"))
+            if f"{part}_rms" in errors
+        ),
+        f"  thresholds on the angle score: tau_infer {config.tau_infer:.3g}, "
+        f"tau_train {config.tau_train:.3g}",
+        *diagnosis_lines(facts["diagnosis"]),
+        *_comparison(facts),
+    ]
+
+
+def _comparison(facts: dict[str, Any]) -> list[str]:
+    """Say how the plain network did that was trained beside the projective one, if it was."""
+    if "plain" not in facts["unexplained"]:
+        return []
+    plain, projective = (
+        "none" if facts["unexplained"][name] is None else f"{facts['unexplained'][name]:.3g}"
+        for name in ("plain", "projective")
+    )
+    part = "held-out" if facts["held_out_rows"] else "all"
+    return [
+        f"  error over standard deviation, {part} rows: {projective} with poles allowed, "
+        f"{plain} for a plain network (D = 1); kept: {facts['kept']}"
+    ]

@@ -1,0 +1,137 @@
+"""Fit rows that arrive in blocks: what to fit from a sample, the coefficients from all rows."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zeroproof.errors import DataError, ShapeError
+from zeroproof.estimators.candidates import Rows, block
+from zeroproof.estimators.closed_form import ROUNDING
+from zeroproof.estimators.fitted import Fitted
+from zeroproof.estimators.inputs import as_array
+from zeroproof.estimators.model import ReadoutModel
+from zeroproof.estimators.polish import degrees_of
+from zeroproof.layers.features import Column, graded_features
+from zeroproof.solve import choose_rho, streamed_readout
+from zeroproof.solve._rows import re_iterable
+from zeroproof.solve.tall_qr import gathered
+
+__all__ = ["Sample", "sampled", "solved_from"]
+
+_SAMPLE = 6000  # rows that decide what to fit
+
+
+class Sample(NamedTuple):
+    """Rows, with random keys: the largest are kept."""
+
+    keys: NDArray[np.float64]
+    X: NDArray[np.float64]
+    y: NDArray[Any]
+
+
+def sampled(batches: Iterable[tuple[Any, Any]]) -> Sample:
+    """Return a random sample of the rows of all processes, the same on each.
+
+    Raises:
+        DataError: There is no row, or the blocks cannot be read twice.
+        ShapeError: A block is no pair (X, y) of equally many rows.
+    """
+    own, error = None, None
+    try:
+        own = _drawn(re_iterable(batches))
+    except Exception as raised:  # noted, so that no other process waits for ever
+        error = raised
+    parts = [part for part in gathered(own, error, distributed=True) if part is not None]
+    if not parts:
+        raise DataError("batches must hold at least one row, got none")
+    return _merged(parts)
+
+
+def solved_from(fitted: Fitted, batches: Iterable[tuple[Any, Any]], sample: Sample) -> Fitted:
+    """Return the fit with its coefficients solved from all rows, on all processes."""
+    readout = _streamable(fitted)
+    if readout is None:
+        return fitted
+    a, b = _solved(fitted, readout, batches, sample)
+    return fitted._replace(fit=fitted.fit._replace(model=readout._replace(a=a, b=b)))
+
+
+def _drawn(blocks: Iterable[Any]) -> Sample | None:
+    """Return a random sample of the rows, with those where a column is smallest or largest."""
+    generator = np.random.default_rng(0)
+    sample = None
+    for X, y in _pairs(blocks):
+        keys = generator.random(len(X))
+        keys[np.r_[X.argmin(0), X.argmax(0)]] += 1.0  # ahead of all others of their block
+        more = Sample(keys, X, y)
+        sample = more if sample is None else _merged([sample, more])
+    return sample
+
+
+def _merged(parts: list[Sample]) -> Sample:
+    keys, X, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+    ends = np.unique(np.r_[X.argmin(0), X.argmax(0)])
+    ahead = keys % 1.0
+    ahead[ends] += 1.0
+    kept = np.argsort(-ahead, kind="stable")[:_SAMPLE]
+    return Sample(ahead[kept], X[kept], y[kept])
+
+
+def _pairs(blocks: Iterable[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray[Any]]]:
+    for part in blocks:
+        try:
+            X, y = (np.asarray(as_array(each)) for each in part)
+        except (TypeError, ValueError) as error:
+            raise ShapeError("batches must yield pairs (X, y) of arrays") from error
+        if X.ndim != 2 or len(X) != len(y):
+            raise ShapeError(f"a batch must be (n, d) and (n,) or (n, k), got {X.shape}, {y.shape}")
+        if not np.isfinite(X).all():
+            raise DataError("X must be finite, got inf or NaN in a batch")
+        if len(X):
+            yield X.astype(np.float64), y
+
+
+def _streamable(fitted: Fitted) -> ReadoutModel | None:
+    """Return the model that all rows are to solve, or None where the sample told everything."""
+    fit = fitted.fit
+    if fit.error < ROUNDING:
+        return None
+    if isinstance(fit.model, ReadoutModel):
+        return fit.model
+    low, high = fitted.domain[:, 0].tolist()
+    column = Column(0, "identity", (low + high) / 2, (high - low) / 2)
+    p, q = map(max, zip(*map(degrees_of, fit.model.forms), strict=True))
+    empty = torch.zeros(0, len(fit.model.forms))
+    maps = graded_features([column], p), graded_features([column], q)
+    return ReadoutModel(*maps, empty, empty, "y", fit.model.scale)
+
+
+def _solved(
+    fitted: Fitted, readout: ReadoutModel, blocks: Iterable[Any], sample: Sample
+) -> tuple[torch.Tensor, torch.Tensor]:
+    maps, power = (readout.H_N, readout.H_D), fitted.fit.power
+    shared = readout.b.shape[1] == 1
+
+    def rows(X: NDArray[np.float64], y: NDArray[Any]) -> Rows:
+        targets = torch.from_numpy(np.array(y.reshape(len(y), -1)))
+        infinite = torch.isinf(targets)
+        targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)
+        columns = torch.from_numpy(X[:, fitted.columns])
+        return Rows(columns, targets, torch.ones(len(X), dtype=torch.float64))
+
+    H_N, H_D, Y_n, Y_d, weight = block(maps, rows(sample.X, sample.y), power, readout.target)
+    half = len(H_N) // 8
+    rho = choose_rho(
+        H_N, Y_n, Y_d, slice(half, None), slice(0, half or None), H_D=H_D, weight=weight
+    ).rho
+
+    class Blocks:
+        def __iter__(self) -> Iterator[Any]:
+            for X, y in _pairs(blocks):
+                yield block(maps, rows(X, y), power, readout.target)
+
+    head = streamed_readout(Blocks(), rho=rho, shared_denominator=shared)
+    return head.a.reshape(len(head.a), -1), head.b.reshape(len(head.b), -1)

@@ -1,0 +1,160 @@
+"""Fit in closed form: choose a candidate, solve it on all rows, polish where that helps."""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from zeroproof.estimators.candidates import (
+    Candidate,
+    Request,
+    Rows,
+    Scored,
+    candidates,
+    held_errors,
+    held_residual,
+    preferred,
+)
+from zeroproof.estimators.model import FormModel, Model
+from zeroproof.estimators.polish import objective, polished
+from zeroproof.estimators.trunks import SHARE, trunk_candidates, trunks_asked
+from zeroproof.solve.noise import POWERS
+from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.score import CLEAN
+from zeroproof.solve.search import Split, split
+
+__all__ = ["ROUNDING", "ClosedForm", "fit_closed_form"]
+
+ROUNDING = 1e-20  # mean chordal² below which there is nothing to polish
+_GAIN = 2.0  # in error, for more denominators than one
+
+
+class ClosedForm(NamedTuple):
+    """A fit, what it reached on rows held out, and what it was chosen from.
+
+    Attributes:
+        model: Fitted to all rows.
+        name: Of the candidate: "rational", a family of features, "module" or a trunk.
+        recipe: Transforms, linear columns, target and size, if features were searched.
+        error: Mean squared chordal distance on held-out rows, of the fit to the others.
+        shell: The same on the outer rows: an extrapolation.
+        near: The same over the tenth of held-out rows nearest to ⊥.
+        relative: Median relative error of finite held-out rows.
+        shared: One denominator for all outputs?
+        power: p of the row weights (1 + |y/s|²)^p of the readout.
+        polished: Did the polish on the residual help?
+        alternates: Other admissible fits, of the core rows.
+        tried: Name, score and number of weights of each.
+    """
+
+    model: Model
+    name: str
+    recipe: Recipe | None
+    error: float
+    shell: float
+    near: float
+    relative: float
+    shared: bool
+    power: int
+    polished: bool
+    alternates: tuple[Model, ...]
+    tried: tuple[tuple[str, float, int], ...]
+
+
+def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:
+    """Fit rows as asked.
+
+    Args:
+        rows: Inputs, targets over their scale, weights.
+        request: What to fit.
+
+    Raises:
+        RangeError: No candidate fits into the budget, or the degrees exceed what the rows tell.
+        ShapeError: A module of features returns anything but `(n, k)`.
+    """
+    parts = split(rows.X, request.seed)
+    found, power = _candidates(rows, request, parts)
+    ordered = preferred(found, len(parts.held))
+    chosen, core = ordered[0], rows.at(parts.core)
+    shared, model = _with_denominators(chosen, rows, parts, power, request)
+    keep, model = _kept_polish(model, rows, parts, power, request)
+    random, shell = held_errors(model, rows, parts, affine=request.affine)
+    near, relative = _beside_bottom(model, rows, parts)
+    final = chosen.solve(rows, power, shared)
+    return ClosedForm(
+        model=polished(final, rows, request) if keep else final,
+        name=chosen.name,
+        recipe=chosen.recipe,
+        error=random,
+        shell=shell,
+        near=near,
+        relative=relative,
+        shared=shared,
+        power=power,
+        polished=keep,
+        alternates=tuple(each.solve(core, power, shared) for each in ordered[1:5]),
+        tried=tuple((each.name, each.score, each.weights) for each in ordered),
+    )
+
+
+def _candidates(rows: Rows, request: Request, parts: Split) -> Scored:
+    if not trunks_asked(request, rows.X.shape[1]):
+        return candidates(rows, request, parts)
+    found, power = candidates(rows, request._replace(budget=(1 - SHARE) * request.budget), parts)
+    best = min(each.score for each in found)
+    return Scored(found + trunk_candidates(rows, request, parts, power, best), power)
+
+
+def _with_denominators(
+    chosen: Candidate, rows: Rows, parts: Split, power: int, request: Request
+) -> tuple[bool, Model]:
+    """Share one denominator, unless separate ones halve the error on held-out rows."""
+    core = rows.at(parts.core)
+    shared = request.shared is not False
+    model = chosen.solve(core, power, shared)
+    if isinstance(model, FormModel):
+        return len(model.forms) == 1, model
+    if request.shared == "auto" and rows.y.shape[1] > 1:
+        apart = chosen.solve(core, power, False)
+        together, separate = (
+            max(held_errors(each, rows, parts, power, affine=request.affine)[0], CLEAN)
+            for each in (model, apart)
+        )
+        if separate < together / _GAIN:
+            return False, apart
+    return shared, model
+
+
+def _kept_polish(
+    model: Model, rows: Rows, parts: Split, power: int, request: Request
+) -> tuple[bool, Model]:
+    """Polish the fit of the core, and tell whether that served the rows held out."""
+    if request.polish == "none" or not bool(torch.isfinite(rows.y).any()):
+        return False, model
+    before = held_errors(model, rows, parts, power, affine=request.affine)[0]
+    if before < ROUNDING:
+        return False, model
+    ahead = polished(model, rows.at(parts.core), request)
+    if ahead is model:
+        return False, model
+    if request.degrees is not None:
+        return True, ahead
+    held = rows.at(parts.held if len(parts.held) else parts.core)
+    falls = objective(ahead, held, request) < objective(model, held, request)
+    after = held_errors(ahead, rows, parts, power, affine=request.affine)[0]
+    # unless errors are of one size, the sum of squares may rest on the one row next to a pole
+    if falls and (power == POWERS[-1] or after <= 1.01 * before):
+        return True, ahead
+    return False, model
+
+
+def _beside_bottom(model: Model, rows: Rows, parts: Split) -> tuple[float, float]:
+    """Return the error of rows nearest to ⊥ and the median relative error of finite ones."""
+    residual, answer = held_residual(model, rows, parts)
+    if not len(answer):
+        return math.nan, math.nan
+    y2 = 1 + answer.abs().square()
+    chordal = (residual / y2).square()
+    far = y2.argsort(descending=True)[: max(5, len(y2) // 10)]
+    relative = residual / answer.abs().clamp(min=1e-3)
+    return float(chordal[far].mean()), float(relative.median())

@@ -1,0 +1,91 @@
+"""Where a closed-form fit may be believed: thresholds of ⊥, and rows where candidates disagree."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from zeroproof.defaults import TAU_INFER
+from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.model import FormModel, ReadoutModel, tuples
+from zeroproof.estimators.polish import degrees_of
+from zeroproof.estimators.thresholds import choose_thresholds
+from zeroproof.inference import InferenceConfig
+from zeroproof.projective import denominator_score
+
+__all__ = ["disagreement", "thresholds_of"]
+
+_SMALLEST = 1e-15  # rounding of the angle
+_FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
+_GAP = 10.0  # in the gap the relative error may exceed a tenth
+_APART = 3.0  # times the relative error: more is not noise
+
+
+def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> InferenceConfig:
+    r"""Read thresholds on the angle score off a fit.
+
+    An angle known to ε gives a relative error of ε / σ at the score σ, so τ_infer = ε, with ε the
+    error of the held-out rows nearest to ⊥, yet below a tenth of the smallest score of a finite
+    row; τ_train = 10 τ_infer. With singular rows they separate those from the others. A model
+    whose D is constant keeps the guide's τ_infer.
+
+    Args:
+        fit: The fit.
+        X: Rows, `(n, d)`.
+        y: Their targets, `(n, m)`, inf and nan for ⊥.
+        scale: Scale of the targets.
+    """
+    score = score_of(fit, X, scale)
+    singular = ~torch.isfinite(y)
+    if constant_denominator(fit):
+        chosen = TAU_INFER.value
+    elif bool(singular.any()):
+        found = choose_thresholds(score.flatten(), singular.flatten())
+        return InferenceConfig(
+            tau_infer=found.tau_infer, tau_train=found.tau_train, score="angle", scale=scale
+        )
+    else:
+        error = 0.0 if math.isnan(fit.near) else math.sqrt(fit.near)
+        seen = score[torch.isfinite(score)]
+        chosen = min(error, _FROM_DATA * float(seen.min()) if len(seen) else 1.0)
+    chosen = max(chosen, _SMALLEST)
+    return InferenceConfig(
+        tau_infer=chosen, tau_train=min(1.0, _GAP * chosen), score="angle", scale=scale
+    )
+
+
+def score_of(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
+    """Return the angle score of rows, `(n, m)`."""
+    N, D = tuples(fit.model, X)
+    return denominator_score(N, D, "angle", scale)
+
+
+def constant_denominator(fit: ClosedForm) -> bool:
+    """Tell whether the model cannot have a pole."""
+    model = fit.model
+    if isinstance(model, ReadoutModel):
+        return len(model.b) == 1
+    return all(degrees_of(form)[1] == 0 for form in model.forms)
+
+
+def disagreement(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
+    """Return the largest relative difference between admissible fits for each row, `(n,)`.
+
+    Relative to the larger answer or the scale; 0 below three times the fit's own relative error.
+    """
+    spread = torch.zeros(len(X), dtype=torch.float64)
+    if not len(X):
+        return spread
+    answer = _decoded(fit.model, X)
+    for other in fit.alternates:
+        theirs = _decoded(other, X)
+        size = torch.maximum(answer.abs(), theirs.abs()).clamp(min=scale * 1e-3)
+        apart = ((answer - theirs).abs() / size).nan_to_num(nan=1.0, posinf=1.0)
+        spread = torch.maximum(spread, apart.amax(1))
+    noise = max(_APART * fit.relative, 1e-6) if math.isfinite(fit.relative) else 1e-6
+    return torch.where(spread > noise, spread, 0.0)
+
+
+def _decoded(model: FormModel | ReadoutModel, X: Tensor) -> Tensor:
+    N, D = tuples(model, X)
+    return N / torch.where(D == 0, torch.nan, D)

@@ -1,0 +1,388 @@
+"""ProjectiveRegressor: rational functions and their poles behind fit, predict and score."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zeroproof._checks import one_of, positive
+from zeroproof._extras import require
+from zeroproof.errors import DataError, NotFittedError, RangeError, RunFolderError
+from zeroproof.estimators.batches import sampled, solved_from
+from zeroproof.estimators.checked import Asked, checked_request
+from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
+from zeroproof.estimators.fitted import Fitted, oriented_tuples, strict, warn_outside
+from zeroproof.estimators.inputs import (
+    as_array,
+    columns_to_keep,
+    read_targets,
+    read_weight,
+    rows_of,
+)
+from zeroproof.estimators.model import tuples
+from zeroproof.estimators.picture import picture_of
+from zeroproof.estimators.regions import thresholds_of
+from zeroproof.estimators.singular import curves_of, poles_of, roots_of
+from zeroproof.estimators.skill import skill
+from zeroproof.estimators.stored import load, save
+from zeroproof.estimators.words import summary
+from zeroproof.inference import InferenceConfig, StrictResult
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve.poles import PoleTable
+
+require("sklearn", extra="sklearn")
+from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402  (said by name if it is absent)
+from sklearn.exceptions import NotFittedError as SklearnNotFittedError  # noqa: E402
+from sklearn.utils.validation import validate_data  # noqa: E402
+
+__all__ = ["ProjectiveRegressor"]
+
+_SHOWN = 3000  # rows kept for pictures
+
+
+class _NotFittedError(NotFittedError, SklearnNotFittedError):
+    """Both families' error."""
+
+
+class ProjectiveRegressor(RegressorMixin, BaseEstimator):
+    r"""Fit y = N(x) / D(x) in closed form, poles included.
+
+    Nothing is trained: given features H of the inputs, N = H a and D = H b are the extreme singular
+    vector of small triangular factors. What the features are, which columns enter linearly and how
+    large the model is, is found on held-out rows, unless it is said. No singular row is needed; if
+    y holds ±inf or nan they are used.
+
+    Args:
+        features: `"auto"` searches transforms of columns and target, linear columns, polynomials
+            and random features; `"chebyshev"` (degree in each column), `"polynomial"` (total
+            degree), `"random"` (tanh waves), `"fourier"` (cosines), or an `nn.Module` that maps
+            `(n, d)` to `(n, features)` and is used as it is.
+        degrees: (p, q) of N and D, or one number for both, for polynomials; found if None.
+        topology: `"projective"`: +∞ and -∞ are one point, and a fit may cross a pole.
+            `"affine"`: they differ; D keeps its sign on the data, and beyond a pole is ⊥.
+            `"auto"`: projective.
+        shared_denominator: One D for all outputs (True), one each (False), or whichever does
+            better on held-out rows (`"auto"`).
+        linear_in: Columns, by index or name, in which N is linear and of which D is free; found
+            among others if None and features are `"auto"`. `[]`: none.
+        scale: Scale s of y in tuple space: `"median"` of \|y\|, or a number in the units of y.
+        weight_power: Of the polish: it minimises Σ w \|ŷ - y\|² / (1 + \|y/s\|²)^weight_power; 0
+            is ordinary least squares, 1 relative errors.
+        polish: `"auto"`: always when degrees are given, else only if the objective falls on
+            held-out rows; `"none"`.
+        time_budget: Of the search, in seconds, estimated from the size of its steps so that the
+            same seed gives the same answer.
+        missing: nan in y is ⊥ of unknown sign (`"bottom"`), or such rows are left out (`"drop"`).
+        random_state: Seed of held-out rows and random features; None is 0.
+
+    Attributes:
+        fitted_: Everything that answers rows; `fitted_.fit` says what was chosen and why.
+        thresholds_: `InferenceConfig` with the angle score and the scale of y.
+
+    Examples:
+        >>> x = np.linspace(-1, 1, 300)[:, None]
+        >>> model = ProjectiveRegressor().fit(x, np.tan(3 * x[:, 0]))
+        >>> print(model.poles(within=True).real.round(9) + 0.0)
+        [-0.52359878  0.52359878]
+    """
+
+    def __init__(
+        self,
+        features: Any = "auto",
+        degrees: int | tuple[int, int] | None = None,
+        topology: str = "auto",
+        shared_denominator: bool | str = "auto",
+        linear_in: Any = None,
+        scale: str | float = "median",
+        weight_power: float = 0.0,
+        polish: str = "auto",
+        time_budget: float = 10.0,
+        missing: str = "bottom",
+        random_state: Any = None,
+    ) -> None:
+        self.features = features
+        self.degrees = degrees
+        self.topology = topology
+        self.shared_denominator = shared_denominator
+        self.linear_in = linear_in
+        self.scale = scale
+        self.weight_power = weight_power
+        self.polish = polish
+        self.time_budget = time_budget
+        self.missing = missing
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit.
+
+        Args:
+            X: `(n, d)`, finite: an array, a pandas or polars frame, or a tensor.
+            y: `(n,)` or `(n, k)`, real or complex; ±inf and nan are singular.
+            sample_weight: `(n,)`, at least 0; a weight of 0 leaves a row out.
+
+        Raises:
+            DataError: No row, rows of X that are not finite, only constant columns, an output
+                without a finite target, y that is not numbers.
+            ShapeError: X, y and sample_weight do not belong together.
+            RangeError: An option that is not legal, or a time budget too small for anything.
+
+        Warns:
+            UserWarning: Columns that tell nothing, fewer rows than features, an affine fit that
+                crosses a pole all the same.
+        """
+        X = self._rows(X, reset=True)
+        given = X.shape[1]
+        y, use = read_targets(y, len(X), self.missing)
+        weight = read_weight(sample_weight, len(X))
+        use &= weight > 0
+        X, y, weight = X[use], y[use], weight[use]
+        seen = list(getattr(self, "feature_names_in_", []))
+        columns = columns_to_keep(X, seen)
+        X = X[:, columns]
+        if len(X) <= X.shape[1]:
+            warnings.warn(
+                f"{len(X)} rows for {X.shape[1]} columns: a smaller basis is used", stacklevel=2
+            )
+        scale = self._scale(y)
+        asked = Asked(**{name: getattr(self, name) for name in Asked._fields})
+        request = checked_request(asked, y, seen, columns, scale)
+        rows = rows_of(X, y, weight, scale)
+        names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
+            fit = fit_closed_form(rows, request)
+        self.fitted_ = Fitted(
+            fit=fit,
+            thresholds=thresholds_of(fit, rows.X, rows.y, scale),
+            columns=tuple(columns),
+            names=names,
+            domain=torch.stack([rows.X.amin(0), rows.X.amax(0)]),
+            affine=request.affine,
+            sign=self._orientation(fit, rows.X) if request.affine else torch.ones(1).double(),
+            flat=y.ndim == 1,
+            seen=tuple(map(str, seen)) or given,
+        )
+        part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
+        self._shown = X[part], y[part]
+        return self
+
+    def predict(self, X: Any, on_bottom: str | float = "nan") -> NDArray[Any]:
+        """Return N / D, `(n,)` or `(n, k)` as y was.
+
+        Args:
+            X: `(n, d)`; a row that is not finite is ⊥.
+            on_bottom: What stands for ⊥: `"nan"`, a number, or `"raise"`.
+
+        Raises:
+            NotFittedError: Before `fit`.
+            DataError: With `"raise"`, if an answer is ⊥.
+
+        Warns:
+            UserWarning: Rows outside the data where admissible fits disagree.
+        """
+        decoded: NDArray[Any]
+        decoded, bottom, _ = self._answers(X)
+        if isinstance(on_bottom, str):
+            if one_of(on_bottom, ("nan", "raise"), "on_bottom") == "raise" and bottom.any():
+                first = np.flatnonzero(bottom.reshape(len(bottom), -1).any(1))
+                raise DataError(
+                    f"every answer must be finite, got ⊥ in {len(first)} rows, first {first[0]}"
+                )
+            return decoded
+        decoded[bottom] = on_bottom
+        return decoded
+
+    def predict_strict(self, X: Any) -> StrictResult:
+        """Return answers with masks, arrays of the shape of y.
+
+        Args:
+            X: `(n, d)`; a row that is not finite is ⊥.
+        """
+        return StrictResult._make(self._answers(X))
+
+    def _answers(self, X: Any) -> list[Any]:
+        rows = self._seen(X)
+        result = strict(self.fitted_, rows)
+        warn_outside(self.fitted_, rows, stacklevel=4)
+        return [(part[:, 0] if self.fitted_.flat else part).numpy() for part in result]
+
+    def tuples(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return ⟨N, D⟩ in the units of y: `(n, k)`, D `(n, 1)` where it is shared."""
+        rows = self._seen(X)
+        N, D = oriented_tuples(self.fitted_, rows)
+        return N.numpy(), D.numpy()
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return 1 - E / E₀, E the mean squared chordal distance, E₀ that of the best constant.
+
+        1 is perfect, 0 no better than one tuple for all rows. Rows with ±inf and nan count.
+        """
+        rows = self._seen(X)
+        y, use = read_targets(y, len(rows), self.missing)
+        weight = torch.from_numpy(read_weight(sample_weight, len(rows)) * use)
+        N, D = oriented_tuples(self.fitted_, rows)
+        targets, scale = torch.from_numpy(y.reshape(len(y), -1)), self.thresholds_.scale
+        return skill(N / scale, D, targets / scale, weight)
+
+    def poles(self, *, within: bool = False, output: int = 0, all: bool = False) -> NDArray[Any]:  # noqa: A002
+        """Return the distinct poles of a model of one column, complex, sorted by real part.
+
+        Args:
+            within: Only those on [min x, max x]; random features and modules have no others.
+            output: Which output, if their denominators differ.
+            all: Spurious ones too (a zero of N cancels them).
+        """
+        table = self.pole_table(output=output)
+        kept = torch.ones_like(table.spurious) if all else ~table.spurious
+        if within:
+            low, high = self._interval("poles()")
+            p = table.position
+            kept &= (p.imag == 0) & (p.real >= low) & (p.real <= high)
+        return table.position[kept].numpy()
+
+    def residues(self, *, within: bool = False, output: int = 0, all: bool = False) -> NDArray[Any]:  # noqa: A002
+        """Return the coefficients of 1 / (x - p) in the order of `poles`, in units of y times x."""
+        table = self.pole_table(output=output)
+        wanted = self.poles(within=within, output=output, all=all)
+        return table.residue.numpy()[np.isin(table.position.numpy(), wanted)]
+
+    def pole_table(self, *, output: int = 0) -> PoleTable:
+        """Return position, residue, strength, multiplicity and whether spurious, of each pole."""
+        self._must_be_fitted()
+        return poles_of(self.fitted_.fit, self._interval("poles()"), output)
+
+    def roots(self, *, output: int = 0) -> NDArray[Any]:
+        """Return the zeros of N of a model of one column, complex, by multiplicity."""
+        self._must_be_fitted()
+        return roots_of(self.fitted_.fit, self._interval("roots()"), output).numpy()
+
+    def pole_curve(self, *, output: int = 0, points: int = 201) -> list[NDArray[np.float64]]:
+        """Return the lines D = 0 of a model of two columns, each `(k, 2)`, over the data's box."""
+        self._must_be_fitted()
+        count = len(self.fitted_.columns)
+        if count != 2:
+            raise RangeError(f"pole_curve() needs a model of two columns, got {count}")
+        lines = curves_of(self.fitted_.fit, self.fitted_.domain, output, points)
+        return [line.numpy() for line in lines]
+
+    def summary(self) -> str:
+        """Say in words what was fitted, why, and how far it can be trusted."""
+        self._must_be_fitted()
+        return summary(self.fitted_)
+
+    def plot(self, X: Any = None, y: Any = None) -> Any:
+        """Draw data and fit: a curve for one column, predictions against targets for several.
+
+        Args:
+            X: Rows to show; those of the fit by default (3000 at most; after `load`, give them).
+            y: Their targets.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        self._must_be_fitted()
+        if X is None:
+            if not hasattr(self, "_shown"):
+                raise DataError("plot() needs X and y after `load`, got none")
+            X, y = self._shown
+            return picture_of(self.fitted_, X, y)
+        rows = self._rows(X, reset=False)[:, self.fitted_.columns]
+        return picture_of(self.fitted_, rows, np.asarray(as_array(y)))
+
+    def save(self, path: str | Path) -> None:
+        """Write the model into a folder: safetensors and JSON, no pickle; replaces one there."""
+        self._must_be_fitted()
+        save(self.fitted_, self.get_params(deep=False), Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, features: Any = None) -> "ProjectiveRegressor":
+        """Read a model that `save` wrote.
+
+        Args:
+            path: The folder.
+            features: The `nn.Module` whose weights were saved, if features were one.
+
+        Raises:
+            RunFolderError: It is no such folder, is damaged, or of another format version.
+        """
+        fitted, options = load(Path(path), features)
+        strange = sorted(options.keys() - cls().get_params().keys())
+        if strange:
+            raise RunFolderError(f"{path} must hold a whole model, but has an option {strange[0]}")
+        model = cls(**options)
+        model.fitted_ = fitted
+        seen = fitted.seen  # as scikit-learn's `validate_data` notes it at fit
+        vars(model)["n_features_in_"] = seen if isinstance(seen, int) else len(seen)
+        if not isinstance(seen, int):
+            vars(model)["feature_names_in_"] = np.array(seen, dtype=object)
+        return model
+
+    def fit_batches(self, batches: Iterable[tuple[Any, Any]]) -> Self:
+        """Fit rows that arrive in blocks (X, y), in memory that does not grow with their number.
+
+        What to fit is found on a sample of the rows; the coefficients are then solved from all of
+        them, which are read again for every sweep: a list, a DataLoader, an object with `__iter__`.
+        Under `torch.distributed` every process passes its own blocks.
+        """
+        sample = sampled(batches)
+        self.fit(sample.X, sample.y)
+        self.fitted_ = solved_from(self.fitted_, batches, sample)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that targets may have several columns."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    @property
+    def thresholds_(self) -> InferenceConfig:
+        """Thresholds on the angle score, with the scale of y."""
+        return self.fitted_.thresholds
+
+    def _scale(self, y: NDArray[Any]) -> float:
+        if isinstance(self.scale, str):
+            one_of(self.scale, ("median",), "scale")
+            return target_scale(torch.from_numpy(y))
+        return float(positive(self.scale, "scale"))
+
+    def _orientation(self, fit: ClosedForm, X: Tensor) -> Tensor:
+        """Return the sign of each D on most rows; warn where it is not that of all."""
+        D = tuples(fit.model, X).D
+        sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).double()
+        if bool((D * sign <= 0).any()):
+            warnings.warn(
+                "D changes its sign between rows: the data cross a pole, where the affine "
+                "topology has no answer; use topology='projective'",
+                stacklevel=3,
+            )
+        return sign
+
+    def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
+        rows: Any = validate_data(
+            self, as_array(X), reset=reset, dtype=np.float64, ensure_all_finite=False
+        )
+        return rows
+
+    def _seen(self, X: Any) -> Tensor:
+        self._must_be_fitted()
+        return torch.from_numpy(np.array(self._rows(X, reset=False)[:, self.fitted_.columns]))
+
+    def _interval(self, what: str) -> tuple[float, float]:
+        count = len(self.fitted_.columns)
+        if count != 1:
+            raise RangeError(
+                f"{what} needs a model of one column, got {count}; "
+                "pole_curve() shows where D = 0 for two"
+            )
+        low, high = self.fitted_.domain[:, 0].tolist()
+        return low, high
+
+    def _must_be_fitted(self) -> None:
+        if not hasattr(self, "fitted_"):
+            raise _NotFittedError("ProjectiveRegressor must be fitted first: call fit(X, y)")

@@ -1,0 +1,68 @@
+"""Trained trunks as candidates: for many inputs, where no fixed features serve."""
+
+import math
+
+import torch
+from torch import nn
+
+from zeroproof.estimators.candidates import Candidate, Request, Rows, of_features, scored
+from zeroproof.layers.features import Column, ModuleFeatures
+from zeroproof.solve.recipe import lift
+from zeroproof.solve.search import Split
+from zeroproof.training.trunk import METHODS, default_trunk, fit_trunk
+
+__all__ = ["SHARE", "trunk_candidates", "trunks_asked"]
+
+SHARE = 0.6  # of the time budget
+_FEWEST_COLUMNS = 5  # with fewer, random waves cover the inputs
+_GOOD = 1e-10  # score below which a trunk, trained in float32, is not tried
+_MOST_ROWS = 20_000
+_STEP = 0.01  # seconds; a count of steps, unlike a clock, gives the same answer again
+
+
+def trunks_asked(request: Request, columns: int) -> bool:
+    """Tell whether trunks belong to the candidates."""
+    return request.features == "auto" and columns >= _FEWEST_COLUMNS
+
+
+def trunk_candidates(
+    rows: Rows, request: Request, parts: Split, power: int, best: float
+) -> list[Candidate]:
+    """Train a trunk by each method and score its closed-form head; none if `best` is good."""
+    steps = int(SHARE * request.budget / len(METHODS) / _STEP)
+    if best < _GOOD or steps < 1 or not len(parts.held):
+        return []
+    found = []
+    for method in METHODS:
+        module = _trained(rows, request, parts, method, steps)
+        columns = tuple(Column(i, "identity", 0.0, 1.0) for i in range(rows.X.shape[1]))
+        candidate = of_features(ModuleFeatures(columns, module), f"{method} trunk", request)
+        found.append(scored(candidate, rows, request, parts, power))
+    return [each for each in found if each.score < math.inf]
+
+
+def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int) -> nn.Module:
+    """Train on all rows but the shell, the held-out ones aside; standardisation goes inside."""
+    fit = torch.ones(len(rows.X), dtype=torch.bool)
+    fit[parts.shell] = False
+    held = torch.zeros(len(rows.X), dtype=torch.bool)
+    held[parts.held] = True
+    used = rows.at(torch.nonzero(fit)[:, 0][:_MOST_ROWS])
+    mean, std = used.X.mean(0), used.X.std(0).clamp(min=1e-300)
+    trunk = default_trunk(rows.X.shape[1], seed=request.seed)
+    fitted = fit_trunk(
+        trunk,
+        (used.X - mean) / std,
+        *lift("y", used.y),
+        method=method,
+        steps=steps,
+        time_budget=4 * steps * _STEP,
+        held=held[fit][:_MOST_ROWS],
+        weight=used.weight,
+        seed=request.seed,
+    ).trunk
+    first = next(layer for layer in fitted.modules() if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        first.bias.sub_(first.weight @ (mean / std))
+        first.weight.div_(std)
+    return fitted.eval().requires_grad_(False)

@@ -1,0 +1,112 @@
+"""A closed-form fit in words."""
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+
+from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.fitted import Fitted
+from zeroproof.estimators.model import FormModel, ReadoutModel
+from zeroproof.estimators.polish import degrees_of
+from zeroproof.estimators.regions import constant_denominator
+from zeroproof.estimators.singular import poles_of
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form
+
+__all__ = ["described", "summary"]
+
+_TARGETS = {"y": "y", "square": "y²", "log": "log y"}
+_SHOWN = 8  # poles
+
+
+def summary(fitted: Fitted) -> str:
+    """Return a few lines: what was fitted, why, how good it is, where its poles lie."""
+    fit, config = fitted.fit, fitted.thresholds
+    lines = [f"{described(fit, fitted.names)}."]
+    if len(fit.tried) > 1:
+        lines.append(
+            f"Chosen as the smallest of {len(fit.tried)} candidates that held-out rows cannot tell "
+            "apart; rows outside the data bring a warning where these disagree."
+        )
+    angle, shell = math.sqrt(fit.error), math.sqrt(fit.shell)
+    lines.append(
+        f"On rows held out: root mean square angle {angle:.1e}, median relative error "
+        f"{fit.relative:.1e}; on the outer rows, an extrapolation, {shell:.1e}."
+    )
+    if fit.polished:
+        lines.append("Polished by least squares of the residual of y.")
+    if constant_denominator(fit):
+        lines.append("The denominator is constant: no pole was found, a plain model would do.")
+        return "\n".join(lines)
+    lines.append(
+        f"⊥ below the angle score {config.tau_infer:.1e} (|y| beyond "
+        f"{config.scale / config.tau_infer:.1e}), in the gap below {config.tau_train:.1e}."
+    )
+    return "\n".join([*lines, *_poles(fitted)])
+
+
+def described(fit: ClosedForm, names: Sequence[str]) -> str:
+    """Return one clause about the model."""
+    if isinstance(fit.model, FormModel):
+        return "; ".join(map(_form, fit.model.forms)) + f" of {names[0]}"
+    recipe = fit.recipe
+    if recipe is None:
+        return f"{_quotient(fit.model)} of the features of a module"
+    p, q = recipe.size
+    kinds = {
+        "polynomial": f"polynomials of total degree ({p}, {q})",
+        "chebyshev": f"Chebyshev polynomials of degree ({p}, {q}) in each column",
+        "random": f"{p} random tanh waves",
+        "fourier": f"{p} random cosines",
+    }
+    entering = [
+        name if transform == "identity" else f"{_function(transform)}({name})"
+        for i, (name, transform) in enumerate(zip(names, recipe.transforms, strict=True))
+        if i not in recipe.linear
+    ]
+    text = f"{_TARGETS[recipe.target]} = N / D, {kinds[recipe.family]}"
+    text += f" in {', '.join(entering)}" if entering else ""
+    if recipe.linear:
+        text += f"; N linear in {', '.join(names[i] for i in recipe.linear)}, D free of them"
+    if fit.model.b.shape[1] > 1:
+        text += "; one denominator for each output"
+    return text
+
+
+def _function(transform: str) -> str:
+    return {"trig": "cos, sin", "inverse": "1/"}.get(transform, transform)
+
+
+def _quotient(model: ReadoutModel) -> str:
+    return f"y = N / D with {len(model.a)} and {len(model.b)} weights"
+
+
+def _form(form: Form) -> str:
+    if isinstance(form, BarycentricForm):
+        return f"rational function in barycentric form, {len(form.points)} support points"
+    kind = "coefficients" if isinstance(form, CoefficientForm) else "factors"
+    p, q = degrees_of(form)
+    return f"rational function of degrees ({p}, {q}), by its {kind}"
+
+
+def _poles(fitted: Fitted) -> list[str]:
+    model = fitted.fit.model
+    if len(fitted.columns) != 1 or (isinstance(model, ReadoutModel) and model.b.is_complex()):
+        return []
+    if isinstance(model, FormModel) and len(model.forms) > 1:
+        return ["Each output has its own poles: poles(output=0), …"]
+    low, high = fitted.domain[:, 0].tolist()
+    table = poles_of(fitted.fit, (low, high), 0)
+    p = table.position
+    inside = ~table.spurious & (p.imag == 0) & (p.real >= low) & (p.real <= high)
+    if not bool(inside.any()):
+        return ["No pole between the smallest and the largest input."]
+    listed = zip(*(column[inside].tolist() for column in table[:4]), strict=True)
+    shown = [_pole(*row) for row in islice(listed, _SHOWN)]
+    left = int(inside.sum()) - len(shown)
+    more = f" and {left} more" if left else ""
+    return [f"Poles on the data: {', '.join(shown)}{more}."]
+
+
+def _pole(position: complex, residue: complex, strength: complex, multiplicity: int) -> str:
+    name, value = ("residue", residue) if multiplicity == 1 else ("double, strength", strength)
+    return f"{position.real:.10g} ({name} {value.real if value.imag == 0 else value:.6g})"

@@ -1,0 +1,236 @@
+"""The last step of a training: the projective head of the trained trunk, solved in closed form."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof._checks import one_of, positive
+from zeroproof.errors import DataError, TrainingError
+from zeroproof.layers.head import ProjectiveHead
+from zeroproof.solve._algebra import path_pairs
+from zeroproof.solve._factors import Problem, Task, read
+from zeroproof.solve._sweeps import Found, Settings, clearance_warning, sweep
+from zeroproof.solve.path import RHOS
+from zeroproof.training._head import head_weights, set_head
+from zeroproof.training._mode import in_mode
+from zeroproof.training._readout_rows import Rows
+
+__all__ = ["HeadReadout", "SpectralReadoutCallback", "head_readout"]
+
+_EQUAL = 1.5  # ratio of held-out errors that rounding and chance explain
+
+
+class HeadReadout(NamedTuple):
+    """What came of solving for the head of a trained model.
+
+    Attributes:
+        kept: Whether the model has the solved head; if not, it is as it was, bit by bit.
+        before: Mean squared chordal distance of the model's answers on the held-out rows, in
+            [0, 1]; an answer that is not finite counts as 1.
+        after: The same with the solved head.
+        rho: ρ, chosen on the held-out rows.
+        clearance: As in `solve.Readout`; near 0 where N and D nearly vanish together.
+    """
+
+    kept: bool
+    before: float
+    after: float
+    rho: float
+    clearance: float
+
+
+class SpectralReadoutCallback:
+    """Ends a training with `SCMTrainer.readout`; `result` is the `HeadReadout` of the last fit.
+
+    Args:
+        dtype: See `head_readout`.
+
+    Examples:
+        >>> from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
+        >>> model, x = ProjectiveHead(1, 1), torch.linspace(-1, 1, 64)[:, None]
+        >>> callback = SpectralReadoutCallback()
+        >>> _ = SCMTrainer(
+        ...     model,
+        ...     torch.optim.Adam(model.parameters()),
+        ...     SCMTrainingLoss(),
+        ...     [(x, 1 / (x - 0.3))],
+        ...     config=TrainingConfig(max_epochs=1),
+        ...     callbacks=[callback],
+        ... ).fit()
+        >>> callback.result.kept, callback.result.after < 1e-12
+        (True, True)
+    """
+
+    def __init__(self, *, dtype: torch.dtype | None = None) -> None:
+        self.dtype = _checked_dtype(dtype)
+        self.result: HeadReadout | None = None
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """Solve for the head of the trainer's model."""
+        self.result = trainer.readout(dtype=self.dtype)
+
+
+@torch.no_grad()
+def head_readout(
+    model: nn.Module,
+    loader: Iterable[Any],
+    held: Iterable[Any] | None = None,
+    *,
+    scale: float = 1.0,
+    dtype: torch.dtype | None = None,
+    distributed: bool = True,
+) -> HeadReadout:
+    r"""Put the closed-form head on a trained trunk, if that lowers the error on held-out rows.
+
+    N = [h, 1] a and D = [h, 1] b, h what reaches the model's `ProjectiveHead` in evaluation mode,
+    are solved for as in `solve.streamed_readout`, in float64, with ρ chosen on the held-out rows.
+    The tuples keep their root mean square ‖(N, D)‖ and, on average, their direction, so that
+    thresholds for \|D\| stay meaningful. Memory is O(k² + one batch); some twenty readings.
+
+    Args:
+        model: Returns (N, D); one `ProjectiveHead` in it makes them, as the last step. Its head is
+            changed in place.
+        loader: Yields pairs (x, y) anew each time; y as the trainer takes it, with ±inf and nan.
+        held: The held-out rows, of the same kind. Without them about one row in five of `loader`,
+            told by its numbers and not by its place, so that shuffling does no harm; ρ is then
+            used for a solution on all rows.
+        scale: s in the units of y: targets are lifted as y / s, as the model was trained.
+        dtype: `torch.float64` turns parameters, buffers and inputs into float64 first: features of
+            a float32 trunk are good to some 1e-7, and so then is the answer. The model stays in
+            float64 if the head is kept. None leaves the precision as it is.
+        distributed: Where `torch.distributed` is initialised, every process passes its own rows;
+            all have to call, and all get the same head.
+
+    Raises:
+        TrainingError: The model has not exactly one `ProjectiveHead`, uses it more than once, does
+            not return a pair, or has a real head for complex targets.
+        ShapeError: N and y, or features and targets, do not belong together.
+        DataError: Features that are not finite, a loader that is an iterator or empty, an output
+            without a finite target, or no row to hold out.
+        RangeError: `scale` or `dtype` is not legal.
+
+    Warns:
+        UserWarning: Fewer rows than weights, or N and D of the kept head nearly vanish together.
+
+    Examples:
+        >>> x = torch.linspace(-1, 1, 64, dtype=torch.float64)[:, None]
+        >>> model = ProjectiveHead(1, 1, dtype=torch.float64)
+        >>> head_readout(model, [(x, 1 / (x - 0.3))]).after < 1e-28
+        True
+        >>> N, D = model(torch.tensor([[0.3]], dtype=torch.float64))
+        >>> bool(D.abs() < 1e-14 * N.abs())
+        True
+    """
+    positive(scale, "scale")
+    head = _only_head(model)
+    _checked_dtype(dtype)
+    if isinstance(loader, Iterator) or isinstance(held, Iterator):
+        raise DataError("loader and held must yield their batches anew each time, got an iterator")
+    train = Rows(model, head, loader, scale, "all" if held is not None else "train")
+    test = train._replace(part="held") if held is None else train._replace(loader=held)
+    with in_mode(model, training=False):
+        return _kept_if_better(train, test, dtype, distributed=distributed)
+
+
+def _kept_if_better(
+    train: Rows, test: Rows, dtype: torch.dtype | None, *, distributed: bool
+) -> HeadReadout:
+    before, kept = test.error(distributed=distributed), False
+    saved = _converted(train.model, train.head, dtype)
+    try:
+        rho, found = _solution(train, test, distributed=distributed)
+        _place(train.head, found)
+        after = test.error(distributed=distributed)
+        kept = after < before
+    finally:
+        if not kept:
+            for tensor, data in saved:
+                tensor.data = data
+    clearance = min(each.clearance for each in found)
+    if kept:
+        clearance_warning(clearance)
+    return HeadReadout(kept, before, after, rho, clearance)
+
+
+def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, list[Found]]:
+    """Return ρ and what was found for each denominator; as `solve.choose_rho`, but in blocks."""
+    settings = Settings(shared_denominator=train.head.shared_denominator)
+    rhos = sorted(RHOS, reverse=True)
+    scoring = Task(settings.dtype, distributed, settings.shared_denominator, False, False)
+    # at first all rows weigh alike: a pilot that is too small for noisy rows would ruin the weights
+    for sweeps in (1, settings.sweeps):
+        _, found = sweep(train.blocks(), settings._replace(sweeps=sweeps), distributed=distributed)
+        problems = [
+            Problem(_outputs(train.head, j), pair)
+            for j, each in enumerate(found)
+            for pair in path_pairs(each.factors, rhos)
+        ]
+        _, totals = read(test.blocks(), problems, scoring)
+        errors = torch.tensor([each.scores.error for each in totals])
+        errors = errors.reshape(len(found), -1).sum(0)
+        # the largest of equals: a penalty for nothing less lets N and D vanish together
+        best = int((errors <= _EQUAL * errors.min()).nonzero()[0])
+        settings = settings._replace(rho=rhos[best])
+    everything = train._replace(part="all")
+    return settings.rho, sweep(everything.blocks(), settings, distributed=distributed)[1]
+
+
+def _outputs(head: ProjectiveHead, j: int) -> list[int]:
+    return list(range(head.out_features)) if head.shared_denominator else [j]
+
+
+def _place(head: ProjectiveHead, found: list[Found]) -> None:
+    old_a, old_b = head_weights(head)
+    pairs = [
+        _in_gauge(each, old_a[:, _outputs(head, j)], old_b[:, [j]]) for j, each in enumerate(found)
+    ]
+    a, b = (torch.cat(z, 1) for z in zip(*pairs, strict=True))
+    if a.is_complex() and not old_a.is_complex():
+        raise TrainingError(
+            "the head must be complex for complex targets or features, "
+            f"ProjectiveHead(..., dtype=torch.complex64), got {old_a.dtype}"
+        )
+    set_head(head, a, b)
+
+
+def _in_gauge(found: Found, old_a: Tensor, old_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the solution in the mean size and direction of the tuples there were."""
+    R_N, R_D = found.factors.R_N, found.factors.R_D
+    old = torch.cat([(R @ z.to(R)).flatten() for R, z in ((R_N, old_a), (R_D, old_b))])
+    new = torch.cat([(R_N @ found.a).flatten(), (R_D @ found.b).flatten()])
+    size, overlap = torch.linalg.vector_norm(old), torch.vdot(new, old)
+    factor = size / torch.linalg.vector_norm(new) * overlap / overlap.abs()
+    factor = torch.where(torch.isfinite(factor.abs()) & (factor != 0), factor, 1)
+    return found.a * factor, found.b * factor
+
+
+def _only_head(model: nn.Module) -> ProjectiveHead:
+    heads = [module for module in model.modules() if isinstance(module, ProjectiveHead)]
+    if len(heads) != 1:
+        raise TrainingError(
+            f"model must have exactly one ProjectiveHead to solve for, got {len(heads)}"
+        )
+    return heads[0]
+
+
+def _converted(
+    model: nn.Module, head: nn.Module, dtype: torch.dtype | None
+) -> list[tuple[Tensor, Tensor]]:
+    """Convert the model if asked to; return what may change now, with the data it has."""
+    if dtype is None:
+        return [(tensor, tensor.data.clone()) for tensor in head.parameters()]
+    saved: list[tuple[Tensor, Tensor]] = []
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() or tensor.is_complex():
+            saved.append((tensor, tensor.data))
+            # a copy: the solved head must not be written into what would be restored
+            wide = dtype.to_complex() if tensor.is_complex() else dtype
+            tensor.data = tensor.data.to(wide, copy=True)
+            tensor.grad = None
+    return saved
+
+
+def _checked_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    return one_of(dtype, (None, torch.float64), "dtype")

@@ -1,0 +1,237 @@
+"""Trunks: features trained for a projective head, which is then solved for in closed form."""
+
+from itertools import pairwise
+from typing import NamedTuple, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof._checks import one_of, pair_shapes, positive, whole
+from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
+from zeroproof.layers.head import ProjectiveHead
+from zeroproof.layers.mlp import ACTIVATIONS
+from zeroproof.projective.angle import norm
+from zeroproof.projective.gauge import rescaled
+from zeroproof.solve import Readout, choose_rho, spectral_readout
+from zeroproof.training._head import with_ones
+from zeroproof.training._mode import in_mode
+from zeroproof.training._trunk_steps import Clock, Settings, Table, train
+
+__all__ = ["METHODS", "TrunkFit", "TrunkOptions", "default_trunk", "fit_trunk"]
+
+METHODS = ("joint", "varpro", "hybrid")
+_PHASES = {"hybrid": (("joint", 0.5), ("varpro", 1.0))}
+
+
+class TrunkOptions(TypedDict, total=False):
+    """Options of `fit_trunk`.
+
+    Attributes:
+        steps: Optimizer steps at most, default 2000.
+        time_budget: Seconds of training at most, looked at before each step; the closed-form
+            readout comes on top. None (default): no limit.
+        batch_size: Rows of a step, default 1024. Where the head is solved for in each step, at
+            least eight rows for each of its weights.
+        learning_rate: Adam's first rate, which falls to a thousandth along a cosine; default 1e-2
+            for joint steps and 3e-3 with variable projection.
+        held: Held-out rows, a boolean mask or indices; every fifth row by default.
+        weight: Row weights, `(n,)`, at least 0.
+        seed: Of the head's start and of the batches; default 0.
+    """
+
+    steps: int
+    time_budget: float | None
+    batch_size: int
+    learning_rate: float | None
+    held: Tensor | None
+    weight: Tensor | None
+    seed: int
+
+
+class TrunkFit(NamedTuple):
+    """A trained trunk and its head.
+
+    Attributes:
+        trunk: The module that was given, in float64.
+        readout: The head on [trunk(x), 1], solved on all rows.
+        error: Mean squared chordal distance on the held-out rows, solved on the others.
+        method: One of `METHODS`.
+        steps: Optimizer steps taken.
+    """
+
+    trunk: nn.Module
+    readout: Readout
+    error: float
+    method: str
+    steps: int
+
+
+def default_trunk(
+    in_features: int, *, width: int = 64, depth: int = 2, activation: str = "tanh", seed: int = 0
+) -> nn.Sequential:
+    """Build a multilayer perceptron x, `(n, in_features)` → h, `(n, width)`.
+
+    Args:
+        in_features: Number of input columns, which should be standardised.
+        width: Of every layer, the last included.
+        depth: Number of layers.
+        activation: `"tanh"` or `"silu"`, after every layer.
+        seed: The same seed gives the same weights; torch's own stream is left alone.
+
+    Raises:
+        RangeError: An argument is not legal.
+
+    Examples:
+        >>> default_trunk(8)(torch.zeros(5, 8)).shape
+        torch.Size([5, 64])
+    """
+    whole(width, "width", low=1)
+    whole(depth, "depth", low=1)
+    one_of(activation, tuple(ACTIVATIONS), "activation")
+    widths = [whole(in_features, "in_features", low=1)] + [width] * depth
+    steps: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(whole(seed, "seed"))
+        for before, after in pairwise(widths):
+            steps += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+    return nn.Sequential(*steps)
+
+
+def fit_trunk(
+    trunk: nn.Module,
+    X: Tensor,
+    Y_n: Tensor,
+    Y_d: Tensor,
+    *,
+    method: str = "joint",
+    **options: Unpack[TrunkOptions],
+) -> TrunkFit:
+    r"""Train a trunk so that a linear projective head on [trunk(x), 1] fits, then solve for it.
+
+    | method | a step of Adam, in float32 |
+    |---|---|
+    | `"joint"` | on trunk and head, down the mean squared chordal distance |
+    | `"varpro"` | on the trunk alone, down its logarithm, at a head solved for in every step |
+    | `"hybrid"` | joint in the first half, varpro in the second |
+
+    Varpro is variable projection (Golub & Pereyra, SIAM J. Numer. Anal. 10, 1973); the penalty of
+    its head falls with the error. Each ends with the float64 readout, ρ chosen on the held-out
+    rows. Which is best depends on the problem: try all, keep the lowest `error`.
+
+    Args:
+        trunk: Maps `(n, d)` to features `(n, k)`; trained in place and left in float64.
+        X: Inputs, `(n, d)`, standardised.
+        Y_n: Numerators of the targets, `(n,)` or `(n, m)`, real or complex.
+        Y_d: Denominators, the same shape, or `(n, 1)`. Outputs share one denominator.
+        method: One of `METHODS`.
+        **options: See `TrunkOptions`.
+
+    Returns:
+        A `TrunkFit`; the same one for a seed on one machine unless the time budget struck.
+
+    Raises:
+        ShapeError: Arguments that do not belong together, or a trunk that does not return `(n, k)`.
+        DataError: Inputs or targets that are not finite, no row to fit or to hold out.
+        RangeError: An option that is not legal.
+        TrainingError: Features that are not finite. Warnings: as `solve.spectral_readout`.
+
+    Examples:
+        >>> X = torch.rand(400, 2, dtype=torch.float64) * 2 - 1
+        >>> Y_n, Y_d = 1 + X[:, 0], X[:, 1] - 0.3
+        >>> fit = fit_trunk(default_trunk(2, width=16), X, Y_n, Y_d, method="varpro", steps=50)
+        >>> fit.readout.a.shape, fit.error < 1e-2
+        (torch.Size([17]), True)
+    """
+    one_of(method, METHODS, "method")
+    settings = _checked(Settings(**options))
+    _check_rows(X, Y_n, Y_d)
+    held = _held_mask(settings.held, len(X))
+    table = _table(X, Y_n, Y_d, settings.weight)
+    with torch.random.fork_rng(devices=[]), in_mode(trunk, training=True):
+        torch.manual_seed(settings.seed)
+        trunk.float()
+        outputs, kind = table.Y_n.shape[1], table.Y_n.dtype
+        head = ProjectiveHead(_width(trunk, table.x), outputs, dtype=kind).to(X.device)
+        clock = Clock(settings)
+        for steps, end in _PHASES.get(method, ((method, 1.0),)):
+            train(trunk, head, table.cut(~held), steps, (clock, end, settings))
+    error, fit = _finished(trunk, (X, Y_n, Y_d), held, settings.weight)
+    return TrunkFit(trunk, fit, error, method, clock.steps)
+
+
+def _checked(settings: Settings) -> Settings:
+    whole(settings.steps, "steps", low=1)
+    whole(settings.batch_size, "batch_size", low=1)
+    whole(settings.seed, "seed")
+    for name in ("time_budget", "learning_rate"):
+        if getattr(settings, name) is not None:
+            positive(getattr(settings, name), name)
+    return settings
+
+
+def _check_rows(X: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
+    if X.ndim != 2 or Y_n.ndim not in {1, 2} or len(X) != len(Y_n):
+        raise ShapeError(
+            f"X must be (n, d) and Y_n (n,) or (n, m), got {tuple(X.shape)} and {tuple(Y_n.shape)}"
+        )
+    pair_shapes(Y_n, Y_d, "Y_n and Y_d")
+    for name, part in (("X", X), ("Y_n", Y_n), ("Y_d", Y_d)):
+        wrong = ~torch.isfinite(part).reshape(len(X), -1).all(1)
+        if wrong.any():
+            raise DataError(
+                f"{name} must be finite, got otherwise in row {int(wrong.nonzero()[0])}"
+            )
+
+
+def _held_mask(held: Tensor | None, rows: int) -> Tensor:
+    mask = torch.zeros(rows, dtype=torch.bool)
+    mask[slice(None, None, 5) if held is None else held.cpu()] = True
+    if mask.all() or not mask.any():
+        raise DataError(
+            f"rows must remain both to fit and to hold out, got {int(mask.sum())} of {rows} held"
+        )
+    return mask
+
+
+def _table(X: Tensor, Y_n: Tensor, Y_d: Tensor, weight: Tensor | None) -> Table:
+    Y_n, Y_d = (Y.reshape(len(X), -1) for Y in (Y_n, Y_d))
+    Y_n, Y_d, _ = rescaled(Y_n, Y_d.expand_as(Y_n))
+    size = norm(Y_n, Y_d)
+    narrow = torch.complex64 if Y_n.is_complex() or Y_d.is_complex() else torch.float32
+    weight = torch.ones(len(X), device=X.device) if weight is None else weight
+    if weight.shape != (len(X),):
+        raise ShapeError(f"weight must be (n,), ({len(X)},), got {tuple(weight.shape)}")
+    if not bool((weight >= 0).all()):
+        raise RangeError("weight must be at least 0 in every row")
+    return Table(
+        X.float(), (Y_n / size).to(narrow), (Y_d / size).to(narrow), weight.float()[:, None]
+    )
+
+
+@torch.no_grad()
+def _width(trunk: nn.Module, x: Tensor) -> int:
+    probe = x[:2]
+    with in_mode(trunk, training=False):
+        h = trunk(probe)
+    if not isinstance(h, Tensor) or h.ndim != 2 or len(h) != len(probe) or not h.shape[1]:
+        came = tuple(h.shape) if isinstance(h, Tensor) else type(h).__name__
+        raise ShapeError(
+            f"trunk must map inputs {tuple(probe.shape)} to features ({len(probe)}, k), got {came}"
+        )
+    return h.shape[1]
+
+
+@torch.no_grad()
+def _finished(
+    trunk: nn.Module, rows: tuple[Tensor, Tensor, Tensor], held: Tensor, weight: Tensor | None
+) -> tuple[float, Readout]:
+    trunk.double()
+    X, Y_n, Y_d = rows
+    with in_mode(trunk, training=False):
+        H = with_ones(trunk(X.double()))
+    if not torch.isfinite(H).all():
+        raise TrainingError(
+            "trunk must give finite features for every row, got others; lower the learning rate"
+        )
+    choice = choose_rho(H, Y_n, Y_d, ~held, held, weight=weight)
+    return choice.error, spectral_readout(H, Y_n, Y_d, weight=weight, rho=choice.rho)
