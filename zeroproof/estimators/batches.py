@@ -12,7 +12,7 @@ from zeroproof.estimators.candidates import Rows, block
 from zeroproof.estimators.closed_form import ROUNDING
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.inputs import as_array
-from zeroproof.estimators.model import ReadoutModel
+from zeroproof.estimators.model import ReadoutModel, inputs
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
@@ -119,7 +119,7 @@ def _solved(
         targets = torch.from_numpy(np.array(y.reshape(len(y), -1)))
         infinite = torch.isinf(targets)
         targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)
-        columns = torch.from_numpy(X[:, fitted.columns])
+        columns = inputs(readout, torch.from_numpy(X[:, fitted.columns]))
         return Rows(columns, targets, torch.ones(len(X), dtype=torch.float64))
 
     H_N, H_D, Y_n, Y_d, weight = block(maps, rows(sample.X, sample.y), power, readout.target)

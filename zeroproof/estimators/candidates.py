@@ -18,6 +18,7 @@ from zeroproof.layers.features import (
     fit_column,
 )
 from zeroproof.solve import choose_rho, streamed_readout
+from zeroproof.solve.centres import distances, find_centres
 from zeroproof.solve.choose import FORMS, choose_form
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.recipe import Recipe, bases, lift
@@ -42,6 +43,7 @@ __all__ = [
 
 _MOST_FOR_RHO = 3000  # rows
 _ENTRIES = 2**21  # of the features of one block
+_PLACES = (2, 3)  # columns that may be a place in space
 _ONE_COLUMN = ("auto", "chebyshev", "polynomial")
 _EXACT = CLEAN * 100  # error of a rational form between other rows that leaves nothing to find
 
@@ -106,8 +108,8 @@ def candidates(rows: Rows, request: Request, parts: Split) -> Scored:
     exact = any(each.score <= CLEAN for each in found)
     several = rows.y.shape[1] > 1 and features in _ONE_COLUMN
     if not exact and (features == "auto" or not found or several):
-        tried, power = search(rows.X, rows.y, _options(rows, request), rows=parts, power=power)
-        found += [_of_recipe(each, request) for each in best_candidates(tried, len(parts.held))]
+        more, power = _searched(rows, request, parts, power)
+        found += more
     found = [each for each in found if each.score < math.inf]
     if not found:
         raise RangeError(
@@ -115,6 +117,33 @@ def candidates(rows: Rows, request: Request, parts: Split) -> Scored:
             f"{request.budget:g} s and {len(rows.X)} rows; smaller degrees need fewer rows"
         )
     return Scored(found, power or 0)
+
+
+def _searched(
+    rows: Rows, request: Request, parts: Split, power: int | None
+) -> tuple[list[Candidate], int]:
+    """Search recipes; where y diverges at points, with the distances to them as columns too."""
+    centres, options = _centres(rows, request, parts), _options(rows, request)
+    found: list[Candidate] = []
+    if len(centres):
+        options = options._replace(budget=options.budget / 2)
+        tried, power = search(distances(rows.X, centres), rows.y, options, rows=parts, power=power)
+        kept = best_candidates(tried, len(parts.held))
+        found = [_of_recipe(each, request, centres) for each in kept]
+    if not any(each.score <= CLEAN for each in found):
+        tried, power = search(rows.X, rows.y, options, rows=parts, power=power)
+        kept = best_candidates(tried, len(parts.held))
+        found += [_of_recipe(each, request) for each in kept]
+    return found, power or 0
+
+
+def _centres(rows: Rows, request: Request, parts: Split) -> Tensor:
+    X, y = rows.X, rows.y
+    asked = request.features == "auto" and request.degrees is None and not request.affine
+    if not asked or X.shape[1] not in _PLACES or y.shape[1] > 1 or y.is_complex():
+        return X[:0]
+    used = torch.cat(parts)
+    return find_centres(X[used], y[used, 0])
 
 
 def _with_power(
@@ -247,12 +276,15 @@ def _form_solver(request: Request) -> Callable[[Rows, int, bool], Model]:
     return solve
 
 
-def _of_recipe(found: Searched, request: Request) -> Candidate:
+def _of_recipe(found: Searched, request: Request, centres: Tensor | None = None) -> Candidate:
     recipe = found.recipe
 
     def solve(rows: Rows, power: int, shared: bool) -> Model:
+        if centres is not None:
+            rows = rows._replace(X=distances(rows.X, centres))
         maps = bases(recipe, rows.X, request.seed)
-        return _solved(maps, rows, power, recipe.target, request, shared=shared)
+        model = _solved(maps, rows, power, recipe.target, request, shared=shared)
+        return model._replace(centres=centres)
 
     return Candidate(recipe.family, found.score, found.weights, solve, recipe)
 

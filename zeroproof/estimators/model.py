@@ -8,10 +8,11 @@ from torch import Tensor
 
 from zeroproof.layers.features import Features, feature_matrix
 from zeroproof.projective.pair import Pair
+from zeroproof.solve.centres import distances
 from zeroproof.solve.forms import Form, evaluate
 from zeroproof.solve.recipe import answers
 
-__all__ = ["FormModel", "Model", "ReadoutModel", "head", "tuples", "widths"]
+__all__ = ["FormModel", "Model", "ReadoutModel", "head", "inputs", "tuples", "widths"]
 
 _ENTRIES = 2**22  # of a feature matrix at a time: 32 MB
 
@@ -32,6 +33,7 @@ class ReadoutModel(NamedTuple):
     b: Tensor  # (k_D, 1) if shared, else (k_D, m)
     target: str  # T, one of zeroproof.solve.recipe.TARGETS
     scale: float
+    centres: Tensor | None = None  # (c, d): distances to them are further columns
 
 
 Model: TypeAlias = FormModel | ReadoutModel
@@ -49,8 +51,14 @@ def tuples(model: Model, X: Tensor) -> Pair:
     return Pair(N, D)
 
 
+def inputs(model: ReadoutModel, X: Tensor) -> Tensor:
+    """Return the columns that the features of a model see."""
+    return X if model.centres is None else distances(X, model.centres)
+
+
 def head(model: ReadoutModel, X: Tensor) -> Pair:
     """Return the tuples of T(y / scale), differentiable by autograd."""
+    X = inputs(model, X)
     H_N, H_D = feature_matrix(model.H_N, X), feature_matrix(model.H_D, X)
     return Pair(H_N.to(model.a.dtype) @ model.a, H_D.to(model.b.dtype) @ model.b)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from zeroproof.errors import RangeError
 from zeroproof.estimators.candidates import Request, Rows
-from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel, inputs, tuples
 from zeroproof.layers.features import feature_matrix
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form
 from zeroproof.solve.refine import least_squares, refine
@@ -69,7 +69,7 @@ def _polished_form(form: Form, rows: Rows, y: Tensor, request: Request) -> Form:
 
 
 def _polished_readout(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
-    H_N, H_D = (feature_matrix(each, rows.X) for each in (model.H_N, model.H_D))
+    H_N, H_D = (feature_matrix(each, inputs(model, rows.X)) for each in (model.H_N, model.H_D))
     columns = [slice(None)] if model.b.shape[1] == 1 else [
         slice(j, j + 1) for j in range(model.b.shape[1])
     ]  # fmt: skip

@@ -52,6 +52,9 @@ def described(fit: ClosedForm, names: Sequence[str]) -> str:
     if recipe is None:
         return f"{_quotient(fit.model)} of the features of a module"
     p, q = recipe.size
+    if fit.model.centres is not None:
+        places = fit.model.centres.tolist()
+        names = [*names, *(f"distance to ({', '.join(f'{v:.6g}' for v in at)})" for at in places)]
     kinds = {
         "polynomial": f"polynomials of total degree ({p}, {q})",
         "chebyshev": f"Chebyshev polynomials of degree ({p}, {q}) in each column",
