@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from zeroproof.errors import DataError, ShapeError
-from zeroproof.estimators.candidates import Rows, block
+from zeroproof.estimators.candidates import Rows, block, crosses
 from zeroproof.estimators.closed_form import ROUNDING
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.inputs import as_array
-from zeroproof.estimators.model import ReadoutModel, inputs
+from zeroproof.estimators.model import ReadoutModel, inputs, tuples
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
@@ -50,13 +50,28 @@ def sampled(batches: Iterable[tuple[Any, Any]]) -> Sample:
     return _merged(parts)
 
 
-def solved_from(fitted: Fitted, batches: Iterable[tuple[Any, Any]], sample: Sample) -> Fitted:
-    """Return the fit with its coefficients solved from all rows, on all processes."""
+def solved_from(
+    fitted: Fitted, batches: Iterable[tuple[Any, Any]], sample: Sample, missing: str = "bottom"
+) -> Fitted:
+    """Return the fit with its coefficients solved from all rows, on all processes.
+
+    Args:
+        fitted: A fit of the sample.
+        batches: Pairs (X, y).
+        sample: From `sampled`.
+        missing: `"drop"` leaves rows with a nan in y out.
+    """
     readout = _streamable(fitted)
     if readout is None:
         return fitted
-    a, b = _solved(fitted, readout, batches, sample)
-    return fitted._replace(fit=fitted.fit._replace(model=readout._replace(a=a, b=b)))
+    a, b = _solved(fitted, readout, batches, sample, drop=missing == "drop")
+    model = readout._replace(a=a, b=b)
+    if fitted.affine:
+        X = torch.from_numpy(sample.X[:, fitted.columns])
+        if crosses(model, X):
+            return fitted  # of the sample, whose D keeps its sign
+        fitted = fitted._replace(sign=tuples(model, X).D[0].sign())
+    return fitted._replace(fit=fitted.fit._replace(model=model))
 
 
 def _drawn(blocks: Iterable[Any]) -> Sample | None:
@@ -72,6 +87,12 @@ def _drawn(blocks: Iterable[Any]) -> Sample | None:
 
 
 def _merged(parts: list[Sample]) -> Sample:
+    shapes = sorted({(part.X.shape[1:], part.y.shape[1:]) for part in parts})
+    if len(shapes) > 1:
+        raise ShapeError(
+            "batches must all have the same columns, got rows (X, y) of shapes "
+            + " and ".join(map(str, shapes))
+        )
     keys, X, y = (np.concatenate(part) for part in zip(*parts, strict=True))
     ends = np.unique(np.r_[X.argmin(0), X.argmax(0)])
     ahead = keys % 1.0
@@ -110,12 +131,15 @@ def _streamable(fitted: Fitted) -> ReadoutModel | None:
 
 
 def _solved(
-    fitted: Fitted, readout: ReadoutModel, blocks: Iterable[Any], sample: Sample
+    fitted: Fitted, readout: ReadoutModel, blocks: Iterable[Any], sample: Sample, *, drop: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     maps, power = (readout.H_N, readout.H_D), fitted.fit.power
     shared = readout.b.shape[1] == 1
 
     def rows(X: NDArray[np.float64], y: NDArray[Any]) -> Rows:
+        if drop:
+            kept = ~np.isnan(y).reshape(len(y), -1).any(1)
+            X, y = X[kept], y[kept]
         targets = torch.from_numpy(np.array(y.reshape(len(y), -1)))
         infinite = torch.isinf(targets)
         targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)

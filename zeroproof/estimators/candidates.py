@@ -22,7 +22,7 @@ from zeroproof.solve.centres import distances, find_centres
 from zeroproof.solve.choose import FORMS, choose_form
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.recipe import Recipe, bases, lift
-from zeroproof.solve.score import CLEAN, FLOOR, chordal_error, oriented, slack
+from zeroproof.solve.score import CLEAN, FLOOR, ROUNDING, chordal_error, oriented, slack
 from zeroproof.solve.search import Candidate as Searched
 from zeroproof.solve.search import SearchOptions, Split, best_candidates, search
 
@@ -43,6 +43,7 @@ __all__ = [
 
 _MOST_FOR_RHO = 3000  # rows
 _ENTRIES = 2**21  # of the features of one block
+_GAIN_OF_POLES = 2 / 3
 _PLACES = (2, 3)  # columns that may be a place in space
 _ONE_COLUMN = ("auto", "chebyshev", "polynomial")
 _EXACT = CLEAN * 100  # error of a rational form between other rows that leaves nothing to find
@@ -102,10 +103,11 @@ def candidates(rows: Rows, request: Request, parts: Split) -> Scored:
     if isinstance(features, nn.Module):
         given = _of_module(features, rows, request)
         found, power = _with_power(given, rows, request, parts)
-    elif rows.X.shape[1] == 1 and features in _ONE_COLUMN and _affordable(rows, request):
+    elif _forms_serve(rows, request):
         form = Candidate("rational", math.inf, 0, _form_solver(request))
         found, power = _with_power(form, rows, request, parts)
-    exact = any(each.score <= CLEAN for each in found)
+    # poles of complex targets are roots of a form; no search would find those of other features
+    exact = any(each.score <= CLEAN for each in found) or (bool(found) and rows.y.is_complex())
     several = rows.y.shape[1] > 1 and features in _ONE_COLUMN
     if not exact and (features == "auto" or not found or several):
         more, power = _searched(rows, request, parts, power)
@@ -159,15 +161,18 @@ def _with_power(
     return [scored(candidate, rows, request, parts, power) if power else first], power
 
 
-def _affordable(rows: Rows, request: Request) -> bool:
-    return request.budget >= 0.02 + 5e-5 * rows.y.numel()
+def _forms_serve(rows: Rows, request: Request) -> bool:
+    one = rows.X.shape[1] == 1 and request.features in _ONE_COLUMN
+    apart = rows.y.shape[1] == 1 or request.shared is not True  # each form has a D of its own
+    return one and apart and not request.linear and request.budget >= 0.02 + 5e-5 * rows.y.numel()
 
 
 def preferred(found: list[Candidate], rows: int) -> list[Candidate]:
     """Return the admissible candidates, at most twice the best score, the choice first.
 
     The choice is the smallest of those that held-out rows cannot tell from the best, or among these
-    the rational form of one column: its poles are roots, not a search.
+    the rational form of one column: its poles are roots, not a search. On noisy data a constant D
+    comes first unless poles lower the score by a third.
 
     Args:
         found: Scored candidates.
@@ -176,9 +181,13 @@ def preferred(found: list[Candidate], rows: int) -> list[Candidate]:
     best = min(each.score for each in found)
     alike = max(slack(best, rows) * best, CLEAN)
     admissible = [each for each in found if each.score <= max(2 * best, CLEAN)]
-    return sorted(
-        admissible, key=lambda c: (c.score > alike, c.name != "rational", c.weights, c.score)
-    )
+    bar = best / _GAIN_OF_POLES if best > ROUNDING else 0.0
+
+    def rank(c: Candidate) -> tuple[bool, bool, bool, int, float]:
+        plain = c.recipe is not None and not c.recipe.size[1] and c.score <= bar
+        return not plain, c.score > alike, c.name != "rational", c.weights, c.score
+
+    return sorted(admissible, key=rank)
 
 
 def held_errors(
@@ -336,7 +345,7 @@ def _one_solved(
     H_N, H_D, Y_n, Y_d, weight = block(maps, rows.at(sample), power, target)
     held = max(1, len(sample) // 8) if len(sample) > 7 else 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # few rows, common zeros: said once, by `fit`
+        warnings.simplefilter("ignore", UserWarning)  # few rows, common zeros: ρ sees to that
         rho = choose_rho(
             H_N, Y_n, Y_d, slice(held, None), slice(0, held or None), H_D=H_D, weight=weight
         ).rho

@@ -92,7 +92,9 @@ def seed_of(random_state: Any) -> int:
         return 0
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
-    return int(whole(random_state, "random_state"))
+    if whole(random_state, "random_state") >= 2**63:
+        raise RangeError(f"random_state must be below 2**63, got {random_state!r}")
+    return int(random_state)
 
 
 def _degrees(asked: Asked) -> tuple[int, int] | None:
@@ -122,13 +124,24 @@ def _shared(value: Any) -> bool | str:
     return one_of(value, ("auto",), "shared_denominator") and "auto"
 
 
+def _listed(linear_in: Any) -> list[Any]:
+    if isinstance(linear_in, str | int | np.integer):
+        return [linear_in]
+    try:
+        return list(linear_in)
+    except TypeError:
+        raise RangeError(f"linear_in must list columns, got {linear_in!r}") from None
+
+
 def _linear(linear_in: Any, names: Sequence[str], kept: list[int]) -> tuple[int, ...] | None:
     if linear_in is None:
         return None
-    listed = [linear_in] if isinstance(linear_in, str | int) else list(linear_in)
+    listed = _listed(linear_in)
     places = []
     for item in listed:
         if isinstance(item, str):
+            if not names:
+                raise RangeError(f"linear_in must give places, as X has no names, got {item!r}")
             one_of(item, tuple(names), "linear_in")
             index = list(names).index(item)
         else:

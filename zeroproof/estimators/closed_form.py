@@ -11,6 +11,7 @@ from zeroproof.estimators.candidates import (
     Rows,
     Scored,
     candidates,
+    crosses,
     held_errors,
     held_residual,
     preferred,
@@ -81,8 +82,9 @@ def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:
     random, shell = held_errors(model, rows, parts, affine=request.affine)
     near, relative = _beside_bottom(model, rows, parts)
     final = chosen.solve(rows, power, shared)
+    best = polished(final, rows, request) if keep else final
     return ClosedForm(
-        model=polished(final, rows, request) if keep else final,
+        model=_on_one_side((best, final, model), rows) if request.affine else best,
         name=chosen.name,
         recipe=chosen.recipe,
         error=random,
@@ -146,6 +148,11 @@ def _kept_polish(
     if falls and (power == POWERS[-1] or after <= 1.01 * before):
         return True, ahead
     return False, model
+
+
+def _on_one_side(models: tuple[Model, ...], rows: Rows) -> Model:
+    """Return the first whose D keeps its sign: noise can put a pole among rows not held out."""
+    return next((each for each in models if not crosses(each, rows.X)), models[0])
 
 
 def _beside_bottom(model: Model, rows: Rows, parts: Split) -> tuple[float, float]:

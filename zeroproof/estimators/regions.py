@@ -1,6 +1,7 @@
 """Where a closed-form fit may be believed: thresholds of ⊥, and rows where candidates disagree."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ __all__ = ["disagreement", "thresholds_of"]
 
 _SMALLEST = 1e-15  # rounding of the angle
 _FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
+_LOST = 0.01  # of the finite rows
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
 _APART = 3.0  # times the relative error: more is not noise
 
@@ -26,8 +28,8 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
 
     An angle known to ε gives a relative error of ε / σ at the score σ, so τ_infer = ε, with ε the
     error of the held-out rows nearest to ⊥, yet below a tenth of the smallest score of a finite
-    row; τ_train = 10 τ_infer. With singular rows they separate those from the others. A model
-    whose D is constant keeps the guide's τ_infer.
+    row; τ_train = 10 τ_infer. With singular rows they separate those from the others, at the cost
+    of 1 % of these at most. A model whose D is constant keeps the guide's τ_infer.
 
     Args:
         fit: The fit.
@@ -40,10 +42,7 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
     if constant_denominator(fit):
         chosen = TAU_INFER.value
     elif bool(singular.any()):
-        found = choose_thresholds(score.flatten(), singular.flatten())
-        return InferenceConfig(
-            tau_infer=found.tau_infer, tau_train=found.tau_train, score="angle", scale=scale
-        )
+        return _between(score, singular, scale)
     else:
         error = 0.0 if math.isnan(fit.near) else math.sqrt(fit.near)
         seen = score[torch.isfinite(score)]
@@ -52,6 +51,23 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
     return InferenceConfig(
         tau_infer=chosen, tau_train=min(1.0, _GAP * chosen), score="angle", scale=scale
     )
+
+
+def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
+    """Separate singular rows from the others, at the cost of 1 % of these at most."""
+    found = choose_thresholds(score.flatten(), singular.flatten())
+    finite = score[~singular]
+    most = float(finite.quantile(_LOST))
+    stray = int((score[singular] > most).sum())
+    if found.tau_infer > most:
+        warnings.warn(
+            f"{stray} targets are inf or nan where the fit is regular: if that means 'not "
+            "measured', leave such rows out with missing='drop'",
+            stacklevel=4,
+        )
+    tau = max(min(found.tau_infer, most), _SMALLEST)
+    train = min(1.0, max(_GAP * tau, min(found.tau_train, most)))
+    return InferenceConfig(tau_infer=tau, tau_train=train, score="angle", scale=scale)
 
 
 def score_of(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:

@@ -43,6 +43,7 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 __all__ = ["ProjectiveRegressor"]
 
 _SHOWN = 3000  # rows kept for pictures
+_REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 
 
 class _NotFittedError(NotFittedError, SklearnNotFittedError):
@@ -194,6 +195,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
                     f"every answer must be finite, got ⊥ in {len(first)} rows, first {first[0]}"
                 )
             return decoded
+        if isinstance(on_bottom, bool) or not isinstance(on_bottom, int | float | np.number):
+            raise RangeError(f"on_bottom must be 'nan', 'raise' or a number, got {on_bottom!r}")
         decoded[bottom] = on_bottom
         return decoded
 
@@ -242,7 +245,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         if within:
             low, high = self._interval("poles()")
             p = table.position
-            kept &= (p.imag == 0) & (p.real >= low) & (p.real <= high)
+            # complex targets leave rounding in the imaginary part of a real pole
+            real = p.imag.abs() <= _REAL * (high - low)
+            kept &= real & (p.real >= low) & (p.real <= high)
         return table.position[kept].numpy()
 
     def residues(self, *, within: bool = False, output: int = 0, all: bool = False) -> NDArray[Any]:  # noqa: A002
@@ -262,7 +267,10 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         return roots_of(self.fitted_.fit, self._interval("roots()"), output).numpy()
 
     def pole_curve(self, *, output: int = 0, points: int = 201) -> list[NDArray[np.float64]]:
-        """Return the lines D = 0 of a model of two columns, each `(k, 2)`, over the data's box."""
+        """Return the lines D = 0 of a model of two columns, each `(k, 2)`, over the data's box.
+
+        Only where D changes its sign: lines of even poles, as of 1 / u², are not seen.
+        """
         self._must_be_fitted()
         count = len(self.fitted_.columns)
         if count != 2:
@@ -292,7 +300,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             X, y = self._shown
             return picture_of(self.fitted_, X, y)
         rows = self._rows(X, reset=False)[:, self.fitted_.columns]
-        return picture_of(self.fitted_, rows, np.asarray(as_array(y)))
+        y, _ = read_targets(y, len(rows), "bottom")
+        return picture_of(self.fitted_, rows, y)
 
     def save(self, path: str | Path) -> None:
         """Write the model into a folder: safetensors and JSON, no pickle; replaces one there."""
@@ -331,7 +340,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """
         sample = sampled(batches)
         self.fit(sample.X, sample.y)
-        self.fitted_ = solved_from(self.fitted_, batches, sample)
+        self.fitted_ = solved_from(self.fitted_, batches, sample, self.missing)
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -355,7 +364,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """Return the sign of each D on most rows; warn where it is not that of all."""
         D = tuples(fit.model, X).D
         sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).double()
-        if bool((D * sign <= 0).any()):
+        if bool((D * sign < 0).any()):
             warnings.warn(
                 "D changes its sign between rows: the data cross a pole, where the affine "
                 "topology has no answer; use topology='projective'",

@@ -22,11 +22,12 @@ _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleTable:
     """Return the poles of one output.
 
-    Noise splits multiple poles and leaves weak pairs, so resolution and tolerance grow with the
-    relative error of the fit.
+    Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
+    with the relative error of the fit. Of a fit to y² or log y they are the places where that
+    diverges; residue and strength are nan, for they are not those of y.
     """
     relative = fit.relative if math.isfinite(fit.relative) else 0.0
-    resolution = max(RESOLUTION, min(relative, _COARSEST))
+    resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
     tolerance = max(TOLERANCE, relative)
     if isinstance(fit.model, FormModel):
         form = fit.model.forms[_output(output, len(fit.model.forms))]
@@ -37,6 +38,8 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
             lambda x: _line(model, x, output), domain, resolution=resolution, tolerance=tolerance
         )
     scale = fit.model.scale
+    if isinstance(fit.model, ReadoutModel) and fit.model.target != "y":
+        scale = math.nan
     return table._replace(residue=table.residue * scale, strength=table.strength * scale)
 
 

@@ -173,7 +173,8 @@ def _trunk_shape(module: nn.Module) -> dict[str, int] | None:
     if type(module) is not nn.Sequential or [type(layer) for layer in layers] != kinds:
         return None
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if not linear or len({layer.out_features for layer in linear}) > 1:
+    biased = all(layer.bias is not None for layer in linear)
+    if not linear or not biased or len({layer.out_features for layer in linear}) > 1:
         return None
     first = linear[0]
     return {

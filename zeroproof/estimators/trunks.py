@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zeroproof.estimators.candidates import Candidate, Request, Rows, of_features, scored
 from zeroproof.layers.features import Column, ModuleFeatures
@@ -43,11 +43,7 @@ def trunk_candidates(
 
 def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int) -> nn.Module:
     """Train on all rows but the shell, the held-out ones aside; standardisation goes inside."""
-    fit = torch.ones(len(rows.X), dtype=torch.bool)
-    fit[parts.shell] = False
-    held = torch.zeros(len(rows.X), dtype=torch.bool)
-    held[parts.held] = True
-    used = rows.at(torch.nonzero(fit)[:, 0][:_MOST_ROWS])
+    used = rows.at(_used(len(rows.X), parts, request.seed))
     mean, std = used.X.mean(0), used.X.std(0).clamp(min=1e-300)
     trunk = default_trunk(rows.X.shape[1], seed=request.seed)
     fitted = fit_trunk(
@@ -57,7 +53,7 @@ def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int
         method=method,
         steps=steps,
         time_budget=4 * steps * _STEP,
-        held=held[fit][:_MOST_ROWS],
+        held=torch.arange(len(used.X)) < len(parts.held),
         weight=used.weight,
         seed=request.seed,
     ).trunk
@@ -66,3 +62,13 @@ def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int
         first.bias.sub_(first.weight @ (mean / std))
         first.weight.div_(std)
     return fitted.eval().requires_grad_(False)
+
+
+def _used(count: int, parts: Split, seed: int) -> Tensor:
+    """Return the rows held out, those of the core and others by chance, none of the shell."""
+    first = torch.cat([parts.held, parts.core])
+    left = torch.ones(count, dtype=torch.bool)
+    left[torch.cat([first, parts.shell])] = False
+    others = torch.nonzero(left)[:, 0]
+    drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+    return torch.cat([first, others[drawn]])[:_MOST_ROWS]

@@ -1,5 +1,6 @@
 """A closed-form fit in words."""
 
+import cmath
 import math
 from collections.abc import Sequence
 from itertools import islice
@@ -107,9 +108,13 @@ def _poles(fitted: Fitted) -> list[str]:
     shown = [_pole(*row) for row in islice(listed, _SHOWN)]
     left = int(inside.sum()) - len(shown)
     more = f" and {left} more" if left else ""
-    return [f"Poles on the data: {', '.join(shown)}{more}."]
+    target = getattr(model, "target", "y")
+    of = "" if target == "y" else f" of {_TARGETS[target]}"
+    return [f"Poles{of} on the data: {', '.join(shown)}{more}."]
 
 
 def _pole(position: complex, residue: complex, strength: complex, multiplicity: int) -> str:
+    if cmath.isnan(residue):  # the pole is that of a function of y
+        return f"{position.real:.10g}"
     name, value = ("residue", residue) if multiplicity == 1 else ("double, strength", strength)
     return f"{position.real:.10g} ({name} {value.real if value.imag == 0 else value:.6g})"

@@ -257,8 +257,15 @@ def _inputs(columns: Sequence[Column], X: Tensor) -> Tensor:
 
 
 def _module(features: ModuleFeatures, X: Tensor) -> Tensor:
-    H = features.module(X[:, [column.place for column in features.columns]])
+    seen = X[:, [column.place for column in features.columns]]
+    try:
+        H = features.module(seen)
+    except RuntimeError as error:  # of torch, about shapes or dtypes
+        raise ShapeError(
+            f"a module of features must take float64 of shape {tuple(seen.shape)}: {error}"
+        ) from error
     if not isinstance(H, Tensor) or H.ndim != 2 or len(H) != len(X) or not H.shape[1]:
         came = tuple(H.shape) if isinstance(H, Tensor) else type(H).__name__
         raise ShapeError(f"a module of features must return ({len(X)}, features), got {came}")
+    H = H if H.is_complex() else H.to(X.dtype)
     return torch.cat([torch.ones_like(H[:, :1]), H], 1)

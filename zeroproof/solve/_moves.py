@@ -101,12 +101,12 @@ def possible(
 
 
 def counts(recipe: Recipe) -> tuple[int, int]:
-    """Return the number of features of N and D, for trigonometric columns an upper bound."""
+    """Return the number of features of N and of D."""
     linear = 1 + len(recipe.linear)
     p, q = recipe.size
     if recipe.family in {"random", "fourier"}:
         return (p + 1) * linear, q + 1
-    # a trigonometric column has two functions of each degree; an upper bound will do
+    # a trigonometric column has two functions of each degree
     wide = [2 if t == "trig" else 1 for i, t in enumerate(recipe.transforms)
             if i not in recipe.linear]  # fmt: skip
     if recipe.family == "chebyshev":

@@ -229,9 +229,9 @@ def _improved(form: Form, zeros: Tensor) -> Tensor:
 
 
 def _separation(zeros: Tensor) -> Tensor:
-    """Return the distance of each to its nearest neighbour; 1 for a single one."""
+    """Return the distance of each to its nearest neighbour; inf for a single one."""
     if len(zeros) < 2:
-        return torch.ones(len(zeros), dtype=torch.float64)
+        return torch.full((len(zeros),), torch.inf, dtype=torch.float64)
     gap = (zeros[:, None] - zeros).abs()
     return gap.fill_diagonal_(torch.inf).amin(1)
 

@@ -23,6 +23,7 @@ _AGAIN = 8  # candidates that are scored again with other row weights
 _FEW = 400  # rows that a start is fitted to
 _START_SHARE = 0.7  # of the time for polynomials
 _BEST_STARTS = 3
+_PLAIN_DEGREES = 10
 _FIRST_SHARE = 0.8  # of the budget, for polynomials when waves follow
 _RATE = 6e9  # floating-point operations per second, for costs that do not depend on the machine
 
@@ -204,7 +205,18 @@ class _Search:
         best = self._refined(best, allowed)
         if find_power and best is not None and best.score > ROUNDING:
             best = self._weighted(best, allowed)
+        if best is not None and best.score > ROUNDING and self.options.degrees is None:
+            best = self._best(self._plain(best.recipe), best, 1.0, allowed)
         return best
+
+    def _plain(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Yield recipes without poles: on noisy data poles have to earn their place."""
+        alike = recipe._replace(
+            transforms=("identity",) * len(recipe.transforms), linear=self.options.linear or ()
+        )
+        for degree in range(1, _PLAIN_DEGREES + 1):
+            for each in dict.fromkeys((recipe, alike._replace(target="y"))):
+                yield each._replace(size=(degree, 0))
 
     def _refined(self, best: Candidate | None, allowed: float) -> Candidate | None:
         while best is not None and best.score > CLEAN:

@@ -21,6 +21,7 @@ _FIRST_SWEEPS = 20  # of the head, whose start is random
 _RHO_PER_ERROR = 1e-2  # smaller: the head uses directions that the next step takes away
 _LEAST_RHO = 1e-10
 _MEMORY = 0.9  # of the running mean of the error
+_EARLY = 0.1  # share of the time up to which steps alone count
 
 
 class Settings(NamedTuple):
@@ -59,8 +60,9 @@ class Clock:
         by_steps = self.steps / self._settings.steps
         if self._settings.time_budget is None:
             return by_steps
-        seconds = time.perf_counter() - self._start
-        return max(by_steps, seconds / self._settings.time_budget)
+        by_time = (time.perf_counter() - self._start) / self._settings.time_budget
+        # before the first steps are made time is always ahead, and rates would differ between runs
+        return max(by_steps, by_time) if by_time > _EARLY else by_steps
 
 
 def train(

@@ -1,0 +1,136 @@
+import math
+from itertools import count
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from zeroproof import ProjectiveRegressor
+from zeroproof.estimators import closed_form, trunks
+from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored
+from zeroproof.estimators.model import tuples
+from zeroproof.estimators.trunks import trunk_candidates, trunks_asked
+from zeroproof.solve.search import split
+
+F64 = {"dtype": torch.float64}
+REQUEST = Request("auto", None, False, "auto", None, 1.0, 0.0, "auto", 1.0, 0)
+RIDGE = torch.tensor([1.0, -1.0, 0.5, 0.3, 0.8], **F64)
+X = torch.rand(400, 5, generator=torch.Generator().manual_seed(0), **F64) * 2 - 1
+ROWS = Rows(X, 1 / (X @ RIDGE - 0.2)[:, None], torch.ones(400, **F64))
+
+
+def clock(monkeypatch, seconds=0.0):
+    """Let every look at the clock cost so many seconds."""
+    looks = count()
+    monkeypatch.setattr(
+        "zeroproof.training._trunk_steps.time",
+        SimpleNamespace(perf_counter=lambda: seconds * next(looks)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _still(monkeypatch):
+    clock(monkeypatch)
+
+
+def trained(rows=ROWS, request=REQUEST):
+    return trunk_candidates(rows, request, split(rows.X, request.seed), 0, best=1.0)
+
+
+def test_each_method_gives_a_candidate_that_can_be_solved_on_any_rows():
+    found = trained()
+    assert [each.name for each in found] == ["joint trunk", "varpro trunk", "hybrid trunk"]
+    assert min(each.score for each in found) < 1e-2
+    model = found[1].solve(ROWS, 0, True)
+    assert found[1].weights == model.a.numel() + model.b.numel() == 130
+    N, D = tuples(model, X)
+    y = ROWS.y
+    chordal = (N - D * y) ** 2 / ((N**2 + D**2) * (1 + y**2))
+    assert chordal.mean() < 1e-3
+
+
+def test_the_units_of_the_columns_do_not_count():
+    # powers of two change no digit of a standardised column
+    units = 2.0 ** torch.tensor([10, -7, 3, 0, -20], **F64)
+    for one, other in zip(trained(), trained(ROWS._replace(X=X * units)), strict=True):
+        assert one.score == other.score
+        here, there = one.solve(ROWS, 0, True), other.solve(ROWS._replace(X=X * units), 0, True)
+        assert all(map(torch.equal, tuples(here, X), tuples(there, X * units)))
+
+
+def test_columns_far_from_zero_are_standardised():
+    # a trunk in their own units would be saturated
+    far = ROWS._replace(X=X * 1e3 + 1e5)
+    assert min(each.score for each in trained(far)) < 1e-2
+
+
+def test_seconds_that_do_not_matter_do_not_change_the_answer(monkeypatch):
+    slower = []
+    for seconds in (0.0, 1e-5, 1e-4):
+        clock(monkeypatch, seconds)
+        slower.append([each.score for each in trained()])
+    assert slower[0] == slower[1] == slower[2]
+    clock(monkeypatch, 1.0)  # beyond the budget at the first look
+    assert [each.score for each in trained()] != slower[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "asked"),
+    [(4, "auto", False), (5, "auto", True), (9, "auto", True), (9, "random", False)],
+)
+def test_trunks_belong_to_a_search_over_many_columns(columns, features, asked):
+    assert trunks_asked(REQUEST._replace(features=features), columns) is asked
+
+
+@pytest.mark.parametrize("columns", [4, 5])
+def test_below_five_columns_no_trunk_is_trained(columns, monkeypatch):
+    asked = []
+    monkeypatch.setattr(closed_form, "trunk_candidates", lambda *a: asked.append(a) or [])
+    noisy = X[:, :columns] @ RIDGE[:columns] + X[:, 0].sin() * X[:, 1].cos()
+    rows = Rows(X[:, :columns], noisy[:, None], ROWS.weight)
+    closed_form.fit_closed_form(rows, REQUEST._replace(budget=0.2))
+    assert len(asked) == (columns == 5)
+
+
+@pytest.mark.parametrize(
+    ("best", "budget", "rows"),
+    [(1e-11, 1.0, 400), (1.0, 0.01, 400), (1.0, 1.0, 9)],
+    ids=["others are exact", "no time", "none held out"],
+)
+def test_no_trunk_is_trained_where_it_cannot_help(best, budget, rows):
+    part = ROWS.at(torch.arange(rows))
+    request = REQUEST._replace(budget=budget)
+    assert trunk_candidates(part, request, split(part.X, 0), 0, best) == []
+
+
+def test_of_many_rows_some_are_drawn_from_all_and_none_is_of_the_shell(monkeypatch):
+    monkeypatch.setattr(trunks, "_MOST_ROWS", 350)
+    parts = split(X, 0)
+    few = parts._replace(core=parts.core[:100])  # as where the table is much longer than the search
+    used = trunks._used(len(X), few, 0)
+    assert len(used) == len(set(used.tolist())) == 350
+    assert torch.equal(used[:140], torch.cat([few.held, few.core]))
+    assert not set(used.tolist()) & set(few.shell.tolist())
+    assert used[140:].double().mean() == pytest.approx(200, abs=30)  # the rows of the table, mixed
+    monkeypatch.setattr(trunks, "_MOST_ROWS", 60)
+    found = trunk_candidates(ROWS, REQUEST._replace(budget=0.2), few, 0, 1.0)
+    assert all(math.isfinite(each.score) for each in found)
+
+
+def test_a_trunk_is_stored_and_loaded(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    wide = rng.uniform(-1, 1, (300, 5)) * [1, 10, 100, 1, 1] + [0, 5, 0, 0, 1e3]
+    y = 1 / (wide @ [1, -0.1, 0.005, 0.3, 0.8] - 800)
+    # whatever else serves, the trunk is the choice
+    monkeypatch.setattr(closed_form, "candidates", lambda *_: one_bad())
+    model = ProjectiveRegressor(time_budget=1.0, polish="none").fit(wide, y)
+    assert model.fitted_.fit.name.endswith("trunk")
+    model.save(tmp_path / "model")
+    again = ProjectiveRegressor.load(tmp_path / "model")
+    assert all(map(np.array_equal, again.tuples(wide), model.tuples(wide)))
+    assert again.summary() == model.summary()
+
+
+def one_bad():
+    return Scored([Candidate("none", 0.9, 1, None)], 0)  # pyright: ignore[reportArgumentType]
