@@ -1,6 +1,6 @@
 """Three poles, one of them double, from samples of a function; nothing is trained.
 
-    python -m examples.solve PICTURE.png
+python -m examples.solve PICTURE.png
 """
 
 import sys

@@ -115,3 +115,57 @@ def test_a_generator_is_refused_since_rows_are_read_again():
         DataError, match=r"blocks must be iterable more than once, .* got list_iterator"
     ):
         regressor().fit_batches(iter(blocks(PLANE, CLEAN)))
+
+
+def test_rows_without_a_target_can_be_left_out_of_blocks():
+    y = np.where(np.random.default_rng(1).random(9000) < 0.4, np.nan, NOISY)
+    y[:1000] = np.nan  # a whole block
+    options = {"polish": "none", "missing": "drop"}
+    streamed = regressor(**options).fit_batches(blocks(PLANE, y))
+    whole = regressor(**options).fit(PLANE, y)
+    assert streamed.predict(PLANE[:50]) == pytest.approx(whole.predict(PLANE[:50]), abs=0.05)
+
+
+def test_affine_answers_of_blocks_lie_on_one_side():
+    x = RNG.uniform(-1, 1, (1200, 1))
+    y = 1 / (x[:, 0] ** 2 + 0.3) * (1 + 0.05 * RNG.normal(size=1200))
+    for targets in (y, -y):
+        model = ProjectiveRegressor(degrees=(0, 2), topology="affine")
+        model.fit_batches(blocks(x, targets, 300))
+        assert (model.tuples(x)[1] > 0).all()
+        assert model.predict(x) == pytest.approx(targets, rel=0.3)
+
+
+def test_affine_rows_whose_solution_crosses_a_pole_keep_the_fit_of_the_sample(monkeypatch):
+    x = RNG.uniform(-1, 1, (600, 1))
+    y = 1 / (x[:, 0] ** 2 + 0.3) * (1 + 0.05 * RNG.normal(size=600))
+    monkeypatch.setattr("zeroproof.estimators.batches.crosses", lambda *_: True)
+    options = {"degrees": (0, 2), "topology": "affine"}
+    streamed = ProjectiveRegressor(**options).fit_batches(blocks(x, y, 100))
+    sample = sampled(blocks(x, y, 100))
+    alone = ProjectiveRegressor(**options).fit(sample.X, sample.y)
+    assert np.array_equal(streamed.predict(x), alone.predict(x))
+
+
+@pytest.mark.parametrize("rows", [500, 9000])
+def test_neither_order_nor_blocks_change_the_sample(rows):
+    X, y = PLANE[:rows].round(1), NOISY[:rows]  # many rows are smallest in a column
+    first = sampled(blocks(X, y, 1000))
+    order = np.random.default_rng(2).permutation(rows)
+    for other in (blocks(X, y, 70), blocks(X[order], y[order], 333)):
+        again = sampled(other)
+        assert np.array_equal(again.X, first.X)
+        assert np.array_equal(again.y, first.y)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "shapes"),
+    [
+        (PLANE[:9, :1], NOISY[:9], r"\(\(1,\), \(\)\) and \(\(2,\), \(\)\)"),
+        (PLANE[:9], np.c_[NOISY, NOISY][:9], r"\(\(2,\), \(\)\) and \(\(2,\), \(2,\)\)"),
+    ],
+    ids=["X", "y"],
+)
+def test_blocks_of_other_columns_are_refused(X, y, shapes):
+    with pytest.raises(ShapeError, match=f"must all have the same columns, got .* {shapes}"):
+        regressor().fit_batches([(PLANE[:9], NOISY[:9]), (X, y)])

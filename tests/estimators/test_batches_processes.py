@@ -84,4 +84,5 @@ def test_an_error_on_one_process_ends_all(answers):
 
 
 def test_no_row_on_any_process_is_said_on_all(answers):
-    assert [each["no row"] for each in answers] == ["batches must hold at least one row, got none"] * 2
+    message = "batches must hold at least one row, got none"
+    assert [each["no row"] for each in answers] == [message, message]

@@ -14,7 +14,7 @@ from zeroproof.estimators.trunks import trunk_candidates, trunks_asked
 from zeroproof.solve.search import split
 
 F64 = {"dtype": torch.float64}
-REQUEST = Request("auto", None, False, "auto", None, 1.0, 0.0, "auto", 1.0, 0)
+REQUEST = Request("auto", None, False, "auto", None, 1.0, 0.0, "auto", 6.0, 0)
 RIDGE = torch.tensor([1.0, -1.0, 0.5, 0.3, 0.8], **F64)
 X = torch.rand(400, 5, generator=torch.Generator().manual_seed(0), **F64) * 2 - 1
 ROWS = Rows(X, 1 / (X @ RIDGE - 0.2)[:, None], torch.ones(400, **F64))
@@ -80,7 +80,9 @@ def test_seconds_that_do_not_matter_do_not_change_the_answer(monkeypatch):
     [(4, "auto", False), (5, "auto", True), (9, "auto", True), (9, "random", False)],
 )
 def test_trunks_belong_to_a_search_over_many_columns(columns, features, asked):
-    assert trunks_asked(REQUEST._replace(features=features), columns) is asked
+    request = REQUEST._replace(features=features)
+    assert trunks_asked(request, columns) is asked
+    assert not trunks_asked(request._replace(budget=0.5), columns)  # too few steps to learn
 
 
 @pytest.mark.parametrize("columns", [4, 5])
@@ -89,19 +91,16 @@ def test_below_five_columns_no_trunk_is_trained(columns, monkeypatch):
     monkeypatch.setattr(closed_form, "trunk_candidates", lambda *a: asked.append(a) or [])
     noisy = X[:, :columns] @ RIDGE[:columns] + X[:, 0].sin() * X[:, 1].cos()
     rows = Rows(X[:, :columns], noisy[:, None], ROWS.weight)
-    closed_form.fit_closed_form(rows, REQUEST._replace(budget=0.2))
+    closed_form.fit_closed_form(rows, REQUEST)
     assert len(asked) == (columns == 5)
 
 
 @pytest.mark.parametrize(
-    ("best", "budget", "rows"),
-    [(1e-11, 1.0, 400), (1.0, 0.01, 400), (1.0, 1.0, 9)],
-    ids=["others are exact", "no time", "none held out"],
+    ("best", "rows"), [(1e-11, 400), (1.0, 9)], ids=["others are exact", "none held out"]
 )
-def test_no_trunk_is_trained_where_it_cannot_help(best, budget, rows):
+def test_no_trunk_is_trained_where_it_cannot_help(best, rows):
     part = ROWS.at(torch.arange(rows))
-    request = REQUEST._replace(budget=budget)
-    assert trunk_candidates(part, request, split(part.X, 0), 0, best) == []
+    assert trunk_candidates(part, REQUEST, split(part.X, 0), 0, best) == []
 
 
 def test_of_many_rows_some_are_drawn_from_all_and_none_is_of_the_shell(monkeypatch):
@@ -113,9 +112,8 @@ def test_of_many_rows_some_are_drawn_from_all_and_none_is_of_the_shell(monkeypat
     assert torch.equal(used[:140], torch.cat([few.held, few.core]))
     assert not set(used.tolist()) & set(few.shell.tolist())
     assert used[140:].double().mean() == pytest.approx(200, abs=30)  # the rows of the table, mixed
-    monkeypatch.setattr(trunks, "_MOST_ROWS", 60)
-    found = trunk_candidates(ROWS, REQUEST._replace(budget=0.2), few, 0, 1.0)
-    assert all(math.isfinite(each.score) for each in found)
+    found = trunk_candidates(ROWS, REQUEST._replace(budget=1.0), few, 0, 1.0)
+    assert [math.isfinite(each.score) for each in found] == [True] * 3
 
 
 def test_a_trunk_is_stored_and_loaded(tmp_path, monkeypatch):
@@ -124,7 +122,7 @@ def test_a_trunk_is_stored_and_loaded(tmp_path, monkeypatch):
     y = 1 / (wide @ [1, -0.1, 0.005, 0.3, 0.8] - 800)
     # whatever else serves, the trunk is the choice
     monkeypatch.setattr(closed_form, "candidates", lambda *_: one_bad())
-    model = ProjectiveRegressor(time_budget=1.0, polish="none").fit(wide, y)
+    model = ProjectiveRegressor(time_budget=6.0, polish="none").fit(wide, y)
     assert model.fitted_.fit.name.endswith("trunk")
     model.save(tmp_path / "model")
     again = ProjectiveRegressor.load(tmp_path / "model")

@@ -40,13 +40,23 @@ def test_a_chordal_error_is_the_squared_sine_of_the_angle_between(N, D, y, lifte
 
 def test_rows_count_by_their_weights_and_outputs_alike():
     rows = [column(*part) for part in zip(*(each[:3] for each in TUPLES), strict=True)]
-    weight = torch.arange(7, **F64)
+    weight = torch.arange(7, **F64) / 7  # below 1 no row can count for more than it weighs
     alone = [chordal_error(*(z[i : i + 1] for z in rows), torch.ones(1, **F64)) for i in range(7)]
-    mean = sum(w * each for w, each in zip(range(7), alone, strict=True)) / 21
+    mean = sum(w * each for w, each in zip(weight.tolist(), alone, strict=True)) / 7
     assert chordal_error(*rows, weight) == pytest.approx(mean)
     N, D, y = rows
     two = torch.cat([N, 0 * N], 1), D, torch.cat([y, column(*[INF] * 7)], 1)  # one D for both
-    assert chordal_error(*two, weight) == pytest.approx((mean + 1) / 2)
+    assert chordal_error(*two, weight) == pytest.approx((mean + 3 / 7) / 2)
+
+
+def test_no_row_counts_for_more_than_a_relative_error_of_1():
+    y = column(0.1, 100.0)
+    answers = column(0.1, -50.0), column(1.0, 1.0)
+    for power, most in ((0, 1), (1, 1), (2, 1 + 100**2)):
+        weight = (1 + y[:, 0].square()) ** power
+        assert chordal_error(*answers, y, weight) <= most / 2
+    relative = chordal_error(column(0.1, 101.0), answers[1], y, 1 + y[:, 0].square())
+    assert relative == pytest.approx(0.01**2 / 2, rel=0.03)
 
 
 @pytest.mark.parametrize(("N", "D"), [(NAN, 1.0), (1.0, NAN), (0.0, 0.0)])
@@ -101,15 +111,14 @@ def test_rows_that_none_can_be_spared_of_are_scored_themselves():
     y = torch.linspace(-1, 1, 6, **F64)[:, None]
     rows = table(y, held=0)
     assert rows.parts() == (slice(0, 6), slice(0, 6))
-    assert rows.score(Recipe("polynomial", ("identity",), size=(1, 0)), 0, 6, math.inf).score < 1e-28
+    line = Recipe("polynomial", ("identity",), size=(1, 0))
+    assert rows.score(line, 0, 6, math.inf).score < 1e-28
 
 
 def test_infinities_of_both_signs_cost_only_where_they_differ():
     N, D = torch.ones(4, 1, **F64), column(1.0, 1.0, 1e-9, -1e-9)
     y, weight = column(1.0, 1.0, INF, INF), torch.ones(4, **F64)
-    one, two = (
-        Table(y, y, 2, 1, affine, 0).errors("y", N, D, weight) for affine in (False, True)
-    )
+    one, two = (Table(y, y, 2, 1, affine, 0).errors("y", N, D, weight) for affine in (False, True))
     assert max(one) < 1e-17
     assert two[0] < 1e-17
     assert two[1] < 1e-17

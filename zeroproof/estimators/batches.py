@@ -22,10 +22,15 @@ from zeroproof.solve.tall_qr import gathered
 __all__ = ["Sample", "sampled", "solved_from"]
 
 _SAMPLE = 6000  # rows that decide what to fit
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIXING = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
 
 
 class Sample(NamedTuple):
-    """Rows, with random keys: the largest are kept."""
+    """Rows, with random keys: the smallest are kept."""
 
     keys: NDArray[np.float64]
     X: NDArray[np.float64]
@@ -76,14 +81,27 @@ def solved_from(
 
 def _drawn(blocks: Iterable[Any]) -> Sample | None:
     """Return a random sample of the rows, with those where a column is smallest or largest."""
-    generator = np.random.default_rng(0)
     sample = None
     for X, y in _pairs(blocks):
-        keys = generator.random(len(X))
-        keys[np.r_[X.argmin(0), X.argmax(0)]] += 1.0  # ahead of all others of their block
-        more = Sample(keys, X, y)
-        sample = more if sample is None else _merged([sample, more])
+        more = Sample(_keys(X, y), X, y)
+        sample = _merged([more] if sample is None else [sample, more])
     return sample
+
+
+def _keys(X: NDArray[np.float64], y: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each row, drawn by a hash (splitmix64) of what it holds.
+
+    Neither the order of rows nor the process that has them then changes the sample.
+    """
+    Y = y.reshape(len(y), -1) if y.dtype.kind in "biufc" else X[:, :0]
+    numbers = np.concatenate([X, np.real(Y), np.imag(Y)], 1, dtype=np.float64) + 0.0  # -0.0 is 0
+    state = np.zeros(len(X), np.uint64)
+    for bits in np.ascontiguousarray(numbers.T).view(np.uint64):
+        state = state + bits + _STEP
+        for shift, factor in _MIXING:
+            state = (state ^ (state >> shift)) * factor
+        state ^= state >> np.uint64(31)
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _merged(parts: list[Sample]) -> Sample:
@@ -94,11 +112,11 @@ def _merged(parts: list[Sample]) -> Sample:
             + " and ".join(map(str, shapes))
         )
     keys, X, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = keys.argsort(kind="stable")
+    X = X[order]
     ends = np.unique(np.r_[X.argmin(0), X.argmax(0)])
-    ahead = keys % 1.0
-    ahead[ends] += 1.0
-    kept = np.argsort(-ahead, kind="stable")[:_SAMPLE]
-    return Sample(ahead[kept], X[kept], y[kept])
+    kept = np.r_[ends, np.setdiff1d(np.arange(len(X)), ends)][:_SAMPLE]
+    return Sample(keys[order][kept], X[kept], y[order][kept])
 
 
 def _pairs(blocks: Iterable[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray[Any]]]:
@@ -137,10 +155,11 @@ def _solved(
     shared = readout.b.shape[1] == 1
 
     def rows(X: NDArray[np.float64], y: NDArray[Any]) -> Rows:
+        y = y.reshape(len(y), -1)
         if drop:
-            kept = ~np.isnan(y).reshape(len(y), -1).any(1)
+            kept = ~np.isnan(y).any(1)
             X, y = X[kept], y[kept]
-        targets = torch.from_numpy(np.array(y.reshape(len(y), -1)))
+        targets = torch.from_numpy(np.array(y))
         infinite = torch.isinf(targets)
         targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)
         columns = inputs(readout, torch.from_numpy(X[:, fitted.columns]))

@@ -18,7 +18,7 @@ from zeroproof.estimators.candidates import (
 )
 from zeroproof.estimators.model import FormModel, Model
 from zeroproof.estimators.polish import objective, polished
-from zeroproof.estimators.trunks import SHARE, trunk_candidates, trunks_asked
+from zeroproof.estimators.trunks import trunk_candidates, trunk_seconds, trunks_asked
 from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.score import CLEAN
@@ -102,7 +102,8 @@ def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:
 def _candidates(rows: Rows, request: Request, parts: Split) -> Scored:
     if not trunks_asked(request, rows.X.shape[1]):
         return candidates(rows, request, parts)
-    found, power = candidates(rows, request._replace(budget=(1 - SHARE) * request.budget), parts)
+    left = request.budget - trunk_seconds(request.budget)
+    found, power = candidates(rows, request._replace(budget=left), parts)
     best = min(each.score for each in found)
     return Scored(found + trunk_candidates(rows, request, parts, power, best), power)
 

@@ -11,10 +11,12 @@ from zeroproof.solve.recipe import lift
 from zeroproof.solve.search import Split
 from zeroproof.training.trunk import METHODS, default_trunk, fit_trunk
 
-__all__ = ["SHARE", "trunk_candidates", "trunks_asked"]
+__all__ = ["trunk_candidates", "trunk_seconds", "trunks_asked"]
 
-SHARE = 0.6  # of the time budget
+_LEAST, _MOST = 0.1, 0.6  # share of the time budget
+_SEARCH_FIRST = 9.0  # seconds that the search gets before trunks get more than the least
 _FEWEST_COLUMNS = 5  # with fewer, random waves cover the inputs
+_FEWEST_STEPS = 15  # fewer leave a trunk as it was drawn
 _GOOD = 1e-10  # score below which a trunk, trained in float32, is not tried
 _MOST_ROWS = 20_000
 _STEP = 0.01  # seconds; a count of steps, unlike a clock, gives the same answer again
@@ -22,15 +24,25 @@ _STEP = 0.01  # seconds; a count of steps, unlike a clock, gives the same answer
 
 def trunks_asked(request: Request, columns: int) -> bool:
     """Tell whether trunks belong to the candidates."""
-    return request.features == "auto" and columns >= _FEWEST_COLUMNS
+    enough = columns >= _FEWEST_COLUMNS and _steps(request) >= _FEWEST_STEPS
+    return request.features == "auto" and enough
+
+
+def trunk_seconds(budget: float) -> float:
+    """Return the part of a time budget that trunks get: structure that a search finds is better."""
+    return max(_LEAST * budget, min(_MOST * budget, budget - _SEARCH_FIRST))
+
+
+def _steps(request: Request) -> int:
+    return int(trunk_seconds(request.budget) / len(METHODS) / _STEP)
 
 
 def trunk_candidates(
     rows: Rows, request: Request, parts: Split, power: int, best: float
 ) -> list[Candidate]:
     """Train a trunk by each method and score its closed-form head; none if `best` is good."""
-    steps = int(SHARE * request.budget / len(METHODS) / _STEP)
-    if best < _GOOD or steps < 1 or not len(parts.held):
+    steps = _steps(request)
+    if best < _GOOD or not len(parts.held):
         return []
     found = []
     for method in METHODS:

@@ -23,6 +23,7 @@ _AGAIN = 8  # candidates that are scored again with other row weights
 _FEW = 400  # rows that a start is fitted to
 _START_SHARE = 0.7  # of the time for polynomials
 _BEST_STARTS = 3
+_MISFIT = 0.04  # mean squared relative error: the model is wrong rather than the data noisy
 _PLAIN_DEGREES = 10
 _FIRST_SHARE = 0.8  # of the budget, for polynomials when waves follow
 _RATE = 6e9  # floating-point operations per second, for costs that do not depend on the machine
@@ -232,8 +233,12 @@ class _Search:
         power = self.table.noise(best.recipe, best.rho)
         if not power:
             return best
-        self.power = power
-        return self._refined(self._rescored(_AGAIN), allowed)
+        before, self.power = self.tried, power
+        again = self._rescored(_AGAIN)
+        if power == 1 and again.random > _MISFIT:
+            self.tried, self.power = before, 0
+            return best
+        return self._refined(again, allowed)
 
     def _rescored(self, count: int) -> Candidate:
         """Score the best anew, forget the others, and return the best."""
