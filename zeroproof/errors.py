@@ -1,6 +1,8 @@
 """One family of errors; each is also the builtin error that a caller would expect."""
 
 __all__ = [
+    "CheckpointError",
+    "DamagedCheckpointError",
     "DataError",
     "MissingExtraError",
     "NotFittedError",
@@ -38,6 +40,14 @@ class NotFittedError(ZeroProofError, ValueError, AttributeError):
 
 class TrainingError(ZeroProofError, RuntimeError):
     """Training cannot go on; the sentence says what to change."""
+
+
+class CheckpointError(ZeroProofError, RuntimeError):
+    """A checkpoint that does not belong to this run, or comes from a newer version."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not as it was written; the one before it may be whole."""
 
 
 class MissingExtraError(ZeroProofError, ImportError):

@@ -12,6 +12,7 @@ from zeroproof._checks import same_shape
 from zeroproof._extras import require
 from zeroproof.errors import RangeError, TrainingError
 from zeroproof.projective.gauge import widen
+from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
@@ -35,7 +36,13 @@ def amp_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | Non
 
 
 class Forward:
-    """The model and its loss on one device; calling it with a batch and τ_train gives an `Outcome`.
+    """A model and its loss on one device; calling it with a batch and τ_train gives an `Outcome`.
+
+    With several processes the loss is that of the rows of all of them.
+
+    Attributes:
+        model: What is called in training.
+        loss_fn: The loss; setting it checks it.
 
     Raises:
         RangeError: `loss_fn` cannot be called as `loss_fn(outputs=..., targets=...)`.
@@ -46,40 +53,53 @@ class Forward:
         model: nn.Module,
         loss_fn: Callable[..., Tensor],
         config: TrainingConfig,
+        accelerator: Any,
         device: torch.device,
     ) -> None:
         self.model, self.loss_fn, self.device = model, loss_fn, device
         self._scale = config.target_scale
         self._dtype = amp_dtype(config, device)
-        self._takes_tau, self._takes_mask = _accepted(loss_fn)
+        self._accelerator = accelerator
 
-    def __call__(self, batch: Batch, tau: float) -> Outcome:
+    @property
+    def loss_fn(self) -> Callable[..., Tensor]:
+        return self._loss_fn
+
+    @loss_fn.setter
+    def loss_fn(self, loss_fn: Callable[..., Tensor]) -> None:
+        self._takes_tau, self._takes_mask = _accepted(loss_fn)
+        self._loss_fn = loss_fn
+
+    def __call__(self, batch: Batch, tau: float, model: nn.Module | None = None) -> Outcome:
         """Lift the targets, run the model and the loss.
 
         Raises:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
             ShapeError: N and y differ in shape.
         """
-        x, y = self._placed(batch.x), batch.y.to(self.device, non_blocking=True)
+        batch = self._placed(batch)
         with self._precision():
-            outputs = self.model(x)
+            outputs = batch.through(model or self.model)
         N, D = (widen(part) for part in _as_pair(outputs))
+        y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
         options: dict[str, Any] = {"tau_train": tau} if self._takes_tau else {}
         if self._takes_mask:
             options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
-        targets = lift_targets(y, scale=self._scale)
-        loss = self.loss_fn(outputs=(N, D), targets=tuple(targets), **options)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise TrainingError(f"loss_fn must return a tensor with one entry, got {came}")
-        return Outcome(N, D, loss.reshape(()))
+        tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
+        if self._accelerator.num_processes == 1:
+            loss = scalar(self._loss_fn(**tuples, **options))
+        else:
+            loss = joint_loss(self._loss_fn, tuples | options, batch, self._accelerator)
+        return Outcome(N, D, loss)
 
-    def _placed(self, x: Any) -> Any:
-        if isinstance(x, Tensor):
-            return x.to(self.device, non_blocking=True)
+    def _placed(self, batch: Batch) -> Batch:
+        y = batch.y.to(self.device, non_blocking=True)
+        if len(batch.args) == 1 and isinstance(batch.args[0], Tensor):
+            return batch._replace(args=(batch.args[0].to(self.device, non_blocking=True),), y=y)
         send = require("accelerate.utils", extra="train").send_to_device
-        return send(x, self.device, non_blocking=True)
+        args, named = (send(x, self.device, non_blocking=True) for x in (batch.args, batch.named))
+        return batch._replace(args=args, named=named, y=y)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

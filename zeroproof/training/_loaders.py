@@ -1,51 +1,72 @@
-"""Loaders: what may be one, and the batches and windows that come out of it."""
+"""What may be a batch, and the windows of batches that make one optimizer step."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from zeroproof.errors import DataError, RangeError
+from zeroproof.errors import DataError
 
-__all__ = ["Batch", "batches", "prepared", "windows"]
+__all__ = ["Batch", "as_batch", "batches", "windows"]
+
+_FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
 
 class Batch(NamedTuple):
-    """One batch of a loader: whatever the model takes, and the targets `(n, *rest)`."""
+    """What the model is called with, and the targets `(n, *rest)`.
 
-    x: Any
+    Attributes:
+        args: Positional arguments of the model.
+        named: Those by keyword.
+        y: The targets.
+        own: Rows of this process that count; 0 where its batch only keeps the others company.
+        all: Rows of this step on all processes.
+    """
+
+    args: tuple[Any, ...]
+    named: dict[str, Any]
     y: Tensor
+    own: int
+    all: int
+
+    def through(self, model: nn.Module) -> Any:
+        """Return what the model makes of it."""
+        return model(*self.args, **self.named)
 
 
-def prepared(loader: Iterable[Any], name: str, accelerator: Any) -> Iterable[Any]:
-    """Return a loader that gives each process its share.
+def as_batch(batch: Any) -> Batch:
+    """Read what a loader yields.
 
     Raises:
-        RangeError: It cannot be iterated in every epoch anew.
+        DataError: It has another form, or its targets are no tensor with a row dimension.
     """
-    if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-        raise RangeError(
-            f"{name} must yield its batches anew in every epoch (a DataLoader or a list), "
-            f"got {type(loader).__name__}"
-        )
-    # with one process Accelerate's wrapper would cost time per batch and change nothing
-    if accelerator.num_processes > 1 and isinstance(loader, DataLoader):
-        return accelerator.prepare_data_loader(loader)
-    return loader
+    args: tuple[Any, ...]
+    if isinstance(batch, Mapping) and "y" in batch:
+        args, y = (), batch["y"]
+        named = {key: value for key, value in batch.items() if key != "y"}
+    elif isinstance(batch, tuple | list) and len(batch) >= 2:
+        *first, y = batch
+        args, named = tuple(first), {}
+    else:
+        size = f" of {len(batch)}" if isinstance(batch, tuple | list | Mapping) else ""
+        raise DataError(f"a batch must be {_FORMS}, got a {type(batch).__name__}{size}")
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise DataError(f"the targets y of a batch must be a tensor with rows, got {came}")
+    return Batch(args, named, y, len(y), len(y))
 
 
 def batches(loader: Iterable[Any], name: str) -> Iterator[Batch]:
     """Yield the batches of one epoch.
 
     Raises:
-        DataError: There is none, or one is not a pair (x, y).
+        DataError: There is none, or one has none of the forms.
     """
     empty = True
     for batch in loader:
         empty = False
-        yield _unpack(batch)
+        yield as_batch(batch)
     if empty:
         raise DataError(f"{name} must yield at least one batch (x, y), got none")
 
@@ -54,19 +75,3 @@ def windows(stream: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
     """Yield lists of `size` batches, the last one possibly shorter."""
     while window := list(islice(stream, size)):
         yield window
-
-
-def _unpack(batch: Any) -> Batch:
-    """Return a loader's batch as (x, y).
-
-    Raises:
-        DataError: It is not a pair whose second part is a tensor with a row dimension.
-    """
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        size = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
-        raise DataError(f"a batch must be a pair (x, y), got a {type(batch).__name__}{size}")
-    x, y = batch
-    if not isinstance(y, Tensor) or y.ndim == 0:
-        came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise DataError(f"the targets y of a batch must be a tensor with rows, got {came}")
-    return Batch(x, y)

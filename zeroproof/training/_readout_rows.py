@@ -14,7 +14,7 @@ from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve._rows import Parts
 from zeroproof.solve.tall_qr import gathered
 from zeroproof.training._head import with_ones
-from zeroproof.training._loaders import batches
+from zeroproof.training._loaders import Batch, batches
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["Rows"]
@@ -63,13 +63,18 @@ class Rows(NamedTuple):
     def answers(self) -> Iterator[Answers]:
         """Yield what the head got and gave, batch by batch."""
         like = self.head.numerator.weight
-        for x, y in batches(self.loader, "loader"):
-            h, N, D = _traced(self.model, self.head, _placed(x, like))
-            same_shape(y, N, "the targets y of a batch", "N")
-            yield self._answer(x, y.to(like.device), h, N, D)
+        for batch in batches(self.loader, "loader"):
+            placed = batch._replace(
+                args=tuple(_placed(x, like) for x in batch.args),
+                named={name: _placed(x, like) for name, x in batch.named.items()},
+            )
+            h, N, D = _traced(self.model, self.head, placed)
+            same_shape(batch.y, N, "the targets y of a batch", "N")
+            yield self._answer(batch, h, N, D)
 
-    def _answer(self, x: Any, y: Tensor, h: Tensor, N: Tensor, D: Tensor) -> Answers:
-        weight = self._weights(x, y).to(y.device)
+    def _answer(self, batch: Batch, h: Tensor, N: Tensor, D: Tensor) -> Answers:
+        y = batch.y.to(h.device)
+        weight = self._weights(batch).to(y.device)
         h, N, D, y = (z.reshape(-1, z.shape[-1]) for z in (h, N, D, y))
         _check_features(h)
         if len(h) != len(y):
@@ -80,10 +85,10 @@ class Rows(NamedTuple):
         Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
         return Answers(h, N, D, Y_n, Y_d, weight.repeat_interleave(len(y) // len(weight)))
 
-    def _weights(self, x: Any, y: Tensor) -> Tensor:
+    def _weights(self, batch: Batch) -> Tensor:
         if self.part == "all":
-            return torch.ones(len(y), dtype=torch.float64)
-        held = _told(x, y)
+            return torch.ones(len(batch.y), dtype=torch.float64)
+        held = _told(batch)
         return (held if self.part == "held" else ~held).double()
 
 
@@ -96,7 +101,7 @@ class _Blocks:
             yield with_ones(h), None, Y_n, Y_d, weight
 
 
-def _traced(model: nn.Module, head: ProjectiveHead, x: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _traced(model: nn.Module, head: ProjectiveHead, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, N, D: what the head got, and what the model made of it."""
     seen: list[Tensor] = []
 
@@ -105,7 +110,7 @@ def _traced(model: nn.Module, head: ProjectiveHead, x: Any) -> tuple[Tensor, Ten
 
     hook = head.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        outputs = model(x)
+        outputs = batch.through(model)
     finally:
         hook.remove()
     if len(seen) != 1:
@@ -132,10 +137,11 @@ def _placed(x: Any, like: Tensor) -> Any:
     return x.to(like.device, torch.float64 if wider else x.dtype)
 
 
-def _told(x: Any, y: Tensor) -> Tensor:
+def _told(batch: Batch) -> Tensor:
     """Return True for about one row in five, by a hash of its numbers."""
-    keys = [z.reshape(len(y), -1) for z in (x, y) if isinstance(z, Tensor)]
-    total = torch.zeros(len(y), dtype=torch.int64)
+    rows, told = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
+    keys = [z.reshape(rows, -1) for z in told if _is_rows(z, rows)]
+    total = torch.zeros(rows, dtype=torch.int64)
     for key in keys:
         real = torch.view_as_real(key).flatten(1) if key.is_complex() else key
         bits = real.detach().cpu().double().contiguous().view(torch.int64)
@@ -143,3 +149,7 @@ def _told(x: Any, y: Tensor) -> Tensor:
         mixed = (bits ^ (bits >> 31)) * odd
         total = (total + (mixed ^ (mixed >> 29)).sum(1)) * 0xBF58476D1CE4E5B
     return (total >> 33) % 5 == 0
+
+
+def _is_rows(x: Any, rows: int) -> bool:
+    return isinstance(x, Tensor) and x.ndim > 0 and len(x) == rows

@@ -1,7 +1,7 @@
 """An optimizer step: a window of batches, the gradient policy and the non-finite guard."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,13 +15,30 @@ from zeroproof.training._loaders import Batch
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "reads_are_free"]
 
 _SMALLEST_SCALE = 2.0**-24  # below it, something other than overflow must be at fault
 
 
+def reads_are_free(device: torch.device) -> bool:
+    """Tell whether the host may read a number of the device without waiting for it."""
+    return device.type == "cpu"
+
+
 class Stepper:
-    """Makes optimizer steps; what stays the same from step to step is found once, here."""
+    """Makes optimizer steps; what stays the same from step to step is found once, here.
+
+    Whether a step is finite the host reads on a CPU. Elsewhere a fused optimizer is told by a
+    tensor, `found_inf`, and no host waits; float16, whose loss scaler moves with it, and other
+    optimizers cost one read per step.
+
+    Args:
+        forward: The model with its loss.
+        optimizer: Over the model's parameters.
+        config: Options.
+        accelerator: Of this process.
+        after_backward: Called when the gradients of a step are there, before they are clipped.
+    """
 
     def __init__(
         self,
@@ -29,37 +46,41 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         config: TrainingConfig,
         accelerator: Any,
+        after_backward: Callable[[], None],
     ) -> None:
         self._forward, self._optimizer, self._accelerator = forward, optimizer, accelerator
-        self._alone = accelerator.num_processes == 1
-        self._policy = config.gradient_policy
+        self._after_backward = after_backward
+        self._world = accelerator.num_processes
+        self._policy, self._max_norm = config.gradient_policy, config.max_grad_norm
         half = amp_dtype(config, forward.device)
         self.scaler = torch.amp.GradScaler(forward.device.type, enabled=half is torch.float16)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._buffers = list(forward.model.buffers())
         self._saved = [buffer.clone() for buffer in self._buffers]
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # torch's mark of found_inf
+        self._waits = reads_are_free(forward.device) or self.scaler.is_enabled() or not fused
 
-    def step(self, window: Sequence[Batch], tau: float, tally: Tally) -> bool:
+    def step(self, window: Sequence[Batch], tau: float, tally: Tally) -> None:
         """Make one step with the gradient of the mean over the window's rows.
 
-        Returns:
-            False if the loss or a gradient was not finite: then weights, optimizer state and
-            buffers are as before.
+        If the loss or a gradient is not finite, then weights, optimizer state and buffers stay as
+        they were, and the step is counted as skipped.
         """
         self._optimizer.zero_grad(set_to_none=True)
         _copy(self._buffers, self._saved)
-        rows = sum(len(batch.y) for batch in window) or 1
+        rows = sum(batch.all for batch in window) or 1
         losses, scale = [], self._loss_scale()
         for index, batch in enumerate(window):
             with self._sync(last=index == len(window) - 1):
                 outcome = self._forward(batch, tau)
-                # weighted, so that a short batch counts for no more than its rows
-                weight = len(batch.y) / rows
+                # weighted, so that a short batch counts for no more than its rows; and gradients
+                # are averaged over processes, where they should be added
+                weight = batch.all / rows * self._world
                 loss = outcome.loss if weight == 1 else outcome.loss * weight
                 self._backward(loss, scale)
             losses.append(loss.detach())
-            tally.add(outcome)
-        return self._finish(losses)
+            tally.add(outcome, batch.own)
+        tally.add_step(*self._finish(losses))
 
     def _backward(self, loss: Tensor, scale: float | None) -> None:
         if not loss.requires_grad:
@@ -71,41 +92,72 @@ class Stepper:
 
     def _loss_scale(self) -> float | None:
         if not self.scaler.is_enabled():
-            return None
+            return None if self._world == 1 else float(self._world)
         scale = self.scaler.get_scale()
         if scale < _SMALLEST_SCALE:
             raise TrainingError(
                 "float16 gradients stayed non-finite at every loss scale; look for non-finite "
                 "inputs, lower the learning rate, or set amp_dtype=torch.bfloat16"
             )
-        return scale
+        return scale * self._world
 
-    def _finish(self, losses: list[Tensor]) -> bool:
+    def _finish(self, losses: list[Tensor]) -> tuple[bool | Tensor, float | Tensor | None]:
+        """Step or skip; return whether it was skipped, and the norm before clipping."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._optimizer)
+        self._after_backward()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        # the largest modulus: it cannot overflow and keeps nan; reading it is the step's one wait
-        largest = torch.nn.utils.get_total_norm(gradients, math.inf)
-        finite = self._agreed(math.isfinite(sum(losses, start=largest).item()))
+        # the largest modulus cannot overflow and keeps nan; a norm is there only to clip by
+        order = math.inf if self._max_norm is None else 2.0
+        norm = torch.nn.utils.get_total_norm(gradients, order)
+        size = _whole(norm)
+        shown = None if self._max_norm is None else size
+        total = sum(losses, start=size)
+        if not self._waits:
+            return self._told(self._any(~torch.isfinite(total)), norm), shown
+        finite = math.isfinite(total.item())
+        if self._world > 1:
+            finite = not self._any(torch.tensor(not finite, device=self._forward.device)).item()
         if finite:
+            self._clip(norm)
             self.scaler.step(self._optimizer)
         else:  # running statistics saw the batch in forward
             _copy(self._saved, self._buffers)
         self.scaler.update()
-        return finite
+        return not finite, None if shown is None else shown.item()
 
-    def _agreed(self, finite: bool) -> bool:
-        """Take the step on every process or on none."""
-        if self._alone:
-            return finite
-        flag = torch.tensor(float(finite), device=self._forward.device)
-        votes = self._accelerator.reduce(flag, reduction="sum").item()
-        return votes == self._accelerator.num_processes
+    def _told(self, skip: Tensor, norm: Tensor) -> Tensor:
+        """Step without a host that waits: the optimizer itself leaves all as it was if told so."""
+        self._clip(norm)
+        optimizer: Any = self._optimizer
+        optimizer.grad_scale, optimizer.found_inf = None, skip.float()
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.grad_scale, optimizer.found_inf
+        for saved, buffer in zip(self._saved, self._buffers, strict=True):
+            buffer.copy_(torch.where(skip, saved, buffer))
+        return skip
+
+    def _clip(self, norm: Tensor) -> None:
+        if self._max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+
+    def _any(self, flag: Tensor) -> Tensor:
+        """Tell whether it is true on any process, so that all step or none."""
+        if self._world == 1:
+            return flag
+        return self._accelerator.reduce(flag.float(), reduction="sum") > 0
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
-        if last or self._alone:
+        if last or self._world == 1:
             return nullcontext()
         return self._accelerator.no_sync(self._forward.model)
+
+
+def _whole(norm: Tensor) -> Tensor:
+    """Return the norm over all shards of a model that is spread over processes."""
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""Sums over an epoch, gathered on the device and read by the host once in many steps.
+"""Sums over an epoch and over the steps between two log lines, gathered on the device.
 
 A step of a small model takes some hundred microseconds; decoding every batch on its own would cost
-as much again.
+as much again, and reading a number of an accelerator makes the host wait for it.
 """
 
 import math
@@ -17,18 +17,21 @@ from zeroproof.training._forward import Outcome
 __all__ = ["Tally", "Totals"]
 
 _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
-_READS = 256  # scalars that may wait on the device
+_READS = 2**12  # scalars that may wait on the device
 
 
 class Totals(NamedTuple):
-    """Sums of one epoch, over all processes."""
+    """Sums, of this process or of all."""
 
-    loss: float  # loss times rows, finite losses alone
-    loss_rows: float
-    answers: float
-    bottoms: float
-    gaps: float
-    masked_rows: float  # left out by the losses: N or D is not finite
+    loss: float = 0.0  # loss times rows, finite losses alone
+    loss_rows: float = 0.0
+    answers: float = 0.0
+    bottoms: float = 0.0
+    gaps: float = 0.0
+    masked_rows: float = 0.0  # left out by the losses: N or D is not finite
+    skipped: float = 0.0  # steps
+    norms: float = 0.0  # of the gradients before clipping, finite ones alone
+    norm_steps: float = 0.0
 
     def means(self, part: str) -> dict[str, float]:
         """Return loss, coverage and gap under the keys of `History`; what has no rows is absent."""
@@ -38,7 +41,13 @@ class Totals(NamedTuple):
         if self.answers > 0:
             row[f"{part}_coverage"] = 1 - self.bottoms / self.answers
             row[f"{part}_gap"] = self.gaps / self.answers
+        if self.norm_steps > 0:
+            row["grad_norm"] = self.norms / self.norm_steps
         return row
+
+    def since(self, before: "Totals") -> "Totals":
+        """Return what came after `before`."""
+        return Totals._make(now - then for now, then in zip(self, before, strict=True))
 
 
 class Tally:
@@ -46,18 +55,19 @@ class Tally:
 
     def __init__(self, config: InferenceConfig) -> None:
         self._config = config
-        self._sums = [0.0] * len(Totals._fields)
+        self._sums = dict.fromkeys(Totals._fields, 0.0)
         self._losses: list[Tensor] = []
         self._rows: list[int] = []
+        self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._room = _ENTRIES
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one batch."""
-        N, D = outcome.N.detach(), outcome.D.detach()
+    def add(self, outcome: Outcome, own: int) -> None:
+        """Count one batch, of which the first `own` rows count."""
+        N, D = outcome.N.detach()[:own], outcome.D.detach()[:own]
         self._losses.append(outcome.loss.detach())
-        self._rows.append(len(N))
+        self._rows.append(own)
         if len(self._losses) >= _READS:
             self._read()
         if self._waiting and self._kind(*self._waiting[0]) != self._kind(N, D):
@@ -70,14 +80,36 @@ class Tally:
         if self._room <= 0:
             self._decode()
 
-    def totals(self, accelerator: Any) -> Totals:
-        """Return the sums so far, over all processes."""
+    def add_step(self, skipped: bool | Tensor, norm: float | Tensor | None) -> None:
+        """Count one optimizer step, with the norm of its gradients before clipping if there is one.
+
+        Tensors wait on their device.
+        """
+        norm = math.nan if norm is None else norm
+        if isinstance(skipped, Tensor):
+            self._steps.append(
+                torch.stack([skipped.float(), torch.as_tensor(norm).to(skipped).float()])
+            )
+        else:
+            self._count_step(skipped, float(norm))
+
+    def here(self) -> Totals:
+        """Return the sums of this process so far; the host waits for the device."""
         self._decode()
         self._read()
+        return Totals(**self._sums)
+
+    def totals(self, accelerator: Any) -> Totals:
+        """Return the sums so far, over all processes; steps are the same on each."""
+        mine = self.here()
         if accelerator.num_processes == 1:
-            return Totals(*self._sums)
-        mine = torch.tensor(self._sums, dtype=torch.float64, device=accelerator.device)
-        return Totals(*accelerator.reduce(mine, reduction="sum").tolist())
+            return mine
+        sums = torch.tensor(mine[:6], dtype=torch.float64, device=accelerator.device)
+        return Totals._make([*accelerator.reduce(sums, reduction="sum").tolist(), *mine[6:]])
+
+    def restore(self, sums: Totals) -> None:
+        """Go on from the sums of an epoch that was interrupted."""
+        self._sums = sums._asdict()
 
     @staticmethod
     def _kind(N: Tensor, D: Tensor) -> tuple[Any, ...]:
@@ -93,19 +125,28 @@ class Tally:
         self._counts.append(
             torch.stack([result.bottom_mask.sum(), result.gap_mask.sum(), masked.sum()])
         )
-        self._sums[2] += N.numel()
+        self._sums["answers"] += N.numel()
         self._waiting.clear()
         self._room = _ENTRIES
 
     def _read(self) -> None:
+        sums = self._sums
         if self._losses:
             for loss, rows in zip(torch.stack(self._losses).tolist(), self._rows, strict=True):
                 if math.isfinite(loss):
-                    self._sums[0] += loss * rows
-                    self._sums[1] += rows
+                    sums["loss"] += loss * rows
+                    sums["loss_rows"] += rows
         if self._counts:
             bottoms, gaps, masked = torch.stack(self._counts).sum(0).tolist()
-            self._sums[3] += bottoms
-            self._sums[4] += gaps
-            self._sums[5] += masked
-        self._losses, self._rows, self._counts = [], [], []
+            sums["bottoms"] += bottoms
+            sums["gaps"] += gaps
+            sums["masked_rows"] += masked
+        for step in torch.stack(self._steps).tolist() if self._steps else ():
+            self._count_step(*step)
+        self._losses, self._rows, self._counts, self._steps = [], [], [], []
+
+    def _count_step(self, skipped: float, norm: float) -> None:
+        self._sums["skipped"] += skipped
+        if math.isfinite(norm):
+            self._sums["norms"] += norm
+            self._sums["norm_steps"] += 1

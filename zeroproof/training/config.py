@@ -1,5 +1,6 @@
 """Options of a training run: typed, checked once, frozen."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,14 @@ from zeroproof.training.thresholds import MODES
 __all__ = ["TrainingConfig"]
 
 _CADENCES = ("epoch", "step")
+_COUNTS = (
+    "max_epochs",
+    "coverage_patience",
+    "grad_accumulation_steps",
+    "max_skipped_steps",
+    "log_every",
+    "keep_checkpoints",
+)
 _AMP_DTYPES = (None, torch.bfloat16, torch.float16)
 
 
@@ -49,10 +58,25 @@ class TrainingConfig:
         max_steps: Optimizer steps after which training ends, skipped ones included; `None` for no
             limit.
         keep_best: Restore at the end the weights of the epoch with the lowest validation loss
-            (training loss without a validation loader).
+            (training loss without a validation loader) among those whose coverage reaches
+            `coverage_threshold`; among all, if none does.
         scheduler_cadence: Whether the learning-rate scheduler steps after each `"epoch"` or each
-            `"step"`.
+            `"step"`, skipped ones included.
         progress: Show a progress bar when standard error is a terminal.
+        loss_patience: Epochs without a better one, in the sense of `keep_best`, after which
+            training stops; `None` for never.
+        max_grad_norm: Scale gradients down to this 2-norm; their norm before that is `grad_norm` in
+            the history. `None` leaves them. A norm that overflows counts as not finite.
+        ema_decay: In (0, 1): keep an exponential moving average of the weights, validate it, and
+            leave it in the model at the end. `None` for none.
+        max_skipped_steps: Consecutive skipped steps after which training stops with an error.
+        log_every: Steps between two log lines; an accelerator is read no more often than that.
+        log_dir: Folder for `steps.jsonl`, `epochs.jsonl` and `history.csv`; `None` for none.
+        checkpoint_dir: Folder for checkpoints, from which `fit(resume_from="auto")` goes on; `None`
+            for none.
+        checkpoint_every_steps: Optimizer steps, over the whole run, between two checkpoints; `None`
+            for one after each epoch. There is always one at the end.
+        keep_checkpoints: How many of the latest to keep.
 
     Raises:
         RangeError: An option is outside what it may be, or thresholds are in the wrong order.
@@ -82,22 +106,44 @@ class TrainingConfig:
     keep_best: bool = False
     scheduler_cadence: str = "epoch"
     progress: bool = True
+    loss_patience: int | None = None
+    max_grad_norm: float | None = None
+    ema_decay: float | None = None
+    max_skipped_steps: int = 200
+    log_every: int = 50
+    log_dir: str | os.PathLike[str] | None = None
+    checkpoint_dir: str | os.PathLike[str] | None = None
+    checkpoint_every_steps: int | None = None
+    keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
         self._check_counts()
+        self._check_places()
         self._check_thresholds()
         self._check_choices()
 
     def _check_counts(self) -> None:
-        whole(self.max_epochs, "max_epochs", low=1)
-        whole(self.coverage_patience, "coverage_patience", low=1)
-        whole(self.grad_accumulation_steps, "grad_accumulation_steps", low=1)
-        if self.max_steps is not None:
-            whole(self.max_steps, "max_steps", low=1)
+        for name in _COUNTS:
+            whole(getattr(self, name), name, low=1)
+        for name in ("max_steps", "loss_patience", "checkpoint_every_steps"):
+            if getattr(self, name) is not None:
+                whole(getattr(self, name), name, low=1)
         if self.seed is not None:
             whole(self.seed, "seed")
             if self.seed >= 2**32:
                 raise RangeError(f"seed must be below 2**32, got {self.seed}")
+        if self.max_grad_norm is not None:
+            positive(self.max_grad_norm, "max_grad_norm")
+        if self.ema_decay is not None and positive(self.ema_decay, "ema_decay") >= 1:
+            raise RangeError(f"ema_decay must lie in (0, 1), got {self.ema_decay!r}")
+
+    def _check_places(self) -> None:
+        for name in ("log_dir", "checkpoint_dir"):
+            place = getattr(self, name)
+            if place is not None and not isinstance(place, str | os.PathLike):
+                raise RangeError(f"{name} must be a path or None, got {type(place).__name__}")
+        if self.checkpoint_every_steps is not None and self.checkpoint_dir is None:
+            raise RangeError("checkpoint_every_steps must come with a checkpoint_dir, got none")
 
     def _check_thresholds(self) -> None:
         in_range(self.coverage_threshold, TARGET_COVERAGE, name="coverage_threshold")

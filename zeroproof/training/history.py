@@ -22,6 +22,9 @@ class History(list[dict[str, float]]):
     | `train_coverage`, `val_coverage` | share of finite answers at τ_infer, in [0, 1] |
     | `train_gap`, `val_gap` | share of answers in the gap, τ_infer ≤ score < τ_train_max |
     | `tau_train_mean` | mean of the τ_train drawn |
+    | `tau_train_std`, `tau_train_min`, `tau_train_max` | their spread, where they differ |
+    | `grad_norm` | mean 2-norm of the gradients before clipping, with `max_grad_norm` |
+    | `lambda_rejection`, `target_coverage` | what was in force, with a `CoverageController` |
     | `skipped_steps` | steps left out because the loss or a gradient was not finite |
     | `masked_rows` | training rows left out of the losses because N or D was not finite |
     | `lr` | learning rate of the first parameter group |

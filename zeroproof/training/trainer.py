@@ -1,8 +1,10 @@
-"""The reference trainer: lifting, policy, thresholds and early stopping in a short loop."""
+"""The reference trainer: lifting, policy, thresholds, checkpoints and early stopping in a loop."""
 
-import time
+import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,19 +12,25 @@ from torch import Tensor, nn
 
 from zeroproof._extras import require
 from zeroproof.errors import TrainingError
-from zeroproof.inference import InferenceConfig
 from zeroproof.training._forward import Forward
-from zeroproof.training._loaders import Batch, batches, prepared, windows
+from zeroproof.training._judge import Judge
+from zeroproof.training._keeping import Average, Best
+from zeroproof.training._loaders import Batch, windows
+from zeroproof.training._log import Log, shown
 from zeroproof.training._mode import in_mode
+from zeroproof.training._progress import Progress
+from zeroproof.training._resume import RunParts, check_place, resume, save
+from zeroproof.training._setup import check_parameters, engine, learning_rate, placed, seed_run
+from zeroproof.training._source import Source
 from zeroproof.training._steps import Stepper
-from zeroproof.training._tally import Tally
+from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
 from zeroproof.training.readout import HeadReadout, head_readout
-from zeroproof.training.stopping import coverage_stalled
-from zeroproof.training.thresholds import perturbed_threshold
 
 __all__ = ["SCMTrainer"]
+
+_ADVICE = "look for non-finite inputs or weights, or lower the learning rate"
 
 
 class SCMTrainer:
@@ -37,20 +45,21 @@ class SCMTrainer:
         optimizer: An optimizer over the model's parameters.
         loss_fn: `SCMTrainingLoss`, or any callable of that form. `tau_train=` and `mask=` (false
             where y is nan, whose sign is unknown) are added if it accepts them.
-        train_loader: Yields pairs (x, y) anew in every epoch: a `DataLoader`, a list, ...
+        train_loader: Yields batches anew in every epoch: a `DataLoader`, a list, a `TableStream`,
+            ... A batch is (x, y) for `model(x)`, (x1, x2, y) for `model(x1, x2)`, or a dict with
+            `"y"` for `model(**rest)`.
         val_loader: The same for validation.
         config: Options; `TrainingConfig()` if absent.
         scheduler: A learning-rate scheduler; a `ReduceLROnPlateau` is given the validation loss
             (training loss without a validation loader).
         accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision:
             mixed precision is the trainer's own.
-        callbacks: Objects whose `on_fit_end(trainer)`, if they have it, is called once at the end
-            of `fit`, such as `SpectralReadoutCallback()`.
+        callbacks: See `Callback`; such as `SpectralReadoutCallback()`.
 
     Attributes:
-        history: The rows of the latest `fit`, also when it was interrupted.
-        stop_reason: Why the latest `fit` ended: `"max_epochs"`, `"max_steps"` or `"coverage"`.
-        best_epoch: Index in `history` of the lowest loss, with `keep_best`.
+        stop_reason: Why the latest `fit` ended: `"max_epochs"`, `"max_steps"`, `"coverage"`,
+            `"loss"`, or what a callback gave to `stop`.
+        checkpoint: Folder of the latest checkpoint of this `fit`.
 
     Raises:
         MissingExtraError: Accelerate is not installed.
@@ -83,72 +92,109 @@ class SCMTrainer:
         callbacks: Iterable[Any] = (),
     ) -> None:
         self.config = config or TrainingConfig()
-        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.callbacks = tuple(callbacks)
-        _check_parameters(model, optimizer)
-        self.accelerator = accelerator or _accelerator()
-        if self.accelerator.mixed_precision != "no":
-            raise TrainingError(
-                "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "
-                f"got {self.accelerator.mixed_precision!r}"
-            )
-        device = torch.device(
-            self.accelerator.device if self.config.device == "auto" else self.config.device
-        )
-        self._loaders = {
-            part: prepared(loader, f"{part}_loader", self.accelerator)
+        check_parameters(model, optimizer)
+        self.accelerator = engine(accelerator)
+        self._sources = {
+            part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
             if loader is not None
         }
-        self._forward = Forward(self._placed(device), loss_fn, self.config, device)
-        self._stepper = Stepper(self._forward, optimizer, self.config, self.accelerator)
-        self._decoding = InferenceConfig(
-            tau_infer=self.config.tau_infer,
-            tau_train=self.config.tau_train_max,
-            score=self.config.score,
-            scale=self.config.scale,
+        self.device = torch.device(
+            self.accelerator.device if self.config.device == "auto" else self.config.device
         )
-        self.history = History()
-        self.stop_reason: str | None = None
-        self.best_epoch: int | None = None
-        self._steps = 0
-        self._best: tuple[float, dict[str, Any]] | None = None
-        self._generator: torch.Generator | None = None
+        self.model, wrapped, self.optimizer = placed(
+            model, optimizer, self.accelerator, self.device, self.config
+        )
+        self.scheduler, self.callbacks = scheduler, tuple(callbacks)
+        self._forward = Forward(wrapped, loss_fn, self.config, self.accelerator, self.device)
+        self._stepper = Stepper(
+            self._forward,
+            self.optimizer,
+            self.config,
+            self.accelerator,
+            lambda: self._events("on_backward_end", self),
+        )
+        self._log = Log(self.config, self.accelerator)
+        self._renew()
 
-    def fit(self) -> History:
-        """Train until `max_epochs`, `max_steps`, or until coverage stays too low.
+    @property
+    def loss_fn(self) -> Callable[..., Tensor]:
+        """The loss; a callback may set another one."""
+        return self._forward.loss_fn
+
+    @loss_fn.setter
+    def loss_fn(self, loss_fn: Callable[..., Tensor]) -> None:
+        self._forward.loss_fn = loss_fn
+
+    @property
+    def epoch(self) -> int:
+        """Index of the running epoch, or of the next one."""
+        return self._progress.epoch
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self._progress.step
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The values of the running epoch, or the latest one."""
+        return self._progress.row
+
+    @property
+    def history(self) -> History:
+        """The rows so far."""
+        return self._progress.history
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Index in `history` of the best epoch, with `keep_best`."""
+        return self._best.epoch if self.config.keep_best else None
+
+    def fit(self, resume_from: str | os.PathLike[str] | None = None) -> History:
+        """Train until the first reason to stop.
+
+        Args:
+            resume_from: `"auto"` to go on from the newest whole checkpoint in `checkpoint_dir`, or
+                to begin with a warning if there is none; or the path of a checkpoint. A run that
+                was killed ends with the same bits as one that was not, if the loader's order
+                depends on generators and samplers it holds, or on the global ones at the epoch's
+                start, alone.
 
         Returns:
             One dict per epoch, see `History`.
 
         Raises:
-            DataError: A loader yields nothing, or something other than pairs (x, y).
+            DataError: A loader yields nothing, or something other than batches.
             TrainingError: The model does not return (N, D), the loss is not a scalar, or every step
-                of an epoch was skipped.
+                of an epoch, or `max_skipped_steps` in a row, was skipped.
             ShapeError: N and y differ in shape.
+            CheckpointError: A checkpoint belongs to another run, or the folder cannot be used.
         """
-        self._reset()
-        bar = require("tqdm", extra="train").tqdm(
-            range(self.config.max_epochs),
-            desc="training",
-            unit="epoch",
-            disable=None if self.config.progress and self.accelerator.is_main_process else True,
-        )
-        with bar:
-            for epoch in bar:
-                row = self._epoch(epoch)
-                self.history.append(row)
-                bar.set_postfix({key: f"{row[key]:.4g}" for key in _shown(row)})
-                self._keep_best(epoch)
-                self.stop_reason = self._finished()
-                if self.stop_reason:
-                    break
-        if self._best is not None:
-            self.model.load_state_dict(self._best[1])
-        for callback in self.callbacks:
-            if hasattr(callback, "on_fit_end"):
-                callback.on_fit_end(self)
+        self._renew()
+        seeded = seed_run(self.config, self.accelerator, self._sources.values())
+        self._progress.generator = seeded
+        run = self._parts()
+        check_place(run, fresh=resume_from is None)
+        if resume_from is not None:
+            self.checkpoint = resume(run, resume_from)
+            self.stop_reason = self._judge.reason_before()
+        self._log.begin(self.step, self.epoch)
+        self._events("on_fit_begin", self)
+        try:
+            self._run()
+        finally:
+            for source in self._sources.values():
+                source.release()
+            self._log.end(self.history)
+        if not self._best.load_into(self.model) and self._average is not None:
+            self._average.load_into(self.model)
+        self._events("on_fit_end", self)
         return self.history
+
+    def stop(self, reason: str) -> None:
+        """Ask for the end of training: after this step, or with several processes this epoch."""
+        self._progress.wish = reason
 
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
         """Put the closed-form head on the trained trunk, if that lowers the held-out error.
@@ -162,153 +208,186 @@ class SCMTrainer:
         """
         return head_readout(
             self.model,
-            self._loaders["train"],
-            self._loaders.get("val"),
+            self._sources["train"].loader,
+            self._sources["val"].loader if "val" in self._sources else None,
             scale=self.config.target_scale,
             dtype=dtype,
             distributed=self.accelerator.num_processes > 1,
         )
 
-    def _reset(self) -> None:
-        self.history, self.stop_reason, self.best_epoch = History(), None, None
-        self._steps, self._best, self._generator = 0, None, None
-        if self.config.seed is not None:
-            require("accelerate.utils", extra="train").set_seed(self.config.seed)
-            # its own stream, so that drawing thresholds does not move the model's or the loader's
-            self._generator = torch.Generator().manual_seed(self.config.seed)
+    def _renew(self) -> None:
+        self._progress, self._best = Progress(self.config), Best()
+        watched = "val" if "val" in self._sources else "train"
+        self._judge = Judge(self.config, self._progress, self._best, watched)
+        decay = self.config.ema_decay
+        self._average = None if decay is None else Average(self.model, decay)
+        self._events = Events(self.callbacks)
+        self.stop_reason: str | None = None
+        self.checkpoint: Path | None = None
+        self._saved = (-1, False)  # step, and whether an epoch was running
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
-        start = time.perf_counter()
-        rate = _learning_rate(self.optimizer)
-        row = self._train(epoch)
-        if "val" in self._loaders:
-            row.update(self._validate())
-        if rate is not None:
-            row["lr"] = rate
-        row["time_epoch_s"] = time.perf_counter() - start
+    def _parts(self) -> RunParts:
+        return RunParts(
+            self.config,
+            self.model,
+            self.optimizer,
+            self.scheduler,
+            self._stepper.scaler,
+            self._average,
+            self._best,
+            self._events,
+            self._progress,
+            self._sources["train"],
+            self.accelerator,
+        )
+
+    def _run(self) -> None:
+        with self._bar() as bar:
+            while self.stop_reason is None:
+                self._epoch(bar)
+                bar.update()
+            if self.config.checkpoint_dir is not None:
+                self._save()
+
+    def _bar(self) -> Any:
+        shown = self.config.progress and self.accelerator.is_main_process
+        return require("tqdm", extra="train").tqdm(
+            total=self.config.max_epochs,
+            initial=self.epoch,
+            desc="training",
+            unit="epoch",
+            disable=None if shown else True,
+        )
+
+    def _epoch(self, bar: Any) -> None:
+        progress = self._progress
+        self._train(self._stream(), bar)
+        if "val" in self._sources:
+            progress.row.update(self._validate())
+            self._events("on_validate_end", self)
+        progress.row["time_epoch_s"] = progress.seconds
         if self.scheduler is not None and self.config.scheduler_cadence == "epoch":
-            self._schedule(row)
-        return row
+            self._schedule()
+        progress.end()
+        self._judge.offer(self._judged)
+        self._events("on_epoch_end", self)
+        self._log.epoch(self.epoch, self.step, self.row)
+        bar.set_postfix(shown(self.row))
+        progress.epoch += 1
+        self.stop_reason = progress.reason = self._judge.verdict(self.accelerator)
+        if self.config.checkpoint_dir is not None and self.config.checkpoint_every_steps is None:
+            self._save()
 
-    def _train(self, epoch: int) -> dict[str, float]:
-        tally, drawn, skipped, rows = Tally(self._decoding), [], 0, 0
-        start = time.perf_counter()
+    def _stream(self) -> Iterator[Batch]:
+        """Return the batches of the coming epoch, or the rest of one that was interrupted."""
+        progress, source = self._progress, self._sources["train"]
+        if not progress.running:
+            progress.go_on()
+            progress.begin()
+            if (rate := learning_rate(self.optimizer)) is not None:
+                progress.row["lr"] = rate
+            self._events("on_epoch_begin", self)
+            if self.config.checkpoint_dir is not None:
+                progress.mark(source)
+            return source.epoch(self.epoch)
+        return progress.rest(source)
+
+    def _train(self, stream: Iterator[Batch], bar: Any) -> None:
+        progress = self._progress
+        coming = windows(stream, self.config.grad_accumulation_steps)
         with in_mode(self.model, training=True):
-            for window in windows(self._batches("train"), self.config.grad_accumulation_steps):
-                tau = self._draw()
-                drawn.append(tau)
-                rows += sum(len(batch.y) for batch in window)
-                taken = self._stepper.step(window, tau, tally)
-                skipped += not taken
-                self._steps += 1
-                if taken and self.scheduler is not None and self.config.scheduler_cadence == "step":
-                    self.scheduler.step()
-                if self._steps == self.config.max_steps:
-                    break
-        totals = tally.totals(self.accelerator)
-        row = totals.means("train")
-        self._check_progress(epoch, skipped == len(drawn), row)
-        row["tau_train_mean"] = sum(drawn) / len(drawn)
-        row["skipped_steps"] = skipped
+            while not self._enough() and (window := next(coming, None)):
+                self._events("on_batch_begin", self)
+                progress.batches += len(window)
+                progress.rows += sum(batch.all for batch in window)
+                self._stepper.step(window, progress.draw(), progress.tally)
+                progress.step += 1
+                self._after_step(bar)
+        totals = progress.tally.totals(self.accelerator)
+        row = progress.row
+        row.update(totals.means("train"))
+        self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
+        row.update(progress.drawn.summary())
+        row["skipped_steps"] = int(totals.skipped)
         row["masked_rows"] = int(totals.masked_rows)
-        seconds = time.perf_counter() - start
-        row["time_rows_per_s"] = rows * self.accelerator.num_processes / seconds
-        return row
+        row["time_rows_per_s"] = progress.rows / progress.seconds
+
+    def _after_step(self, bar: Any) -> None:
+        step, every = self.step, self.config.checkpoint_every_steps
+        if self.scheduler is not None and self.config.scheduler_cadence == "step":
+            with warnings.catch_warnings() if step == 1 else nullcontext():
+                if step == 1:  # torch takes a first step that was skipped for a mistake
+                    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                self.scheduler.step()
+        if self._average is not None:
+            self._average.update()
+        self._events("on_batch_end", self)
+        if step % self.config.log_every == 0:
+            self._report(bar)
+        if every is not None and step % every == 0:
+            self._save()
+
+    def _report(self, bar: Any) -> None:
+        """Log what came since the latest report; the one place where a step waits for the device.
+
+        Raises:
+            TrainingError: Nothing but skipped steps for too long.
+        """
+        progress, limit = self._progress, self.config.max_skipped_steps
+        totals = progress.tally.totals(self.accelerator)
+        since, steps = totals.since(progress.logged), self.step - progress.logged_step
+        progress.stalled = progress.stalled + steps if since.skipped >= steps else 0
+        progress.logged, progress.logged_step = totals, self.step
+        row = {**since.means("train"), "skipped_steps": int(since.skipped)}
+        if (rate := learning_rate(self.optimizer)) is not None:
+            row["lr"] = rate
+        self._log.steps(self.step, row)
+        bar.set_postfix(shown(row))
+        if progress.stalled >= limit:
+            raise TrainingError(
+                f"the latest {progress.stalled} steps had a non-finite loss or gradient and were "
+                f"skipped; {_ADVICE}"
+            )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        tally = Tally(self._decoding)
-        with in_mode(self.model, training=False):
-            for batch in self._batches("val"):
-                tally.add(self._forward(batch, self.config.tau_train_max))
+        model = self._judged
+        tally = self._progress.new_tally()
+        with in_mode(model, training=False):
+            for batch in self._sources["val"].epoch(self.epoch):
+                tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
         return tally.totals(self.accelerator).means("val")
 
-    def _draw(self) -> float:
-        low, high = self.config.tau_train_min, self.config.tau_train_max
-        if low == high:
-            return low
-        return perturbed_threshold(low, high, self.config.threshold_mode, generator=self._generator)
-
-    def _batches(self, part: str) -> Iterator[Batch]:
-        return batches(self._loaders[part], f"{part}_loader")
-
-    def _check_progress(self, epoch: int, none_taken: bool, row: dict[str, float]) -> None:
+    def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
-        finding = self._stepper.scaler.is_enabled() and "train_loss" in row
+        finding = self._stepper.scaler.is_enabled() and "train_loss" in self.row
         if none_taken and not finding:
             raise TrainingError(
-                f"every step of epoch {epoch + 1} had a non-finite loss or gradient and was "
-                "skipped; look for non-finite inputs or weights, or lower the learning rate"
+                f"every step of epoch {self.epoch + 1} had a non-finite loss or gradient and was "
+                f"skipped; {_ADVICE}"
             )
 
-    def _finished(self) -> str | None:
-        part = "train" if "val" not in self._loaders else "val"
-        if self._steps == self.config.max_steps:
-            return "max_steps"
-        threshold, patience = self.config.coverage_threshold, self.config.coverage_patience
-        coverages = [row.get(f"{part}_coverage", 0.0) for row in self.history[-patience:]]
-        if coverage_stalled(coverages, threshold, patience):
-            return "coverage"
-        return "max_epochs" if len(self.history) == self.config.max_epochs else None
+    @property
+    def _judged(self) -> nn.Module:
+        """The model that is validated, and kept: never a wrapper, which waits for the others."""
+        return self.model if self._average is None else self._average.model
 
-    def _keep_best(self, epoch: int) -> None:
-        loss = self._watched(self.history[-1])
-        if self.config.keep_best and loss is not None and (not self._best or loss < self._best[0]):
-            self._best, self.best_epoch = (loss, self._kept_state()), epoch
+    def _enough(self) -> bool:
+        """Tell whether the epoch ends before its batches do."""
+        alone = self.accelerator.num_processes == 1
+        return self._judge.steps_are_over() or bool(alone and self._progress.wish)
 
-    def _kept_state(self) -> dict[str, Any]:
-        """Copy the model's state into tensors that are kept, so that no epoch allocates anew."""
-        kept = self._best[1] if self._best else {}
-        for name, value in self.model.state_dict().items():
-            old = kept.get(name)
-            if not isinstance(value, Tensor):
-                kept[name] = deepcopy(value)  # extra state of a module
-            elif isinstance(old, Tensor) and (old.shape, old.dtype) == (value.shape, value.dtype):
-                old.copy_(value)
-            else:
-                kept[name] = value.detach().clone()
-        return kept
-
-    def _watched(self, row: dict[str, float]) -> float | None:
-        return row.get("train_loss" if "val" not in self._loaders else "val_loss")
-
-    def _schedule(self, row: dict[str, float]) -> None:
+    def _schedule(self) -> None:
         if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step()
-        elif (loss := self._watched(row)) is not None:
+        elif (loss := self._judge.loss) is not None:
             self.scheduler.step(loss)
 
-    def _placed(self, device: torch.device) -> nn.Module:
-        if self.accelerator.num_processes > 1:
-            return self.accelerator.prepare_model(self.model)
-        self.model.to(device)
-        if self.optimizer.state:  # loading moves each state to the device of its parameter
-            self.optimizer.load_state_dict(self.optimizer.state_dict())
-        return self.model
-
-
-def _accelerator() -> Any:
-    # Accelerate's state is one per process and refuses a second precision, so autocast is our own
-    try:
-        return require("accelerate", extra="train").Accelerator(mixed_precision="no")
-    except ValueError as error:
-        raise TrainingError(
-            "Accelerate must be set up with mixed_precision='no' in this process "
-            "(use_amp=True is the trainer's own), but was set up otherwise before"
-        ) from error
-
-
-def _check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
-        raise TrainingError("optimizer must hold parameters of the model, got none of them")
-
-
-def _learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
-    rate = optimizer.param_groups[0].get("lr")
-    return None if rate is None else float(rate)
-
-
-def _shown(row: dict[str, float]) -> list[str]:
-    wanted = ("train_loss", "val_loss", "train_coverage", "val_coverage")
-    return [key for key in wanted if key in row]
+    def _save(self) -> None:
+        now = (self.step, self._progress.running)
+        if now == self._saved:
+            return
+        path = save(self._parts())
+        if path is not None:
+            self._saved, self.checkpoint = now, path
+            self._events("on_checkpoint_end", self)

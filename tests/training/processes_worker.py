@@ -1,0 +1,242 @@
+"""Runs every case of test_trainer_processes.py on this process; started by torchrun, or alone."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from zeroproof.autodiff import GradientPolicy
+from zeroproof.errors import ZeroProofError
+from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
+
+FIT = SCMTrainingLoss(normalizer="chordal", lambda_margin=0.1, relative_margin=True)
+WORLD = 2
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(1, 8), nn.Tanh())
+        self.N, self.D = nn.Linear(8, 1), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = self.trunk(x)
+        return self.N(h), self.D(h)
+
+
+class Half(Net):
+    """Tuples that are finite for negative x alone."""
+
+    def forward(self, x):
+        N, D = super().forward(x)
+        return torch.where(x < 0, N, torch.inf), D
+
+
+def squares(outputs, targets):
+    return (outputs[0] * targets[1] - outputs[1] * targets[0]).square().mean()
+
+
+def rows(count):
+    x = torch.linspace(-1, 1, count)[:, None]
+    y = 1 / (x - 0.3)
+    y[::7] = torch.inf  # rows that the sign loss counts, unequally many on the processes
+    return TensorDataset(x, y)
+
+
+def finite(count):
+    x = torch.linspace(-1, 1, count)[:, None]
+    return TensorDataset(x, 1 / (x - 0.3))
+
+
+class Stop:
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_batch_end(self, trainer):
+        if trainer.accelerator.process_index == self.rank and trainer.step == 2:
+            trainer.stop("asked")
+
+
+class Kill:
+    """Leave on every process at once; the checkpoint of step 4 is there by then."""
+
+    def on_batch_end(self, trainer):
+        if trainer.step == 5:
+            raise KeyboardInterrupt
+
+
+class Idle:
+    """Stands where `Kill` stood, when the run goes on."""
+
+
+Idle.__name__ = "Kill"
+
+
+def case(name, world):
+    """Return the keywords of a case, or the names of all."""
+    whole = rows(96)
+    cases = {
+        "shuffled": {"data": whole, "shuffle": True, "config": {"tau_train_max": 5e-4}},
+        "uneven": {"data": rows(45)},
+        "one short batch": {"data": rows(5), "val": rows(3)},
+        "fewer rows than one batch": {"data": rows(20), "val": rows(20)},
+        "dropped": {"data": rows(45), "drop_last": True},
+        "accumulated": {
+            "data": finite(45),
+            "loss_fn": squares,
+            "config": {"grad_accumulation_steps": 2, "target_scale": 10.0},
+        },
+        "any loss": {"data": finite(45), "loss_fn": squares, "config": {"target_scale": 10.0}},
+        "no finite row on one": {"data": rows(96), "model": Half},
+        "clipped": {"data": whole, "config": {"max_grad_norm": 0.05}},
+        "clamped": {
+            "data": whole,
+            "loss_fn": SCMTrainingLoss(normalizer="attached"),
+            "config": {"gradient_policy": GradientPolicy.CLAMP},
+        },
+        "averaged": {"data": whole, "config": {"ema_decay": 0.9, "keep_best": True}},
+        "too little coverage": {
+            "data": whole,
+            "model": Half,
+            "config": {"coverage_patience": 2, "max_epochs": 5},
+        },
+        "stopped by one": {"data": whole, "callbacks": [Stop(world - 1)], "config": {"seed": 0}},
+        "bfloat16": {"data": whole, "config": {"use_amp": True}},
+    }
+    return cases[name] if name else list(cases)
+
+
+def trained(keywords, world, **extra):
+    torch.manual_seed(0)
+    model = keywords.get("model", Net)()
+    options = {"max_epochs": 3, "progress": False, "seed": 3, "log_every": 2}
+    loader, val = (
+        DataLoader(
+            data,
+            batch_size=16 // world,
+            shuffle=keywords.get("shuffle", False),
+            drop_last=keywords.get("drop_last", False),
+        )
+        for data in (keywords["data"], keywords.get("val", rows(30)))
+    )
+    return SCMTrainer(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.3),
+        keywords.get("loss_fn", FIT),
+        loader,
+        val,
+        config=TrainingConfig(**{**options, **keywords.get("config", {}), **extra}),
+        accelerator=keywords.get("accelerator"),
+        callbacks=keywords.get("callbacks", ()),
+    )
+
+
+def outcome(trainer):
+    clockless = [
+        {k: v for k, v in row.items() if not k.startswith("time_")} for row in trainer.history
+    ]
+    weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+    return clockless, weights, trainer.stop_reason, trainer.step
+
+
+def own_lists(rank, world):
+    """Batches of a loader that is no DataLoader: three on one process, one on the other."""
+    x, y = rows(40).tensors
+    parts = [(x[:10], y[:10]), (x[10:20], y[10:20]), (x[20:30], y[20:30]), (x[30:], y[30:])]
+    if world == 1:
+        joint = tuple(torch.cat(z) for z in zip(parts[0], parts[3], strict=True))
+        return [joint, parts[1], parts[2]]
+    return parts[:3] if rank == 0 else parts[3:]
+
+
+def from_lists(batches):
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    config = TrainingConfig(max_epochs=2, progress=False)
+    trainer = SCMTrainer(model, optimizer, FIT, batches, config=config)
+    trainer.fit()
+    return outcome(trainer)
+
+
+def resumed(folder, world):
+    """Return a run that was not interrupted, and one that was left and taken up again."""
+    keywords = {"data": rows(90), "shuffle": True, "config": {"tau_train_max": 5e-4}}
+    found = []
+    for name in ("whole", "left"):
+        extra = {"checkpoint_dir": f"{folder}/{name}", "checkpoint_every_steps": 4}
+        if name == "left":
+            with suppress(KeyboardInterrupt):
+                trained({**keywords, "callbacks": [Kill()]}, world, **extra).fit()
+        trainer = trained({**keywords, "callbacks": [Idle()]}, world, **extra)
+        trainer.fit(resume_from="auto" if name == "left" else None)
+        found.append(outcome(trainer))
+    return found
+
+
+def sharded():
+    """Return an accelerator for FSDP2, which Accelerate itself does not switch on for CPUs."""
+    from accelerate import Accelerator, FullyShardedDataParallelPlugin
+    from accelerate.utils import DistributedType
+
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
+    )
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    accelerator.state.distributed_type = DistributedType.FSDP
+    accelerator.state.fsdp_plugin = plugin
+    return accelerator
+
+
+def on_two(folder):
+    """Return what only two processes can tell."""
+    answers = {}
+    for name, attempt in (
+        ("written by one", lambda: alone(folder, WORLD).fit(resume_from="auto")),
+        ("no batch at all", lambda: from_lists([])),
+    ):
+        try:
+            attempt()
+        except ZeroProofError as error:
+            answers[name] = str(error)
+    config = {"max_epochs": 1, "max_grad_norm": 0.05, "seed": None}
+    trainer = trained({"data": rows(96), "config": config, "accelerator": sharded()}, WORLD)
+    weight = trainer.model.N.weight
+    trainer.fit()
+    answers["sharded"] = (trainer.history[0], type(weight).__name__, tuple(weight.shape))
+    try:
+        trained({"data": rows(96), "accelerator": sharded()}, WORLD, checkpoint_dir=folder)
+    except ZeroProofError as error:
+        answers["sharded checkpoint"] = str(error)
+    return answers
+
+
+def alone(folder, world):
+    return trained({"data": rows(90)}, world, checkpoint_dir=f"{folder}/alone")
+
+
+def main(folder):
+    state = PartialState(cpu=True)
+    rank, world = state.process_index, state.num_processes
+    answers = {}
+    for name in case("", world):
+        trainer = trained(case(name, world), world)
+        trainer.fit()
+        answers[name] = outcome(trainer)
+    answers["lists"] = from_lists(own_lists(rank, world))
+    answers["no batch on one"] = from_lists([] if rank else own_lists(0, WORLD))
+    answers["resumed"] = resumed(f"{folder}/{world}", world)
+    if world == WORLD:
+        answers |= on_two(folder)
+    else:
+        alone(folder, world).fit()
+    torch.save(answers, Path(folder) / f"answers{world}-{rank}.pt")
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,192 @@
+"""Runs that are killed without warning, and taken up again; each in a process of its own."""
+
+import itertools
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from zeroproof.training import (
+    AdaptiveSampler,
+    AdaptiveSampling,
+    CoverageController,
+    SCMTrainer,
+    SCMTrainingLoss,
+    TrainingConfig,
+    checkpoint,
+    score_of_targets,
+)
+
+# name -> keywords of `run`
+VARIANTS = {
+    "plain": {},
+    "own generator": {"generator": True},
+    "workers": {"workers": 2},
+    "float16": {"config": {"use_amp": True, "amp_dtype": torch.float16}},
+    "accumulated": {"config": {"grad_accumulation_steps": 3}},
+    "after epochs": {"config": {"checkpoint_every_steps": None}},
+    "adaptive": {"adaptive": True},
+    "no seed": {"config": {"seed": None}},
+}
+# what happens to a run: killed after a step, or while a checkpoint is written
+MOMENTS = {
+    "plain": [3, 4, 7, 13, 14, 26, 50, "writing 2", "renaming 3", "removing 4"],
+    "own generator": [9],
+    "workers": [9, 16],
+    "float16": [9],
+    "accumulated": [6],
+    "after epochs": [20],
+    "adaptive": [10, 30],
+    "no seed": [7],
+}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Linear(1, 8), nn.Tanh(), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 8)
+        )
+        self.N, self.D = nn.Linear(8, 1), nn.Linear(8, 1)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        self.seen += self.training
+        h = self.trunk(x) * (1 + 1e-3 * self.seen)
+        return self.N(h), self.D(h)
+
+
+class Jittered(Dataset):
+    """Rows that are drawn anew in every epoch, by whatever process reads them."""
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index] + 0.01 * torch.randn(1), self.y[index]
+
+
+class Death:
+    """Kills this process: after a step, or in the middle of the nth checkpoint."""
+
+    def __init__(self, moment):
+        self._step = moment if isinstance(moment, int) else -1
+        if isinstance(moment, str):
+            verb, count = moment.split()
+            # the nth call of what is at work at that moment
+            place = {"writing": "_checksum", "renaming": "_flush", "removing": "list_checkpoints"}
+            calls = {"writing": 1, "renaming": 3, "removing": 1}[verb]
+            self._arm(place[verb], int(count) * calls)
+
+    def _arm(self, name, count):
+        inner, calls = getattr(checkpoint, name), itertools.count(1)
+
+        def deadly(*arguments):
+            if next(calls) == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return inner(*arguments)
+
+        setattr(checkpoint, name, deadly)
+
+    def on_batch_end(self, trainer):
+        if trainer.step == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, config=None):
+    set_seed(0)
+    model, x = Net(), torch.linspace(-1, 1, 100)[:, None]
+    y = 1 / (x - 0.3)
+    own = torch.Generator().manual_seed(5) if generator else None
+    dataset = Jittered(x, y) if not adaptive else TensorDataset(x, y)
+    order, callbacks = {"shuffle": True, "generator": own}, [Death(moment)]
+    if adaptive:
+        sampler = AdaptiveSampler(100, seed=2)
+        sampler.update(score_of_targets(y))
+        order = {"sampler": sampler}
+        callbacks += [AdaptiveSampling(sampler, x), CoverageController(0.99)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    options = {
+        "max_epochs": 4,
+        "seed": 1,
+        "progress": False,
+        "keep_best": True,
+        "ema_decay": 0.9,
+        "scheduler_cadence": "step",
+        "tau_train_max": 3e-4,
+        "max_grad_norm": 1.0,
+        "checkpoint_dir": folder / "kept",
+        "checkpoint_every_steps": 4,
+        "log_every": 3,
+        "log_dir": folder / "log",
+        **(config or {}),
+    }
+    trainer = SCMTrainer(
+        model,
+        optimizer,
+        SCMTrainingLoss(normalizer="chordal"),
+        DataLoader(dataset, batch_size=8, num_workers=workers, **order),
+        [(x[::3], y[::3])],
+        config=TrainingConfig(**options),
+        scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60),
+        callbacks=callbacks,
+    )
+    trainer.fit(resume_from="auto" if resume else None)
+    return {
+        "history": [
+            {k: v for k, v in row.items() if not k.startswith("time_")} for row in trainer.history
+        ],
+        "weights": checkpoint.model_state(model),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": trainer.scheduler.state_dict(),
+        "end": [trainer.stop_reason, trainer.best_epoch, trainer.step],
+        "log": (folder / "log" / "steps.jsonl").read_text(encoding="utf-8"),
+        "last": newest(trainer.checkpoint),
+    }
+
+
+def newest(path):
+    """Return what the last checkpoint holds, without what the clock says."""
+    state = checkpoint.load_checkpoint(path)
+    del state["progress"]["seconds"]
+    state["progress"]["history"] = state["progress"]["row"] = None
+    return state
+
+
+def apart(folder, name, moment, resume, answers):
+    """Run in a child process; return how it ended."""
+    child = os.fork()
+    if not child:
+        try:
+            answer = run(folder, moment, resume, **VARIANTS[name])
+            torch.save(answer, answers)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(folder):
+    run(folder / "warm", None, False, config={"max_epochs": 1})  # what it imports, children have
+    for name, moments in MOMENTS.items():
+        apart(folder / name / "whole", name, None, False, folder / f"{name}.pt")
+        for moment in moments:
+            place, answers = folder / name / str(moment), folder / f"{name} {moment}.pt"
+            died = apart(place, name, moment, False, answers)
+            assert died == -signal.SIGKILL, (name, moment, died)
+            assert not answers.exists()
+            apart(place, name, None, True, answers)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,73 @@
+"""One loss over the rows of all processes.
+
+Sums and weights are added over the processes before anything is divided, so that the loss is that
+of one process which holds all rows. A process differentiates its own sums; those of the others are
+constants to it, and the wrapper that averages gradients makes up the whole.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zeroproof.errors import TrainingError
+from zeroproof.losses._reduction import Parts
+from zeroproof.training._loaders import Batch
+
+__all__ = ["joint_loss", "scalar"]
+
+
+def joint_loss(
+    loss_fn: Callable[..., Tensor], call: Mapping[str, Any], batch: Batch, accelerator: Any
+) -> Tensor:
+    """Return the loss over the rows of all processes, the same number on each.
+
+    A loss with `parts` and `combine`, as `SCMTrainingLoss`, is exact. Of any other, the values of
+    the processes are averaged by their rows: exact where it is a mean over rows.
+
+    Args:
+        loss_fn: The loss.
+        call: Its arguments by keyword.
+        batch: Whose rows they are; without own rows it contributes a connected 0.
+        accelerator: Adds up over the processes.
+    """
+    if not (hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")):
+        value = _counted(scalar(loss_fn(**call)), batch, call) * batch.own
+        return _shared([value], accelerator)[0] / max(batch.all, 1)
+    parts: dict[str, Parts] = loss_fn.parts(**call)  # pyright: ignore[reportFunctionMemberAccess]
+    mine = [_counted(value, batch, call) for part in parts.values() for value in part]
+    both = iter(_shared(mine, accelerator))
+    joint = {name: Parts(next(both), next(both)) for name in parts}
+    return scalar(loss_fn.combine(joint)["total"])  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def scalar(loss: Any) -> Tensor:
+    """Return a loss as a tensor of shape `()`.
+
+    Raises:
+        TrainingError: It is not a tensor with one entry.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TrainingError(f"loss_fn must return a tensor with one entry, got {came}")
+    return loss.reshape(())
+
+
+def _counted(value: Tensor, batch: Batch, call: Mapping[str, Any]) -> Tensor:
+    """Return a sum, or where no row counts a 0 that is connected to the model all the same."""
+    if batch.own:
+        return value
+    # over no entries: 0 times a nan would be nan
+    N, D = (z.flatten()[:0].abs().sum() for z in call["outputs"])
+    return (N + D).to(value.dtype)
+
+
+def _shared(mine: list[Tensor], accelerator: Any) -> list[Tensor]:
+    """Add up over all processes; to autograd, what the others have is constant."""
+    own = torch.stack([value.detach().double() for value in mine])
+    whole = accelerator.reduce(own, reduction="sum")
+    return [
+        total.to(value.dtype) + (value - value.detach())  # the same number on every process
+        for value, total in zip(mine, whole, strict=True)
+    ]

@@ -1,0 +1,163 @@
+"""How far a run has come: all that changes from step to step beside weights and optimizer."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from zeroproof.inference import InferenceConfig
+from zeroproof.training._loaders import Batch
+from zeroproof.training._random import random_state, set_random_state
+from zeroproof.training._source import Source
+from zeroproof.training._tally import Tally, Totals
+from zeroproof.training.config import TrainingConfig
+from zeroproof.training.history import History
+from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Counters of the run and sums of the running epoch.
+
+    Attributes:
+        epoch: Index of the running epoch, or of the next one.
+        batches: Batches that this process has taken from the loader in it.
+        step: Optimizer steps of the run.
+        stalled: Skipped steps up to the latest log line, without one that was made.
+        rows: Rows of the running epoch, on all processes.
+        row: The values of the running epoch, or of the latest one.
+        running: Whether an epoch was begun and is not over.
+        start: What its order of batches depends on, where checkpoints are written.
+        reason: Why the run is over.
+        wish: Why a callback wants it to be.
+        generator: Where thresholds are drawn from; `None` for torch's global one.
+        now: The random state to go on with, where a run is resumed.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self._decoding = InferenceConfig(
+            tau_infer=config.tau_infer,
+            tau_train=config.tau_train_max,
+            score=config.score,
+            scale=config.scale,
+        )
+        self.epoch = self.step = self.stalled = 0
+        self.history = History()
+        self.reason: str | None = None
+        self.wish = ""
+        self.generator: torch.Generator | None = None
+        self.now: dict[str, Any] = {}
+        self.drawn = ThresholdLog(config.tau_train_min, config.tau_train_max)
+        self.begin()
+        self.running = False
+
+    def begin(self) -> None:
+        """Begin an epoch."""
+        self.start: dict[str, Any] = {}
+        self.running = True
+        self.batches = self.rows = 0
+        self._began, self._before = time.perf_counter(), 0.0
+        self.row: dict[str, float] = {}
+        self.drawn.clear()
+        self.tally = self.new_tally()
+        self.logged, self.logged_step = Totals(), self.step
+
+    @property
+    def seconds(self) -> float:
+        """What the running epoch has taken, before an interruption too."""
+        return self._before + time.perf_counter() - self._began
+
+    def end(self) -> None:
+        """End the running epoch; its row belongs to the history."""
+        self.history.append(self.row)
+        self.running = False
+
+    def mark(self, source: Source) -> None:
+        """Note what the order of the batches of this epoch depends on, before the first."""
+        place = {} if source.keeps_place else source.state()
+        self.start = {"random": random_state(), "place": place}
+
+    def rest(self, source: Source) -> Iterator[Batch]:
+        """Return the batches that are left of an epoch that was interrupted."""
+        set_random_state(self.start["random"])
+        if not source.keeps_place:
+            source.restore(self.start["place"])
+        stream = source.epoch(self.epoch, skip=self.batches)
+        self.go_on()
+        return stream
+
+    def go_on(self) -> None:
+        """Set the random state of a run that was resumed; nothing in any other."""
+        if self.now:
+            set_random_state(self.now)
+        self.now = {}
+
+    def new_tally(self) -> Tally:
+        """Return empty sums, decoded at τ_infer."""
+        return Tally(self._decoding)
+
+    def draw(self) -> float:
+        """Draw τ_train for a step, and count it."""
+        config = self._config
+        low, high = config.tau_train_min, config.tau_train_max
+        tau = low
+        if low < high:
+            tau = perturbed_threshold(low, high, config.threshold_mode, generator=self.generator)
+        self.drawn.add(tau)
+        return tau
+
+    def state(self) -> dict[str, Any]:
+        """Return what is the same on every process."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "stalled": self.stalled,
+            "reason": self.reason,
+            "wish": self.wish,
+            "running": self.running,
+            "batches": self.batches,
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "row": self.row,
+            "drawn": self.drawn.state_dict(),
+            "generator": None if self.generator is None else self.generator.get_state(),
+            "logged": list(self.logged),
+            "logged_step": self.logged_step,
+            "history": [dict(row) for row in self.history],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set what `state` returned."""
+        for name in (
+            *("epoch", "step", "stalled", "reason", "wish", "running"),
+            *("batches", "rows", "row", "logged_step"),
+        ):
+            setattr(self, name, state[name])
+        self._began, self._before = time.perf_counter(), state["seconds"]
+        self.drawn.load_state_dict(state["drawn"])
+        if state["generator"] is not None:
+            self.generator = self.generator or torch.Generator()
+            self.generator.set_state(state["generator"])
+        self.logged = Totals(*state["logged"])
+        self.history[:] = state["history"]
+
+    def own_state(self, source: Source) -> dict[str, Any]:
+        """Return what differs from process to process."""
+        keeps = source.keeps_place or not self.running
+        return {
+            "now": random_state(),
+            "start": self.start if self.running else {},
+            "place": source.state() if keeps else {},
+            "sums": list(self.tally.here()),
+        }
+
+    def restore_own(self, state: Mapping[str, Any], source: Source) -> None:
+        """Set what `own_state` returned; the random state is for the caller to set, last of all."""
+        self.start, self.now = state["start"], state["now"]
+        self.tally = self.new_tally()
+        self.tally.restore(Totals(*state["sums"]))
+        if state["place"]:
+            source.restore(state["place"])

@@ -1,0 +1,256 @@
+"""All parts of a run as one state, into a checkpoint and back."""
+
+import dataclasses
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from zeroproof._extras import require
+from zeroproof.errors import CheckpointError, RangeError
+from zeroproof.training._keeping import Average, Best
+from zeroproof.training._progress import Progress
+from zeroproof.training._source import Source
+from zeroproof.training.callbacks import Events
+from zeroproof.training.checkpoint import (
+    check_model_state,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    model_state,
+    remove_stale,
+    save_checkpoint,
+    set_model_state,
+)
+from zeroproof.training.config import TrainingConfig
+
+__all__ = ["RunParts", "check_place", "resume", "save"]
+
+# what may differ without making it another run
+_FREE = {
+    *("device", "progress", "max_epochs", "max_steps", "log_dir", "log_every"),
+    *("checkpoint_dir", "checkpoint_every_steps", "keep_checkpoints", "max_skipped_steps"),
+}
+
+
+class RunParts(NamedTuple):
+    """What a run is made of."""
+
+    config: TrainingConfig
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    scaler: torch.amp.GradScaler
+    average: Average | None
+    best: Best
+    events: Events
+    progress: Progress
+    source: Source
+    accelerator: Any
+
+
+def check_place(run: RunParts, *, fresh: bool) -> None:
+    """Find out before the first step whether checkpoints can be written.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or a new run would mix with another one.
+    """
+    folder = run.config.checkpoint_dir
+    if folder is None:
+        return
+    problem = ""
+    if run.accelerator.is_main_process:
+        folder = Path(folder)
+        remove_stale(folder)
+        if fresh and list_checkpoints(folder):
+            problem = (
+                f"checkpoint_dir must hold no checkpoint when a run begins, but {folder} has "
+                f"{len(list_checkpoints(folder))}: pass fit(resume_from='auto') to go on, or "
+                "another folder"
+            )
+        else:
+            problem = _unwritable(folder)
+    problem = _from_main(run, problem)
+    if problem:
+        raise CheckpointError(problem)
+
+
+def save(run: RunParts) -> Path | None:
+    """Write a checkpoint; all processes have to call.
+
+    Warns:
+        UserWarning: It could not be written; training may go on, older checkpoints are whole.
+    """
+    config, path, problem = run.config, None, ""
+    own = _gathered(run, run.progress.own_state(run.source))
+    if run.accelerator.is_main_process:
+        state = {**_common(run), "processes": own}
+        try:
+            path = save_checkpoint(
+                str(config.checkpoint_dir), run.progress.step, state, config.keep_checkpoints
+            )
+        except OSError as error:
+            problem = f"no checkpoint could be written at step {run.progress.step}: {error}"
+    problem = _from_main(run, problem)
+    if problem:
+        warnings.warn(problem, stacklevel=3)
+        return None
+    return Path(_from_main(run, str(path)))
+
+
+def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
+    """Set all parts to the state in a checkpoint; `None` if there is none and "auto" was asked for.
+
+    Args:
+        run: The parts, new.
+        place: `"auto"` for the newest whole checkpoint of `checkpoint_dir`, or a checkpoint, or a
+            folder of them.
+
+    Raises:
+        CheckpointError: It belongs to another run; nothing was changed.
+        RangeError: `"auto"` without a `checkpoint_dir`.
+
+    Warns:
+        UserWarning: A damaged checkpoint was left out, there is nothing to resume from, or options
+            differ from those of the run.
+    """
+    path, state = _found(run, place)
+    _make_way(run, path if state else None, damaged=place == "auto")
+    if state is None:
+        return None
+    _check(run, state, path)
+    set_model_state(run.model, state["model"], path)
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.scheduler is not None:
+        run.scheduler.load_state_dict(state["scheduler"])
+    run.scaler.load_state_dict(state["scaler"])
+    if run.average is not None:
+        run.average.restore(state["average"])
+    run.best.restore(state["best"])
+    run.events.restore(state["callbacks"])
+    run.progress.restore(state["progress"])
+    run.progress.restore_own(state["processes"][run.accelerator.process_index], run.source)
+    return path
+
+
+def _common(run: RunParts) -> dict[str, Any]:
+    return {
+        "names": _names(run),
+        "options": _options(run.config),
+        "model": model_state(run.model),
+        "optimizer": run.optimizer.state_dict(),
+        "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "average": None if run.average is None else run.average.state(),
+        "best": run.best.state(),
+        "callbacks": run.events.state(),
+        "progress": run.progress.state(),
+    }
+
+
+def _names(run: RunParts) -> dict[str, Any]:
+    """Return what has to agree before a state may be set."""
+    return {
+        "processes": run.accelerator.num_processes,
+        "optimizer": type(run.optimizer).__name__,
+        "parameters per group": [len(g["params"]) for g in run.optimizer.param_groups],
+        "scheduler": None if run.scheduler is None else type(run.scheduler).__name__,
+        "loss scaler": run.scaler.is_enabled(),
+        "moving average": run.average is not None,
+        "callbacks": [type(callback).__name__ for callback in run.events.callbacks],
+    }
+
+
+def _options(config: TrainingConfig) -> dict[str, str]:
+    names = (f.name for f in dataclasses.fields(config) if f.name not in _FREE)
+    return {name: repr(getattr(config, name)) for name in names}
+
+
+def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
+    try:
+        check_model_state(run.model, state["model"], path)
+        for what, mine in _names(run).items():
+            if state["names"][what] != mine:
+                raise CheckpointError(
+                    f"{path} must be resumed with the {what} it was written with, "
+                    f"{state['names'][what]!r}, got {mine!r}; "
+                    "zeroproof.training.load_weights reads the weights alone"
+                )
+        before = state["options"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} must be a trainer's checkpoint, but lacks {error}"
+        ) from error
+    now = _options(run.config)
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        shown = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
+        warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
+
+
+def _found(run: RunParts, place: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
+    automatic = place == "auto"
+    folder = run.config.checkpoint_dir if automatic else place
+    if folder is None:
+        raise RangeError("resume_from='auto' must come with a checkpoint_dir, got none")
+    folder = Path(folder)
+    if (folder / "state.json").exists() or (not automatic and not list_checkpoints(folder)):
+        return folder, load_checkpoint(folder)
+    found = find_checkpoint(folder)
+    if found is None and not automatic:
+        raise CheckpointError(f"{folder} must hold a whole checkpoint, got none")
+    if found is None:
+        warnings.warn(f"{folder} holds no checkpoint; the run begins anew", stacklevel=5)
+        return folder, None
+    return found
+
+
+def _make_way(run: RunParts, path: Path | None, *, damaged: bool) -> None:
+    """See to it that no checkpoint of a later step stands in the way of those to come.
+
+    Raises:
+        CheckpointError: There is a whole one.
+    """
+    folder = run.config.checkpoint_dir
+    if folder is None:
+        return
+    there = list_checkpoints(Path(folder))
+    newer = there[: there.index(path)] if path in there else (there if path is None else [])
+    if newer and not damaged:
+        raise CheckpointError(
+            f"checkpoint_dir must hold nothing newer than {path}, but has {newer[0]}: "
+            "go on from that one, or choose another checkpoint_dir"
+        )
+    run.accelerator.wait_for_everyone()  # all have read what is there
+    for old in newer if run.accelerator.is_main_process else ():
+        old.rename(old.with_name(f"damaged-{old.name}"))
+
+
+def _unwritable(folder: Path) -> str:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return (
+            f"checkpoint_dir must be a folder that can be written, got {folder}: {error.strerror}"
+        )
+
+
+def _gathered(run: RunParts, own: dict[str, Any]) -> list[dict[str, Any]]:
+    if run.accelerator.num_processes == 1:
+        return [own]
+    return require("accelerate.utils", extra="train").gather_object([own])
+
+
+def _from_main(run: RunParts, text: str) -> str:
+    """Return what the main process says, on all of them."""
+    if run.accelerator.num_processes == 1:
+        return text
+    (said,) = require("accelerate.utils", extra="train").broadcast_object_list([text])
+    return said

@@ -1,0 +1,116 @@
+"""What a trainer sets up once: its engine, and model and optimizer on their device."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from zeroproof._extras import require
+from zeroproof.errors import TrainingError
+from zeroproof.training._source import Source
+from zeroproof.training.config import TrainingConfig
+
+__all__ = ["check_parameters", "engine", "learning_rate", "placed", "seed_run"]
+
+
+def engine(given: Any) -> Any:
+    """Return the accelerator to use, a new one if none was given.
+
+    Raises:
+        TrainingError: It is set up with mixed precision.
+        MissingExtraError: Accelerate is not installed.
+    """
+    accelerator = given or _accelerator()
+    if accelerator.mixed_precision != "no":
+        raise TrainingError(
+            "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "
+            f"got {accelerator.mixed_precision!r}"
+        )
+    return accelerator
+
+
+def _accelerator() -> Any:
+    # Accelerate's state is one per process and refuses a second precision, so autocast is our own
+    try:
+        return require("accelerate", extra="train").Accelerator(mixed_precision="no")
+    except ValueError as error:
+        raise TrainingError(
+            "Accelerate must be set up with mixed_precision='no' in this process "
+            "(use_amp=True is the trainer's own), but was set up otherwise before"
+        ) from error
+
+
+def check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Find out whether the optimizer moves the model.
+
+    Raises:
+        TrainingError: It holds none of its parameters.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in held for p in model.parameters()):
+        raise TrainingError("optimizer must hold parameters of the model, got none of them")
+
+
+def placed(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Any,
+    device: torch.device,
+    config: TrainingConfig,
+) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    """Bring model and optimizer to the device or devices.
+
+    Returns:
+        The model, the module to call in training (around it on several processes), the optimizer.
+
+    Raises:
+        TrainingError: Checkpoints or an average were asked for of a model whose weights are spread
+            over processes.
+    """
+    sharded = any(hasattr(p, "full_tensor") for p in model.parameters())
+    if sharded or str(getattr(accelerator, "distributed_type", "NO")).endswith("FSDP"):
+        _check_sharded(config)
+        if not sharded:  # weights and the optimizer's references to them change together
+            model, optimizer = accelerator.prepare(model, optimizer)
+        return model, model, optimizer
+    if accelerator.num_processes > 1:
+        return model, accelerator.prepare_model(model), optimizer
+    model.to(device)
+    if optimizer.state:  # loading moves each state to the device of its parameter
+        optimizer.load_state_dict(optimizer.state_dict())
+    return model, model, optimizer
+
+
+def _check_sharded(config: TrainingConfig) -> None:
+    for name in ("checkpoint_dir", "ema_decay"):
+        if getattr(config, name) is not None:
+            raise TrainingError(
+                f"{name} must be None for weights that are spread over processes (FSDP); "
+                "save them with accelerator.save_state in a callback"
+            )
+
+
+def seed_run(
+    config: TrainingConfig, accelerator: Any, sources: Iterable[Source]
+) -> torch.Generator | None:
+    """Seed everything, and return where thresholds are drawn from: alike on all processes.
+
+    That is a stream of its own, so that drawing does not move the model's; `None`, torch's global
+    one, without a seed on a single process.
+    """
+    utils, seed = require("accelerate.utils", extra="train"), config.seed
+    together = accelerator.num_processes > 1
+    if seed is not None:
+        utils.set_seed(seed, device_specific=together)
+    for source in sources:
+        source.seed(seed)
+    if together and seed is None:
+        (seed,) = utils.broadcast_object_list([int(torch.randint(2**31, ()))])
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
+    """Return the learning rate of the first group of parameters, if it has one."""
+    rate = optimizer.param_groups[0].get("lr")
+    return None if rate is None else float(rate)

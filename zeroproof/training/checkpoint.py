@@ -1,0 +1,257 @@
+"""Checkpoints: safetensors and JSON with checksums, whole or not there, the last few kept.
+
+checkpoint_dir/
+  step-000001200/         step-000001200.1/ for a second one of the same step
+    state.safetensors   every tensor
+    state.json          format version, checksums, and all else, with references to the tensors
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof._extras import require
+from zeroproof._files import folder_in_place
+from zeroproof.errors import CheckpointError, DamagedCheckpointError
+from zeroproof.training._pack import pack, unpack
+
+__all__ = [
+    "check_model_state",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_weights",
+    "model_state",
+    "remove_stale",
+    "save_checkpoint",
+    "set_model_state",
+]
+
+_FORMAT = "zeroproof-checkpoint"
+_VERSION = 1
+_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
+
+
+def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
+    """Write `folder/step-...` under a temporary name, rename it, and remove all but the last ones.
+
+    Args:
+        folder: Where checkpoints live; made if it is missing.
+        step: Number of the step, part of the name.
+        state: Nested dicts, lists and tuples of numbers, strings and tensors.
+        keep: How many to keep, this one included.
+
+    Returns:
+        The checkpoint's own folder.
+
+    Raises:
+        CheckpointError: `state` holds something that is neither number, string nor tensor.
+        OSError: The disk is full, the folder cannot be written, ...; older ones are untouched.
+    """
+    folder = Path(folder)
+    tree, tensors = pack(state)
+    final = _free_name(folder, step)
+    with folder_in_place(final) as fresh:
+        require("safetensors.torch", extra="train").save_file(tensors, fresh / "state.safetensors")
+        record = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "torch": torch.__version__,
+            "checksums": {
+                "state.safetensors": _checksum(fresh / "state.safetensors"),
+                "state": _digest(tree),
+            },
+            "state": tree,
+        }
+        text = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        (fresh / "state.json").write_text(text, encoding="utf-8")
+        for path in fresh.iterdir():
+            _flush(path)
+    _flush(folder)
+    for old in list_checkpoints(folder)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; nothing is unpickled.
+
+    Raises:
+        DamagedCheckpointError: A file is missing, cut short or altered.
+        CheckpointError: It is no checkpoint, or was written by a newer version.
+    """
+    path = Path(path)
+    record = _record(path)
+    try:
+        sums, tree = record["checksums"], record["state"]
+        if sums["state"] != _digest(tree):
+            raise DamagedCheckpointError(f"{path / 'state.json'} must be as written, but differs")
+        if sums["state.safetensors"] != _checksum(path / "state.safetensors"):
+            raise DamagedCheckpointError(
+                f"{path / 'state.safetensors'} must be as written, but differs"
+            )
+        tensors = require("safetensors.torch", extra="train").load_file(path / "state.safetensors")
+        return unpack(tree, tensors)
+    except (KeyError, TypeError, OSError) as error:
+        raise DamagedCheckpointError(f"{path} must be whole, but lacks {error}") from error
+
+
+def list_checkpoints(folder: str | Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest first; damaged ones are among them."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_age, reverse=True)
+
+
+def find_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest whole checkpoint of a folder and its state; `None` if there is none.
+
+    Warns:
+        UserWarning: One is damaged; it is named, and the one before it is tried.
+
+    Raises:
+        CheckpointError: The newest whole one was written by a newer version.
+    """
+    for path in list_checkpoints(folder):
+        try:
+            return path, load_checkpoint(path)
+        except DamagedCheckpointError as error:
+            warnings.warn(f"a damaged checkpoint is left out: {error}", stacklevel=3)
+    return None
+
+
+def load_weights(path: str | Path, model: nn.Module) -> None:
+    """Load the model's parameters and buffers from a checkpoint, and nothing else.
+
+    Args:
+        path: A checkpoint, or a folder of them, of which the newest whole one is taken.
+        model: A model of the same architecture.
+
+    Raises:
+        DamagedCheckpointError: The checkpoint is not as it was written.
+        CheckpointError: There is none, or it holds another architecture; nothing was loaded.
+    """
+    path = Path(path)
+    if not _NAME.fullmatch(path.name):
+        found = find_checkpoint(path)
+        if found is None:
+            raise CheckpointError(f"{path} must hold a checkpoint, got none that is whole")
+        path, state = found
+    else:
+        state = load_checkpoint(path)
+    set_model_state(model, state["model"], path)
+
+
+def check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Find out whether a state belongs to a model.
+
+    Raises:
+        CheckpointError: It is that of another architecture.
+    """
+    mine = model_state(model)
+    for what, names in (("lacks", mine.keys() - state.keys()), ("has", state.keys() - mine.keys())):
+        if names:
+            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise CheckpointError(f"{path} must hold this model's parameters, but {what} {shown}")
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.shape != mine[name].shape:
+            raise CheckpointError(
+                f"{path} must hold {name} of shape {tuple(mine[name].shape)}, "
+                f"got {tuple(value.shape)}"
+            )
+
+
+def set_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+    """Load `model_state`.
+
+    Raises:
+        CheckpointError: It is that of another architecture; nothing was loaded.
+    """
+    check_model_state(model, state, path)
+    plain = _plain(model)
+    known = plain.state_dict().keys()
+    plain.load_state_dict({name: value for name, value in state.items() if name in known})
+    for name, buffer in plain.named_buffers():
+        buffer.data.copy_(state[name])
+
+
+def model_state(model: nn.Module) -> dict[str, Any]:
+    """Return parameters and all buffers, those too that a `state_dict` leaves out."""
+    plain = _plain(model)
+    return {**plain.state_dict(), **dict(plain.named_buffers())}
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote a checkpoint."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _STALE.match(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _age(path: Path) -> tuple[int, ...]:
+    """Return the step, and the number among several of one step."""
+    return tuple(int(part or 0) for part in _NAME.sub(r"\1.\2", path.name).split("."))
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    """Return a name without a folder: replacing one would leave a moment with neither."""
+    name, count = folder / f"step-{step:09d}", 0
+    while name.exists():
+        count += 1
+        name = folder / f"step-{step:09d}.{count}"
+    return name
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    return getattr(model, "_orig_mod", model)  # a compiled model's names differ
+
+
+def _record(path: Path) -> dict[str, Any]:
+    file = path / "state.json"
+    if not path.is_dir():
+        raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DamagedCheckpointError(f"{file} must be readable JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise DamagedCheckpointError(f"{file} must have the format {_FORMAT!r}, got something else")
+    version = record.get("version")
+    if isinstance(version, int) and version > _VERSION:
+        raise CheckpointError(
+            f"{file} must have format version {_VERSION}, got {version}: "
+            "use the version of zeroproof that wrote it"
+        )
+    if version != _VERSION:
+        raise DamagedCheckpointError(f"{file} must have a format version, got {version!r}")
+    return record
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(tree: Any) -> str:
+    text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Have the disk write it now: a rename that survives a power cut must not point to nothing."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
