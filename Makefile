@@ -32,7 +32,7 @@ levels: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --cov --cov-report term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report term:skip-covered
 
 docs: $(READY)
 	$(BIN)/mkdocs build --quiet --strict --site-dir .site

@@ -52,6 +52,7 @@ REFUSED = {
     "bad row": (FIXED, np.c_[SPOILED, PLANE[:, 1]], NOISY, (700, 500)),
     "no row": (FIXED, PLANE, NOISY, (0, 0)),
 }
+pytestmark = pytest.mark.xdist_group("batches")  # what is run for all of them, is run once
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
+pytestmark = pytest.mark.xdist_group("readout")  # what is run for all of them, is run once
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")

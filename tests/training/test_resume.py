@@ -19,6 +19,7 @@ MOMENTS = {
     "no seed": [7],
 }
 CASES = [(name, moment) for name, moments in MOMENTS.items() for moment in moments]
+pytestmark = pytest.mark.xdist_group("killed")  # what is run for all of them, is run once
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ SAME = [
     "lists",
     "no batch on one",
 ]
+pytestmark = pytest.mark.xdist_group("processes")  # what is run for all of them, is run once
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """From a batch to tuples and a loss, the same way in training and in validation."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
 from zeroproof._extras import require
-from zeroproof.errors import RangeError, TrainingError
-from zeroproof.projective.gauge import widen
+from zeroproof.training._calling import accepted, as_pair
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
@@ -67,7 +65,7 @@ class Forward:
 
     @loss_fn.setter
     def loss_fn(self, loss_fn: Callable[..., Tensor]) -> None:
-        self._takes_tau, self._takes_mask = _accepted(loss_fn)
+        self._taken = accepted(loss_fn)
         self._loss_fn = loss_fn
 
     def __call__(self, batch: Batch, tau: float, model: nn.Module | None = None) -> Outcome:
@@ -79,12 +77,12 @@ class Forward:
         """
         batch = self._placed(batch)
         with self._precision():
-            outputs = batch.through(model or self.model)
-        N, D = (widen(part) for part in _as_pair(outputs))
+            outputs = batch.through(self.model if model is None else model)
+        N, D = as_pair(outputs)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
-        options: dict[str, Any] = {"tau_train": tau} if self._takes_tau else {}
-        if self._takes_mask:
+        options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
+        if "mask" in self._taken:
             options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
         tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
         if self._accelerator.num_processes == 1:
@@ -105,37 +103,3 @@ class Forward:
         if self._dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._dtype)
-
-
-def _as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(outputs, tuple | list) and len(outputs) == 2:
-        N, D = outputs
-        if isinstance(N, Tensor) and isinstance(D, Tensor):
-            return N, D
-    came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
-    raise TrainingError(
-        "model must return a pair of tensors (N, D), "
-        f"got {came or type(outputs).__name__}; zeroproof.layers.ProjectiveHead makes such a pair"
-    )
-
-
-def _accepted(loss_fn: Callable[..., Tensor]) -> tuple[bool, bool]:
-    """Tell whether the loss takes `tau_train` and `mask`; a module is asked through its forward."""
-    if not callable(loss_fn):
-        raise RangeError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
-    try:
-        signature = inspect.signature(
-            loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
-        )
-    except ValueError:  # some built-in callables do not tell
-        return False, False
-    names = signature.parameters
-    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
-    offered = {name: anything or name in names for name in ("tau_train", "mask")}
-    try:
-        signature.bind(outputs=(), targets=(), **{k: None for k, taken in offered.items() if taken})
-    except TypeError as error:
-        raise RangeError(
-            f"loss_fn must accept loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), got {signature}"
-        ) from error
-    return offered["tau_train"], offered["mask"]

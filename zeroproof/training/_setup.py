@@ -21,7 +21,7 @@ def engine(given: Any) -> Any:
         TrainingError: It is set up with mixed precision.
         MissingExtraError: Accelerate is not installed.
     """
-    accelerator = given or _accelerator()
+    accelerator = _accelerator() if given is None else given
     if accelerator.mixed_precision != "no":
         raise TrainingError(
             "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "

@@ -1,0 +1,91 @@
+"""Models that return (N, D) under Lightning's Trainer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zeroproof.inference import StrictResult
+from zeroproof.integrations import _lightning
+from zeroproof.integrations._lightning import LightningModule, ProjectiveCallback
+from zeroproof.integrations.objective import ProjectiveObjective
+from zeroproof.training import TrainingConfig
+from zeroproof.training._loaders import Batch, as_batch
+
+__all__ = ["ProjectiveCallback", "ProjectiveLightning"]
+
+
+class ProjectiveLightning(LightningModule):
+    """A `LightningModule` for any model of tuples; batches have the forms of `SCMTrainer`'s.
+
+    It logs `train_loss`, `train_coverage` and `train_gap` of every epoch, and the same with `val_`.
+    `Trainer.predict` gives a `StrictResult` for each batch, of x alone or of x and y, in the units
+    of y. CLAMP's bound follows the loss scale of `precision="16-mixed"`.
+
+    Args:
+        model: Returns (N, D), or a mapping that holds N and D.
+        loss_fn: As in `ProjectiveObjective`; if it is a module, its parameters train too.
+        optimizer: Called with all parameters; returns what `configure_optimizers` may return.
+        config: As in `ProjectiveObjective`; epochs, precision and accumulation are the Trainer's.
+
+    Raises:
+        RangeError: As `ProjectiveObjective`.
+        DataError: A batch has none of the forms.
+
+    Examples:
+        >>> from zeroproof.layers import ProjectiveMLP
+        >>> from zeroproof.training import SCMTrainingLoss
+        >>> module = ProjectiveLightning(ProjectiveMLP(1, 1), SCMTrainingLoss())
+        >>> module.predict_step(torch.zeros(4, 1)).decoded.shape
+        torch.Size([4, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[..., Tensor],
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Any] = torch.optim.Adam,
+        config: TrainingConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.objective = ProjectiveObjective(loss_fn, config)
+        self.model, self.loss_fn, self._optimizer = model, loss_fn, optimizer
+
+    def forward(self, *args: Any, **named: Any) -> Any:
+        """Return what the model returns."""
+        return self.model(*args, **named)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer of all parameters."""
+        return self._optimizer(self.parameters())
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the loss, at a τ_train that is drawn anew."""
+        return self._step(as_batch(batch), "train")
+
+    def validation_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the loss, at the largest τ_train."""
+        return self._step(as_batch(batch), "val")
+
+    @torch.no_grad()
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> StrictResult:
+        """Decode strictly; a row with an input that is not finite is ⊥. Sets eval mode."""
+        strict = self.objective.strict(self.model)
+        if isinstance(batch, Tensor):
+            return strict(batch)
+        alone = isinstance(batch, tuple | list) and len(batch) == 1
+        return strict(*batch) if alone else as_batch(batch).through(strict)
+
+    def backward(self, loss: Tensor, *args: Any, **named: Any) -> None:
+        """Run backward under the gradient policy of the config."""
+        with self.objective.policy(_lightning.loss_scale(self.trainer)):
+            super().backward(loss, *args, **named)
+
+    def _step(self, batch: Batch, part: str) -> Tensor:
+        outputs = batch.through(self.model)
+        loss = self.objective(outputs, batch.y)
+        _lightning.log(self, {f"{part}_loss": loss}, len(batch.y))
+        _lightning.log_shares(self, part, self.objective.decode(outputs))
+        return loss

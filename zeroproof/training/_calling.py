@@ -1,0 +1,55 @@
+"""The forms in which models hand out tuples, and what a loss can be called with."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from zeroproof.errors import RangeError, TrainingError
+from zeroproof.projective.gauge import widen
+
+__all__ = ["accepted", "as_pair"]
+
+
+def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
+    """Return (N, D), in at least float32, of a pair or of a mapping that holds them.
+
+    Raises:
+        TrainingError: `outputs` is neither.
+    """
+    pair = outputs
+    if isinstance(outputs, Mapping) and {"N", "D"} <= set(outputs):
+        pair = outputs["N"], outputs["D"]
+    if isinstance(pair, tuple | list) and [isinstance(x, Tensor) for x in pair] == [True, True]:
+        return widen(pair[0]), widen(pair[1])
+    came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
+    raise TrainingError(
+        "model must return a pair of tensors (N, D), or a mapping that holds N and D, "
+        f"got {came or type(outputs).__name__}; zeroproof.layers.ProjectiveHead makes such a pair"
+    )
+
+
+def accepted(loss_fn: Callable[..., Tensor]) -> tuple[str, ...]:
+    """Tell which of `tau_train` and `mask` the loss takes; a module is asked through its forward.
+
+    Raises:
+        RangeError: It cannot be called as `loss_fn(outputs=..., targets=...)`.
+    """
+    if not callable(loss_fn):
+        raise RangeError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
+    called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+    try:
+        signature = inspect.signature(called)
+    except ValueError:  # some built-in callables do not tell
+        return ()
+    names = signature.parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+    taken = tuple(name for name in ("tau_train", "mask") if anything or name in names)
+    try:
+        signature.bind(outputs=(), targets=(), **dict.fromkeys(taken))
+    except TypeError as error:
+        raise RangeError(
+            f"loss_fn must accept loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), got {signature}"
+        ) from error
+    return taken
