@@ -52,3 +52,11 @@ def test_the_console_script_answers_with_code_and_sentence(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"zeroproof: {tmp_path / 'no.csv'} must be a readable CSV file")
     assert ended.stderr.count("\n") == 1
+
+
+def test_only_fit_imports_what_trains():
+    code = (
+        "import sys; from zeroproof.cli import main; main(['--help'])\n"
+        "assert not {'zeroproof.training', 'zeroproof.cli.command'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The overrides that docs/other-loops.md shows for Ignite and skorch do hold the policy."""
+"""The overrides that docs/which-loop.md shows for Ignite and skorch do hold the policy."""
 
 import pytest
 import torch

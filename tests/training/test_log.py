@@ -70,6 +70,14 @@ def test_a_value_that_is_not_finite_is_null(run, tmp_path):
     assert lines(tmp_path / "epochs.jsonl")[0]["own"] is None
 
 
+def test_thresholds_that_differ_are_counted_in_bins(run, tmp_path):
+    trainer = run(tau_train_min=1e-4, tau_train_max=1e-3, log_dir=tmp_path)
+    trainer.fit()
+    row = lines(tmp_path / "epochs.jsonl")[1]
+    assert (sum(row["tau_train_counts"]), len(row["tau_train_edges"])) == (4, 33)
+    assert row["tau_train_counts"] == trainer.thresholds.counts
+
+
 def test_a_run_that_goes_on_drops_what_it_will_write_again(run, tmp_path):
     class Leave:
         def on_batch_end(self, trainer):

@@ -7,9 +7,9 @@ from zeroproof._checks import one_of
 from zeroproof._extras import require
 from zeroproof.errors import RangeError
 
-__all__ = ["fit"]
+__all__ = ["COMMON", "OWN", "fit", "own_options"]
 
-_OWN = {
+OWN = {
     "solve": (
         "features_family",
         "degrees",
@@ -20,7 +20,7 @@ _OWN = {
     ),
     "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
 }
-_COMMON = ("shared_denominator", "tau_infer", "tau_train", "seed")
+COMMON = ("shared_denominator", "tau_infer", "tau_train", "seed")
 
 
 def fit(
@@ -84,9 +84,9 @@ def _fit(given: dict[str, Any]) -> None:
     from zeroproof.estimators import FitOptions
     from zeroproof.estimators.options import check_options
 
-    method = one_of(given.get("method", ""), tuple(_OWN), "--method")
-    own = _own_options(method, given)
-    common = {name: given[name] for name in _COMMON if name in given}
+    method = given.get("method", "")
+    own = own_options(method, given)
+    common = {name: given[name] for name in COMMON if name in given}
     check_options(FitOptions(**common))
     folder = Path(given.get("out", ""))
     check_folder(folder)
@@ -98,17 +98,18 @@ def _fit(given: dict[str, Any]) -> None:
     print(f"files: {', '.join(str(folder / path.name) for path in sorted(folder.iterdir()))}")
 
 
-def _own_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+def own_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of this method that were given.
 
     Raises:
-        RangeError: One belongs to the other method.
+        RangeError: There is no such method, or one belongs to the other method.
     """
-    for other, names in _OWN.items():
+    one_of(method, tuple(OWN), "--method")
+    for other, names in OWN.items():
         foreign = [name for name in names if name in given]
         if other != method and foreign:
             raise RangeError(f"--{foreign[0]} must come with --method {other}, got {method}")
-    return {name: given[name] for name in _OWN[method] if name in given}
+    return {name: given[name] for name in OWN[method] if name in given}
 
 
 def _require_writers(method: str) -> None:

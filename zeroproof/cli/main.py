@@ -3,7 +3,6 @@
 Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
 """
 
-import re
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from zeroproof._extras import require
 from zeroproof.cli.fit import fit
 from zeroproof.cli.poles import poles
 from zeroproof.cli.predict import predict
+from zeroproof.cli.usage import usage_sentence
 from zeroproof.errors import MissingExtraError, TrainingError, ZeroProofError
 
 __all__ = ["main"]
@@ -29,8 +29,6 @@ _COMMANDS: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
     "poles": (poles, _RUN),
 }
 _FLAGS = {"all": "list spurious poles too, which a zero of N cancels"}  # options without a value
-
-_KINDS = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,29 +74,58 @@ def _terminable() -> Iterator[None]:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = [_spelled(word) for word in (sys.argv[1:] if argv is None else argv)]
     jsonargparse = require("jsonargparse", extra="cli")
-    argv = sys.argv[1:] if argv is None else argv
+    if words[:1] != ["fit"]:
+        return _parsed(jsonargparse, words)
+    from zeroproof.cli.command import fit_names, importable
+    from zeroproof.cli.config_file import with_files
+
+    with importable():
+        return _parsed(jsonargparse, with_files(words, fit_names()))
+
+
+def _parsed(jsonargparse: Any, words: Sequence[str]) -> int:
     parser = jsonargparse.ArgumentParser(
         prog="zeroproof",
         description="Fit and use models of functions that truly have singularities.",
         exit_on_error=False,
     )
     commands = parser.add_subcommands(required=True, dest="command")
-    for name, (command, positionals) in _COMMANDS.items():
-        part = jsonargparse.ArgumentParser(exit_on_error=False)
-        for positional, text in positionals.items():
-            part.add_argument(positional, type=str, help=text)
-        part.add_function_arguments(command, skip={*positionals, *_FLAGS})
-        for flag in _FLAGS.keys() & signature(command).parameters.keys():
-            part.add_argument(f"--{flag}", action="store_true", help=_FLAGS[flag])
+    parts = {name: _part(jsonargparse, name, words) for name in _COMMANDS}
+    for name, part in parts.items():
         commands.add_subcommand(name, part)
+    fitting = words[:1] == ["fit"]
     try:
-        arguments = parser.parse_args([_spelled(word) for word in argv])
+        arguments = parser.parse_args(words, defaults=not fitting)
+        values = arguments[arguments.command]
+        if fitting:
+            from zeroproof.cli.command import run_fit
+
+            run_fit(parts["fit"], values)
+            return 0
     except jsonargparse.ArgumentError as error:
-        return _say(_usage_sentence(str(error)), 2)
-    values: dict[str, Any] = arguments[arguments.command].as_dict()
-    _COMMANDS[arguments.command][0](**values)
+        return _say(usage_sentence(str(error), _COMMANDS), 2)
+    _COMMANDS[arguments.command][0](**values.as_dict())
     return 0
+
+
+def _part(jsonargparse: Any, name: str, words: Sequence[str]) -> Any:
+    """Return the parser of a command; that of `fit` takes time, and is empty for the others."""
+    part = jsonargparse.ArgumentParser(exit_on_error=False, print_config=None)
+    command, positionals = _COMMANDS[name]
+    if name == "fit":
+        if words[:1] == ["fit"]:
+            from zeroproof.cli.command import add_fit_arguments
+
+            add_fit_arguments(part)
+        return part
+    for positional, text in positionals.items():
+        part.add_argument(positional, type=str, help=text)
+    part.add_function_arguments(command, skip={*positionals, *_FLAGS})
+    for flag in _FLAGS.keys() & signature(command).parameters.keys():
+        part.add_argument(f"--{flag}", action="store_true", help=_FLAGS[flag])
+    return part
 
 
 def _spelled(word: str) -> str:
@@ -107,20 +134,6 @@ def _spelled(word: str) -> str:
         return word
     name, equals, value = word[2:].partition("=")
     return f"--{name.replace('-', '_')}{equals}{value}"
-
-
-def _usage_sentence(text: str) -> str:
-    """Shorten a parser's report of several lines to one sentence."""
-    key = re.search(r'Parser key "([^"]+)"', text)
-    given = re.search(r"(?:Given|Got) value: (.*)", text)
-    if key and given:
-        kinds = (_KINDS[kind] for kind in re.findall(r"<class '(\w+)'>", text) if kind in _KINDS)
-        option = key[1].rpartition(".")[2]
-        must = next(kinds, "something else")
-        return f"--{option} must be {must}, got {given[1]!r}; see zeroproof --help"
-    first = text.strip().splitlines()[0].removeprefix("error: ")
-    first = re.sub(rf"\b({'|'.join(_COMMANDS)})\.(\w+)", r"\2", first)
-    return f"{first}; see zeroproof --help"
 
 
 def _os_code(error: OSError) -> int:

@@ -40,6 +40,6 @@ def _answers(fitted: "TrainedFit", X: Tensor, count: int) -> list[Answers]:
     result = predict_rows(fitted.run, X)
     with torch.no_grad():
         N, D = fitted.run.model(X)
-    score = denominator_score(N, D, "angle")
+    score = denominator_score(N, D, fitted.run.config.score, fitted.run.config.scale)
     parts = (result.decoded, result.bottom_mask, result.gap_mask, score)
     return [Answers(*(part[:, place].numpy() for part in parts)) for place in range(count)]

@@ -7,7 +7,7 @@ from zeroproof.errors import DataError, RunFolderError
 __all__ = ["check_file", "check_folder"]
 
 _DESCRIPTIONS = {"model.json", "run.json"}
-_FILES = _DESCRIPTIONS | {"model.safetensors", "history.json", "rows.csv", "fit.png"}
+_FILES = _DESCRIPTIONS | {"model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"}
 
 
 def check_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from zeroproof.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TableRows", "read_rows"]
+__all__ = ["TableRows", "check_answers", "read_rows"]
 
 _ADVICE = "; write it as a number, or choose other columns with --features"
 _TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
@@ -32,7 +32,7 @@ def read_rows(data: str, target: str, features: str) -> TableRows:
     from zeroproof.data import numbers, read_csv
 
     targets = column_names(target, "--target")
-    _check_answers(targets)
+    check_answers(targets)
     table = read_csv(data)
     rest = tuple(name for name in table.columns if name not in targets)
     names = column_names(features, "--features") if features else rest
@@ -50,7 +50,12 @@ def read_rows(data: str, target: str, features: str) -> TableRows:
     return TableRows(X, y, names, targets)
 
 
-def _check_answers(targets: tuple[str, ...]) -> None:
+def check_answers(targets: tuple[str, ...]) -> None:
+    """Check that no target is named as the answers for another one are.
+
+    Raises:
+        DataError: One is.
+    """
     written = [name for target in targets for name in answer_columns(target)]
     twice = [name for name in written if written.count(name) > 1]
     if twice:

@@ -1,5 +1,6 @@
 """Run folders of either kind, opened to be asked."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from zeroproof.export import Run
     from zeroproof.inference import StrictResult
 
-__all__ = ["Solved", "answers_of", "open_run"]
+__all__ = ["MODULE_FORMAT", "Solved", "answers_of", "open_run"]
+
+MODULE_FORMAT = "zeroproof-module"  # in run.json, of a model that only its own code can build
 
 
 class Solved(NamedTuple):
@@ -40,6 +43,7 @@ def open_run(folder: str | Path) -> "Run | Solved":
             f"{folder} must be a folder written by `zeroproof fit`, "
             "but has no model.json or run.json"
         )
+    _check_own(folder / "run.json")
     return load_run(folder)
 
 
@@ -57,6 +61,24 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
     from zeroproof.export import predict_rows
 
     return predict_rows(run, X)
+
+
+def _check_own(path: Path) -> None:
+    """Check that a run is not one of a model from elsewhere: to build it is to run its code.
+
+    Raises:
+        RunFolderError: It is.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return  # told by `load_run`
+    if isinstance(record, dict) and record.get("format") == MODULE_FORMAT:
+        raise RunFolderError(
+            f"{path.parent} must hold a network of this package, got weights of "
+            f"{record.get('class_path')}: build that model in Python and load them with "
+            f"safetensors.torch.load_model(model, {str(path.with_name('model.safetensors'))!r})"
+        )
 
 
 def _solved(folder: Path) -> Solved:

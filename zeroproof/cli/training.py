@@ -10,7 +10,7 @@ from zeroproof.errors import RangeError
 if TYPE_CHECKING:
     from zeroproof.estimators import TrainedFit
 
-__all__ = ["train"]
+__all__ = ["fit_lines", "train", "write_fit"]
 
 
 def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
@@ -30,7 +30,7 @@ def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     if "hidden" in own:
         own = own | {"hidden": _widths(own["hidden"])}
     fitted = fit_table(*rows, FitOptions(**common, **own))
-    _write(folder, fitted, rows)
+    write_fit(folder, fitted, rows)
     return _report(fitted)
 
 
@@ -41,7 +41,8 @@ def _widths(text: str) -> tuple[int, ...]:
         raise RangeError(f"--hidden must list whole numbers, such as 64,64, got {text!r}") from None
 
 
-def _write(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
+def write_fit(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
+    """Write model, history, rows and picture into an existing folder."""
     from zeroproof.cli.picture import picture
     from zeroproof.data import write_csv
     from zeroproof.export import save_run
@@ -61,20 +62,28 @@ def _write(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
 
 
 def _report(fitted: "TrainedFit") -> list[str]:
-    facts, config = fitted.run.facts, fitted.run.config
-    errors = facts["errors"]
+    facts = fitted.run.facts
     return [
         f"fitted {facts['rows']} rows in {facts['seconds']:.1f} s; "
         f"{facts['held_out_rows']} held out",
+        *fit_lines(fitted),
+        *_comparison(facts),
+    ]
+
+
+def fit_lines(fitted: "TrainedFit") -> list[str]:
+    """Return errors, thresholds and the diagnosis."""
+    facts, config = fitted.run.facts, fitted.run.config
+    errors = facts["errors"]
+    return [
         *(
             error_line(label, errors[f"{part}_rms"], errors[f"{part}_median_relative"])
             for part, label in (("all", "all rows"), ("held_out", "held-out rows"))
             if f"{part}_rms" in errors
         ),
-        f"  thresholds on the angle score: tau_infer {config.tau_infer:.3g}, "
+        f"  thresholds on the {config.score} score: tau_infer {config.tau_infer:.3g}, "
         f"tau_train {config.tau_train:.3g}",
         *diagnosis_lines(facts["diagnosis"]),
-        *_comparison(facts),
     ]
 
 

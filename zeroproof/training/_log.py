@@ -10,6 +10,7 @@ from typing import Any
 
 from zeroproof._files import text_in_place
 from zeroproof.training.config import TrainingConfig
+from zeroproof.training.thresholds import ThresholdLog
 
 __all__ = ["Log", "shown"]
 
@@ -48,9 +49,11 @@ class Log:
         self._line("steps", {"step": step, **row})
         self._track(row, step, "step")
 
-    def epoch(self, epoch: int, step: int, row: Row) -> None:
-        """Write a row of the history."""
-        self._line("epochs", {"epoch": epoch, "step": step, **row})
+    def epoch(self, epoch: int, step: int, row: Row, drawn: ThresholdLog) -> None:
+        """Write a row of the history, with the distribution of the thresholds if they differ."""
+        bins = {"tau_train_edges": drawn.edges, "tau_train_counts": drawn.counts}
+        spread = drawn.edges[0] < drawn.edges[-1]
+        self._line("epochs", {"epoch": epoch, "step": step, **row}, bins if spread else {})
         self._track(row, step, "epoch")
 
     def end(self, history: Sequence[Row]) -> None:
@@ -62,10 +65,15 @@ class Log:
                 tracker.finish()
             self._accelerator.trackers, self._started = [], False
 
-    def _line(self, name: str, row: Row) -> None:
+    def _line(
+        self, name: str, row: Row, lists: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
         if self._folder is None or not self._writes:
             return
-        strict = {key: value if math.isfinite(value) else None for key, value in row.items()}
+        strict: dict[str, Any] = {
+            key: value if math.isfinite(value) else None for key, value in row.items()
+        }
+        strict |= lists or {}
         with (self._folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(strict, allow_nan=False) + "\n")
 

@@ -27,6 +27,7 @@ from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
 from zeroproof.training.readout import HeadReadout, head_readout
+from zeroproof.training.thresholds import ThresholdLog
 
 __all__ = ["SCMTrainer"]
 
@@ -140,6 +141,11 @@ class SCMTrainer:
     def row(self) -> dict[str, float]:
         """The values of the running epoch, or the latest one."""
         return self._progress.row
+
+    @property
+    def thresholds(self) -> ThresholdLog:
+        """The τ_train drawn in the running epoch, or the latest one."""
+        return self._progress.drawn
 
     @property
     def history(self) -> History:
@@ -271,7 +277,7 @@ class SCMTrainer:
         progress.end()
         self._judge.offer(self._judged)
         self._events("on_epoch_end", self)
-        self._log.epoch(self.epoch, self.step, self.row)
+        self._log.epoch(self.epoch, self.step, self.row, self.thresholds)
         bar.set_postfix(shown(self.row))
         progress.epoch += 1
         self.stop_reason = progress.reason = self._judge.verdict(self.accelerator)
