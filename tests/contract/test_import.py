@@ -10,7 +10,10 @@ import zeroproof
 
 # modules that are loaded after a statement, as seen by a fresh interpreter
 PROBE = "import json, sys\n{}\nprint(json.dumps(sorted(sys.modules)))"
-OPTIONAL = ("accelerate", "matplotlib", "pandas", "pyarrow", "safetensors", "sklearn", "tqdm")
+OPTIONAL = (
+    *("accelerate", "lightning", "matplotlib", "pandas", "pyarrow", "pytorch_lightning"),
+    *("safetensors", "sklearn", "torchmetrics", "tqdm", "transformers"),
+)
 
 
 def loaded(statement):
