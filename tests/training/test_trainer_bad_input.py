@@ -23,6 +23,11 @@ class One(nn.Module):
         return self.linear(x)
 
 
+class Uneven(One):
+    def forward(self, x):
+        return self.linear(x), self.linear(x)[:-1]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
@@ -37,6 +42,7 @@ class One(nn.Module):
         ({"data": [(X, Y[0, 0])]}, DataError, r"must be a tensor with rows, got shape \(\)"),
         ({"data": [(X, Y[:, 0])]}, ShapeError, r"have the shape of N, \(24, 1\), got \(24,\)"),
         ({"model": One()}, TrainingError, r"a pair of tensors \(N, D\), .* got a tensor of shape"),
+        ({"model": Uneven()}, ShapeError, r"N and D must .* got \(24, 1\) and \(23, 1\)"),
         ({"loss_fn": 1.0}, RangeError, "loss_fn must be callable, got float"),
         ({"loss_fn": nn.MSELoss()}, RangeError, r"loss_fn must accept loss_fn\(outputs=\(N, D\)"),
         (
@@ -67,6 +73,7 @@ class One(nn.Module):
         "no rows",
         "vector targets",
         "one tensor",
+        "uneven pair",
         "no loss",
         "other loss",
         "vector loss",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroproof._checks import same_shape
+from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
 from zeroproof.training._calling import accepted, as_pair
 from zeroproof.training._joint import joint_loss, scalar
@@ -73,12 +73,13 @@ class Forward:
 
         Raises:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
-            ShapeError: N and y differ in shape.
+            ShapeError: N and D, or N and y, do not belong together.
         """
         batch = self._placed(batch)
         with self._precision():
             outputs = batch.through(self.model if model is None else model)
         N, D = as_pair(outputs)
+        pair_shapes(N, D)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
         options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
