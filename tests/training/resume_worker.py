@@ -114,6 +114,12 @@ def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, c
         sampler.update(score_of_targets(y))
         order = {"sampler": sampler}
         callbacks += [AdaptiveSampling(sampler, x), CoverageController(0.99)]
+    validation = DataLoader(
+        TensorDataset(x[::3], y[::3]),
+        batch_size=5,
+        shuffle=True,  # so that the last bits of its sums tell whether its order came back
+        generator=torch.Generator().manual_seed(6),
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     options = {
         "max_epochs": 4,
@@ -135,7 +141,7 @@ def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, c
         optimizer,
         SCMTrainingLoss(normalizer="chordal"),
         DataLoader(dataset, batch_size=8, num_workers=workers, **order),
-        [(x[::3], y[::3])],
+        validation,
         config=TrainingConfig(**options),
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60),
         callbacks=callbacks,

@@ -92,6 +92,12 @@ def test_an_optimizer_of_another_model_is_refused(seeded):
         SCMTrainer(seeded(), optimizer, FIT, [(X, Y)])
 
 
+def test_an_optimizer_with_a_closure_is_refused(seeded):
+    model = seeded()
+    with pytest.raises(TrainingError, match="gradients that are there, got LBFGS"):
+        SCMTrainer(model, torch.optim.LBFGS(model.parameters()), FIT, [(X, Y)])
+
+
 def test_an_accelerator_of_other_precision_is_refused(seeded):
     class Half:
         mixed_precision = "bf16"

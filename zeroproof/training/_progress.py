@@ -144,20 +144,25 @@ class Progress:
         self.logged = Totals(*state["logged"])
         self.history[:] = state["history"]
 
-    def own_state(self, source: Source) -> dict[str, Any]:
+    def own_state(self, sources: Mapping[str, Source]) -> dict[str, Any]:
         """Return what differs from process to process."""
-        keeps = source.keeps_place or not self.running
+        places = {
+            part: source.state()
+            for part, source in sources.items()
+            # of an epoch that is running its start is known, unless the loader keeps its place
+            if part != "train" or source.keeps_place or not self.running
+        }
         return {
             "now": random_state(),
             "start": self.start if self.running else {},
-            "place": source.state() if keeps else {},
+            "places": places,
             "sums": list(self.tally.here()),
         }
 
-    def restore_own(self, state: Mapping[str, Any], source: Source) -> None:
+    def restore_own(self, state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
         """Set what `own_state` returned; the random state is for the caller to set, last of all."""
         self.start, self.now = state["start"], state["now"]
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]))
-        if state["place"]:
-            source.restore(state["place"])
+        for part, place in state["places"].items():
+            sources[part].restore(place)

@@ -50,7 +50,7 @@ class RunParts(NamedTuple):
     best: Best
     events: Events
     progress: Progress
-    source: Source
+    sources: Mapping[str, Source]
     accelerator: Any
 
 
@@ -87,7 +87,7 @@ def save(run: RunParts) -> Path | None:
         UserWarning: It could not be written; training may go on, older checkpoints are whole.
     """
     config, path, problem = run.config, None, ""
-    own = _gathered(run, run.progress.own_state(run.source))
+    own = _gathered(run, run.progress.own_state(run.sources))
     if run.accelerator.is_main_process:
         state = {**_common(run), "processes": own}
         try:
@@ -134,7 +134,7 @@ def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
     run.best.restore(state["best"])
     run.events.restore(state["callbacks"])
     run.progress.restore(state["progress"])
-    run.progress.restore_own(state["processes"][run.accelerator.process_index], run.source)
+    run.progress.restore_own(state["processes"][run.accelerator.process_index], run.sources)
     return path
 
 
@@ -161,6 +161,7 @@ def _names(run: RunParts) -> dict[str, Any]:
         "parameters per group": [len(g["params"]) for g in run.optimizer.param_groups],
         "scheduler": None if run.scheduler is None else type(run.scheduler).__name__,
         "loss scaler": run.scaler.is_enabled(),
+        "loaders": sorted(run.sources),
         "moving average": run.average is not None,
         "callbacks": [type(callback).__name__ for callback in run.events.callbacks],
     }

@@ -45,8 +45,13 @@ def check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
     """Find out whether the optimizer moves the model.
 
     Raises:
-        TrainingError: It holds none of its parameters.
+        TrainingError: It holds none of its parameters, or runs the model itself.
     """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TrainingError(
+            "optimizer must step on gradients that are there, got LBFGS, which wants to run the "
+            "model again: fit_trunk(method='varpro') or head_readout go beyond first order"
+        )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
         raise TrainingError("optimizer must hold parameters of the model, got none of them")

@@ -174,7 +174,7 @@ class SCMTrainer:
             DataError: A loader yields nothing, or something other than batches.
             TrainingError: The model does not return (N, D), the loss is not a scalar, or every step
                 of an epoch, or `max_skipped_steps` in a row, was skipped.
-            ShapeError: N and y differ in shape.
+            ShapeError: N and D, or N and y, do not belong together.
             CheckpointError: A checkpoint belongs to another run, or the folder cannot be used.
         """
         self._renew()
@@ -186,8 +186,8 @@ class SCMTrainer:
             self.checkpoint = resume(run, resume_from)
             self.stop_reason = self._judge.reason_before()
         self._log.begin(self.step, self.epoch)
-        self._events("on_fit_begin", self)
         try:
+            self._events("on_fit_begin", self)
             self._run()
         finally:
             for source in self._sources.values():
@@ -243,7 +243,7 @@ class SCMTrainer:
             self._best,
             self._events,
             self._progress,
-            self._sources["train"],
+            self._sources,
             self.accelerator,
         )
 
