@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types levels tests docs format bench-solve clean
+.PHONY: setup demo test lint types levels tests docs format bench-solve bench-train clean
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ format: $(READY)
 bench-solve: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.solve.table $(TASKS)
+
+# pass tasks as TASKS='loop memory'; timings are of an idle machine alone
+bench-train: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.train.table $(TASKS)
 
 clean:
 	rm -rf .venv .site runs .pytest_cache .ruff_cache .hypothesis .coverage

@@ -28,6 +28,14 @@ class Net(nn.Module):
         return self.N(h), self.D(h)
 
 
+class Normed(Net):
+    """With running statistics, which differ from process to process, and with chance."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk.extend([nn.BatchNorm1d(8), nn.Dropout(0.1)])
+
+
 class Half(Net):
     """Tuples that are finite for negative x alone."""
 
@@ -62,18 +70,18 @@ class Stop:
 
 
 class Kill:
-    """Leave on every process at once; the checkpoint of step 4 is there by then."""
+    """Leave on every process at once, after a step or in a validation."""
+
+    def __init__(self, step=-1, epoch=-1):
+        self.step, self.epoch = step, epoch
 
     def on_batch_end(self, trainer):
-        if trainer.step == 5:
+        if trainer.step == self.step:
             raise KeyboardInterrupt
 
-
-class Idle:
-    """Stands where `Kill` stood, when the run goes on."""
-
-
-Idle.__name__ = "Kill"
+    def on_validate_end(self, trainer):
+        if trainer.epoch == self.epoch:
+            raise KeyboardInterrupt
 
 
 def case(name, world):
@@ -163,16 +171,17 @@ def from_lists(batches):
     return outcome(trainer)
 
 
-def resumed(folder, world):
+def resumed(folder, world, kill, every, *others, model=Net):
     """Return a run that was not interrupted, and one that was left and taken up again."""
-    keywords = {"data": rows(90), "shuffle": True, "config": {"tau_train_max": 5e-4}}
+    keywords = {"data": rows(90), "shuffle": True, "model": model}
+    keywords["config"] = {"tau_train_max": 5e-4}
     found = []
     for name in ("whole", "left"):
-        extra = {"checkpoint_dir": f"{folder}/{name}", "checkpoint_every_steps": 4}
+        extra = {"checkpoint_dir": f"{folder}/{name}", "checkpoint_every_steps": every}
         if name == "left":
             with suppress(KeyboardInterrupt):
-                trained({**keywords, "callbacks": [Kill()]}, world, **extra).fit()
-        trainer = trained({**keywords, "callbacks": [Idle()]}, world, **extra)
+                trained({**keywords, "callbacks": [kill, *others]}, world, **extra).fit()
+        trainer = trained({**keywords, "callbacks": [Kill(), *others]}, world, **extra)
         trainer.fit(resume_from="auto" if name == "left" else None)
         found.append(outcome(trainer))
     return found
@@ -229,7 +238,13 @@ def main(folder):
         answers[name] = outcome(trainer)
     answers["lists"] = from_lists(own_lists(rank, world))
     answers["no batch on one"] = from_lists([] if rank else own_lists(0, WORLD))
-    answers["resumed"] = resumed(f"{folder}/{world}", world)
+    for name, kill, every, others, model in (
+        ("in an epoch", Kill(step=5), 4, (), Net),
+        ("in a validation", Kill(epoch=1), 6, (), Normed),
+        ("after a wish", Kill(step=5), 4, (Stop(world - 1),), Net),
+    ):
+        place = f"{folder}/{world} {name}"
+        answers[f"left {name}"] = resumed(place, world, kill, every, *others, model=model)
     if world == WORLD:
         answers |= on_two(folder)
     else:

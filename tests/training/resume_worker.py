@@ -22,6 +22,7 @@ from zeroproof.training import (
     checkpoint,
     score_of_targets,
 )
+from zeroproof.training._states import all_state
 
 # name -> keywords of `run`
 VARIANTS = {
@@ -32,6 +33,8 @@ VARIANTS = {
     "accumulated": {"config": {"grad_accumulation_steps": 3}},
     "after epochs": {"config": {"checkpoint_every_steps": None}},
     "adaptive": {"adaptive": True},
+    "before validation": {"config": {"checkpoint_every_steps": 13}},
+    "own loss": {"own_loss": True},
     "no seed": {"config": {"seed": None}},
 }
 # what happens to a run: killed after a step, or while a checkpoint is written
@@ -43,6 +46,8 @@ MOMENTS = {
     "accumulated": [6],
     "after epochs": [20],
     "adaptive": [10, 30],
+    "before validation": [13, "validating 2"],
+    "own loss": [9],
     "no seed": [7],
 }
 
@@ -80,8 +85,12 @@ class Death:
 
     def __init__(self, moment):
         self._step = moment if isinstance(moment, int) else -1
+        self._epoch = -1
         if isinstance(moment, str):
             verb, count = moment.split()
+            if verb == "validating":
+                self._epoch = int(count)
+                return
             # the nth call of what is at work at that moment
             place = {"writing": "_checksum", "renaming": "_flush", "removing": "list_checkpoints"}
             calls = {"writing": 1, "renaming": 3, "removing": 1}[verb]
@@ -97,12 +106,31 @@ class Death:
 
         setattr(checkpoint, name, deadly)
 
+    def on_validate_end(self, trainer):
+        if trainer.epoch == self._epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def on_batch_end(self, trainer):
         if trainer.step == self._step:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, config=None):
+class OwnLoss(nn.Module):
+    """A loss that learns its weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(()))
+        self.inner = SCMTrainingLoss(normalizer="chordal")
+
+    def forward(self, outputs, targets):
+        return self.inner(outputs=outputs, targets=targets) * torch.exp(-self.w) + self.w
+
+
+def run(folder, moment, resume, *, config=None, **kind):
+    workers, generator, adaptive, own_loss = (
+        kind.get(name, 0) for name in ("workers", "generator", "adaptive", "own_loss")
+    )
     set_seed(0)
     model, x = Net(), torch.linspace(-1, 1, 100)[:, None]
     y = 1 / (x - 0.3)
@@ -120,7 +148,9 @@ def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, c
         shuffle=True,  # so that the last bits of its sums tell whether its order came back
         generator=torch.Generator().manual_seed(6),
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loss_fn = OwnLoss() if own_loss else SCMTrainingLoss(normalizer="chordal")
+    learned = [*model.parameters(), *(loss_fn.parameters() if own_loss else ())]
+    optimizer = torch.optim.AdamW(learned, lr=1e-2)
     options = {
         "max_epochs": 4,
         "seed": 1,
@@ -139,7 +169,7 @@ def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, c
     trainer = SCMTrainer(
         model,
         optimizer,
-        SCMTrainingLoss(normalizer="chordal"),
+        loss_fn,
         DataLoader(dataset, batch_size=8, num_workers=workers, **order),
         validation,
         config=TrainingConfig(**options),
@@ -151,7 +181,7 @@ def run(folder, moment, resume, *, workers=0, generator=False, adaptive=False, c
         "history": [
             {k: v for k, v in row.items() if not k.startswith("time_")} for row in trainer.history
         ],
-        "weights": checkpoint.model_state(model),
+        "weights": all_state(model),
         "optimizer": optimizer.state_dict(),
         "scheduler": trainer.scheduler.state_dict(),
         "end": [trainer.stop_reason, trainer.best_epoch, trainer.step],

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from zeroproof.errors import TrainingError
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
 X = torch.linspace(-1, 1, 24)[:, None]
@@ -76,6 +78,40 @@ def test_thresholds_that_differ_are_counted_in_bins(run, tmp_path):
     row = lines(tmp_path / "epochs.jsonl")[1]
     assert (sum(row["tau_train_counts"]), len(row["tau_train_edges"])) == (4, 33)
     assert row["tau_train_counts"] == trainer.thresholds.counts
+
+
+def test_lines_of_another_run_are_put_aside(run, tmp_path):
+    for _ in range(3):
+        run(log_dir=tmp_path).fit()
+    names = sorted(path.name for path in tmp_path.glob("steps*.jsonl"))
+    assert names == ["steps-1.jsonl", "steps-2.jsonl", "steps.jsonl"]
+    assert len({(tmp_path / name).read_text() for name in names}) == 1
+
+
+def test_a_folder_that_cannot_be_is_found_before_the_first_step(run, tmp_path):
+    (tmp_path / "log").write_text("a file")
+    with pytest.raises(TrainingError, match=r"log_dir must be a folder .* got .*exists"):
+        run(log_dir=tmp_path / "log").fit()
+
+
+def test_a_folder_that_vanishes_does_not_end_the_run(run, tmp_path):
+    class Vanish:
+        def on_epoch_begin(self, trainer):
+            shutil.rmtree(tmp_path / "log", ignore_errors=True)
+
+    with pytest.warns(UserWarning, match="a log line could not be written"):
+        history = run(callbacks=[Vanish()], log_dir=tmp_path / "log").fit()
+    assert len(history) == 2
+
+
+@pytest.mark.parametrize("value", ["text", [1.0], torch.ones(2)], ids=["text", "list", "tensor"])
+def test_a_row_holds_numbers_alone(run, tmp_path, value):
+    class Odd:
+        def on_epoch_end(self, trainer):
+            trainer.row["own"] = value
+
+    with pytest.raises(TrainingError, match="must be a number, got"):
+        run(callbacks=[Odd()], log_dir=tmp_path).fit()
 
 
 def test_a_run_that_goes_on_drops_what_it_will_write_again(run, tmp_path):

@@ -16,6 +16,8 @@ MOMENTS = {
     "accumulated": [6],
     "after epochs": [20],
     "adaptive": [10, 30],
+    "before validation": [13, "validating 2"],
+    "own loss": [9],
     "no seed": [7],
 }
 CASES = [(name, moment) for name, moments in MOMENTS.items() for moment in moments]

@@ -78,17 +78,18 @@ class Seen:
     """Note the rows of every step, and leave after one."""
 
     def __init__(self, leave=None):
-        self.rows, self.leave = [], leave
+        self.rows, self.marks, self.leave = [], [], leave
 
     def on_fit_begin(self, trainer):
         trainer.model.register_forward_pre_hook(lambda _, args: self.rows.append(args[0].clone()))
 
     def on_batch_end(self, trainer):
+        self.marks.append(len(self.rows))
         if trainer.step == self.leave:
             raise KeyboardInterrupt
 
 
-def run(loader, folder, callback, *, resume=False):
+def run(loader, folder, callback, *, resume=False, window=1):
     torch.manual_seed(0)
     model = ProjectiveMLP(1, 1, hidden=(4,))
     trainer = SCMTrainer(
@@ -103,6 +104,7 @@ def run(loader, folder, callback, *, resume=False):
             checkpoint_dir=folder,
             checkpoint_every_steps=2,
             coverage_threshold=0.0,
+            grad_accumulation_steps=window,
         ),
         callbacks=[callback],
     )
@@ -131,8 +133,8 @@ def test_epochs_of_a_shuffled_loader_differ(tmp_path):
     assert not torch.equal(first, second)  # whose sampler must be told the epoch
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_table_goes_on_where_it_was(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "window"), [(0, 1), (2, 1), (0, 3), (2, 3)])
+def test_a_streamed_table_goes_on_where_it_was(tmp_path, workers, window):
     table = pa.table({"x": X[:, 0].numpy(), "y": Y[:, 0].numpy()})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)
 
@@ -147,11 +149,14 @@ def test_a_streamed_table_goes_on_where_it_was(tmp_path, workers):
             num_workers=workers,
         )
 
+    leave = 7 if window == 1 else 5
     whole, rest = Seen(), Seen()
-    expected = run(stream(), tmp_path / "whole", whole)
+    expected = run(stream(), tmp_path / "whole", whole, window=window)
     with pytest.raises(KeyboardInterrupt):
-        run(stream(), tmp_path / "left", Seen(7))
-    weights = run(stream(), tmp_path / "left", rest, resume=True)
-    assert all(map(torch.equal, rest.rows, whole.rows[6:]))
+        run(stream(), tmp_path / "left", Seen(leave), window=window)
+    weights = run(stream(), tmp_path / "left", rest, resume=True, window=window)
+    begun = whole.marks[leave - leave % 2 - 1]
+    assert len(rest.rows) == len(whole.rows) - begun > 0
+    assert all(map(torch.equal, rest.rows, whole.rows[begun:]))
     assert all(map(torch.equal, weights, expected))
     assert torch.cat(whole.rows).shape == (72, 1)

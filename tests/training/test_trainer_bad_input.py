@@ -92,6 +92,13 @@ def test_an_optimizer_of_another_model_is_refused(seeded):
         SCMTrainer(seeded(), optimizer, FIT, [(X, Y)])
 
 
+def test_an_optimizer_of_others_too_is_refused(seeded):
+    model, other = seeded(), nn.Linear(1, 1)
+    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+    with pytest.raises(TrainingError, match="of a loss that is a module, got 2 others"):
+        SCMTrainer(model, optimizer, FIT, [(X, Y)])
+
+
 def test_an_optimizer_with_a_closure_is_refused(seeded):
     model = seeded()
     with pytest.raises(TrainingError, match="gradients that are there, got LBFGS"):

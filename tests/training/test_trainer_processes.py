@@ -79,9 +79,10 @@ def test_what_a_callback_of_one_process_asks_for_all_do_after_the_epoch(answers)
     assert answers[0]["stopped by one"][2:] == ("asked", 2)  # at once where nobody waits
 
 
+@pytest.mark.parametrize("place", ["in an epoch", "in a validation", "after a wish"])
 @pytest.mark.parametrize("process", [0, 1, 2])
-def test_a_run_that_was_left_ends_as_one_that_was_not(answers, process):
-    whole, resumed = answers[process]["resumed"]
+def test_a_run_that_was_left_ends_as_one_that_was_not(answers, process, place):
+    whole, resumed = answers[process][f"left {place}"]
     assert whole[0] == resumed[0]
     assert torch.equal(whole[1], resumed[1])
     assert whole[2:] == resumed[2:]

@@ -57,6 +57,27 @@ def test_a_step_that_is_not_finite_is_skipped_and_leaves_nothing_behind(seeded, 
     assert step == 1
 
 
+def test_statistics_that_are_assigned_come_back_too(seeded, squared):
+    class Running(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = seeded()
+            self.register_buffer("mean", torch.zeros(1))
+
+        def forward(self, x):
+            if self.training:
+                self.mean = self.mean + x.mean(0).detach()
+            return self.inner(x)
+
+    model, bad = Running(), (torch.full_like(X, math.nan), Y)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    config = TrainingConfig(max_epochs=1, progress=False)
+    data = [(X + 1, Y), bad, (X + 1, Y)]
+    history = SCMTrainer(model, optimizer, squared, data, config=config).fit()
+    assert history[0]["skipped_steps"] == 1
+    torch.testing.assert_close(model.mean, torch.tensor([2.0]))
+
+
 def test_skipped_steps_are_counted_and_kept_out_of_the_mean(trained, squared):
     bad = (torch.full_like(X, math.nan), Y)
     row = trained(loss_fn=squared, data=[bad, (X, Y), bad]).history[0]

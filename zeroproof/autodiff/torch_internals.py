@@ -2,11 +2,13 @@
 
 # pyright: reportPrivateUsage=false
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["is_tracing", "stash", "stashed"]
+__all__ = ["copy_all", "flag_nonfinite", "is_tracing", "stash", "stashed"]
 
 
 def stash(key: str, entry: Any) -> None:
@@ -22,3 +24,17 @@ def stashed(key: str) -> Any:
 def is_tracing() -> bool:
     """Tell whether `torch.jit.trace` is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy tensors in place, in one call."""
+    if targets:
+        torch._foreach_copy_(list(targets), list(sources))
+
+
+def flag_nonfinite(tensors: list[Tensor], flag: Tensor, one: Tensor) -> None:
+    """Set `flag`, a scalar, to 1 if a number is not finite; in one pass, where a norm takes three.
+
+    The tensors have one floating-point type and one device; `one` is the scalar 1 on it.
+    """
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, flag, one)

@@ -54,7 +54,7 @@ class Forward:
         accelerator: Any,
         device: torch.device,
     ) -> None:
-        self.model, self.loss_fn, self.device = model, loss_fn, device
+        self.model, self.device, self.loss_fn = model, device, loss_fn
         self._scale = config.target_scale
         self._dtype = amp_dtype(config, device)
         self._accelerator = accelerator
@@ -66,6 +66,8 @@ class Forward:
     @loss_fn.setter
     def loss_fn(self, loss_fn: Callable[..., Tensor]) -> None:
         self._taken = accepted(loss_fn)
+        if isinstance(loss_fn, nn.Module):
+            loss_fn.to(self.device)
         self._loss_fn = loss_fn
 
     def __call__(self, batch: Batch, tau: float, model: nn.Module | None = None) -> Outcome:
@@ -93,12 +95,15 @@ class Forward:
         return Outcome(N, D, loss)
 
     def _placed(self, batch: Batch) -> Batch:
-        y = batch.y.to(self.device, non_blocking=True)
-        if len(batch.args) == 1 and isinstance(batch.args[0], Tensor):
-            return batch._replace(args=(batch.args[0].to(self.device, non_blocking=True),), y=y)
+        tensors = [batch.y, *batch.args]
+        if not batch.named and all(isinstance(x, Tensor) for x in tensors):
+            if all(x.device == self.device for x in tensors):
+                return batch
+            y, *args = (x.to(self.device, non_blocking=True) for x in tensors)
+            return batch._replace(args=tuple(args), y=y)
         send = require("accelerate.utils", extra="train").send_to_device
-        args, named = (send(x, self.device, non_blocking=True) for x in (batch.args, batch.named))
-        return batch._replace(args=args, named=named, y=y)
+        moved = send((batch.args, batch.named, batch.y), self.device, non_blocking=True)
+        return batch._replace(args=moved[0], named=moved[1], y=moved[2])
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

@@ -51,7 +51,7 @@ def scalar(loss: Any) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise TrainingError(f"loss_fn must return a tensor with one entry, got {came}")
-    return loss.reshape(())
+    return loss.reshape(()) if loss.ndim else loss
 
 
 def _counted(value: Tensor, batch: Batch, call: Mapping[str, Any]) -> Tensor:

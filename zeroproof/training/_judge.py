@@ -12,7 +12,8 @@ from zeroproof.training.stopping import coverage_stalled
 
 __all__ = ["Judge"]
 
-_LIMITS = {None, "max_epochs", "max_steps"}  # reasons that may have been lifted since
+# reasons that follow from options, which may be others by now
+_LIMITS = {None, "max_epochs", "max_steps", "coverage", "loss"}
 
 
 class Judge:

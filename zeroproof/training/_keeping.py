@@ -3,8 +3,12 @@
 from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from zeroproof.autodiff.torch_internals import copy_all
+from zeroproof.training._states import Buffers, all_state, set_all_state
 
 __all__ = ["Average", "Best"]
 
@@ -62,9 +66,14 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        # its counter stays on the CPU, where it is read in every step
-        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self._source = model
+        # its counter stays on the CPU, where it is read in every step; torch's own update would
+        # send it to the device each time
+        self._averaged, self._mix = AveragedModel(model), get_ema_multi_avg_fn(decay)
+        self._weights: tuple[list[Tensor], list[Tensor]] = (
+            list(self.model.parameters()),
+            list(model.parameters()),
+        )
+        self._buffers = Buffers(self.model), Buffers(model)
 
     @property
     def model(self) -> nn.Module:
@@ -75,14 +84,23 @@ class Average:
         """Put the averaged weights, and the running statistics, into a model."""
         model.load_state_dict(self.model.state_dict())
 
+    @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
-        self._averaged.update_parameters(self._source)
+        count = self._averaged.n_averaged
+        if count == 0:
+            copy_all(*self._weights)
+        else:
+            self._mix(*self._weights, count)
+        own, others = self._buffers
+        own.set(others.now())
+        count += 1
 
     def state(self) -> dict[str, Any]:
-        """Return the averaged weights and their count."""
-        return self._averaged.state_dict()
+        """Return the averaged weights, all buffers, and their count."""
+        return {"count": int(self._averaged.n_averaged), "model": all_state(self.model)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set what `state` returned."""
-        self._averaged.load_state_dict(state)
+        self._averaged.n_averaged.fill_(state["count"])
+        set_all_state(self.model, state["model"])

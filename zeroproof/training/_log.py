@@ -2,17 +2,22 @@
 
 import csv
 import io
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zeroproof._extras import require
 from zeroproof._files import text_in_place
+from zeroproof.errors import TrainingError
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.thresholds import ThresholdLog
 
-__all__ = ["Log", "shown"]
+__all__ = ["Log", "progress_bar", "shown"]
 
 Row = Mapping[str, float]
 
@@ -27,22 +32,33 @@ class Log:
     """
 
     def __init__(self, config: TrainingConfig, accelerator: Any) -> None:
-        self._folder = None if config.log_dir is None else Path(config.log_dir)
+        self._folder = None if config.log_dir is None else Path(config.log_dir).expanduser()
         self._accelerator = accelerator
         self._writes = accelerator.is_main_process
         self._started = False
 
     def begin(self, step: int, epoch: int) -> None:
-        """Open; of a run that goes on, drop the lines that will be written again."""
+        """Open; of a run that goes on, drop the lines that will be written again.
+
+        Raises:
+            TrainingError: The folder cannot be written.
+        """
         if getattr(self._accelerator, "log_with", None) and not self._accelerator.trackers:
             self._accelerator.init_trackers("zeroproof")
             self._started = True
         if self._folder is None or not self._writes:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for name, key, end in (("steps", "step", step), ("epochs", "epoch", epoch - 1)):
-            path = self._folder / f"{name}.jsonl"
-            text_in_place(path, "".join(_up_to(path, key, end)))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name, key, end in (("steps", "step", step), ("epochs", "epoch", epoch - 1)):
+                path = self._folder / f"{name}.jsonl"
+                if step == 0 and path.exists():  # of another run
+                    path.rename(_free(path))
+                text_in_place(path, "".join(_up_to(path, key, end)))
+        except OSError as error:
+            raise TrainingError(
+                f"log_dir must be a folder to write to, got {self._folder}: {error.strerror}"
+            ) from error
 
     def steps(self, step: int, row: Row) -> None:
         """Write the means over the latest steps."""
@@ -59,7 +75,8 @@ class Log:
     def end(self, history: Sequence[Row]) -> None:
         """Write the table, and close what was opened here."""
         if self._folder is not None and self._writes:
-            text_in_place(self._folder / "history.csv", _table(history))
+            with _warned():
+                text_in_place(self._folder / "history.csv", _table(history))
         if self._started:
             for tracker in self._accelerator.trackers:
                 tracker.finish()
@@ -70,16 +87,57 @@ class Log:
     ) -> None:
         if self._folder is None or not self._writes:
             return
-        strict: dict[str, Any] = {
-            key: value if math.isfinite(value) else None for key, value in row.items()
-        }
-        strict |= lists or {}
-        with (self._folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(strict, allow_nan=False) + "\n")
+        text = json.dumps({**_strict(row), **(lists or {})}, allow_nan=False)
+        with _warned(), (self._folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
 
     def _track(self, row: Row, step: int, kind: str) -> None:
         if getattr(self._accelerator, "trackers", None):
             self._accelerator.log({f"{kind}/{name}": x for name, x in row.items()}, step=step)
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """Let training go on where a line cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(f"a log line could not be written: {error}", stacklevel=4)
+
+
+def _strict(row: Row) -> dict[str, float | None]:
+    """Return numbers that JSON knows; what is not finite becomes null.
+
+    Raises:
+        TrainingError: A callback put something else into the row.
+    """
+    strict: dict[str, float | None] = {}
+    for name, value in row.items():
+        try:
+            number = value if isinstance(value, int) else float(value)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"row[{name!r}] must be a number, got {type(value).__name__}"
+            ) from error
+        strict[name] = number if math.isfinite(number) else None
+    return strict
+
+
+def _free(path: Path) -> Path:
+    """Return a name beside `path` that is not taken: steps-1.jsonl, steps-2.jsonl, ..."""
+    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(1))
+    return next(each for each in numbered if not each.exists())
+
+
+def progress_bar(config: TrainingConfig, accelerator: Any, epoch: int) -> Any:
+    """Return a bar over the epochs from this one on, which shows itself on a terminal."""
+    return require("tqdm", extra="train").tqdm(
+        total=config.max_epochs,
+        initial=epoch,
+        desc="training",
+        unit="epoch",
+        disable=None if config.progress and accelerator.is_main_process else True,
+    )
 
 
 def shown(row: Row) -> dict[str, str]:

@@ -116,7 +116,6 @@ class Progress:
             "step": self.step,
             "stalled": self.stalled,
             "reason": self.reason,
-            "wish": self.wish,
             "running": self.running,
             "batches": self.batches,
             "rows": self.rows,
@@ -132,7 +131,7 @@ class Progress:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set what `state` returned."""
         for name in (
-            *("epoch", "step", "stalled", "reason", "wish", "running"),
+            *("epoch", "step", "stalled", "reason", "running"),
             *("batches", "rows", "row", "logged_step"),
         ):
             setattr(self, name, state[name])
@@ -157,11 +156,12 @@ class Progress:
             "start": self.start if self.running else {},
             "places": places,
             "sums": list(self.tally.here()),
+            "wish": self.wish,
         }
 
     def restore_own(self, state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
         """Set what `own_state` returned; the random state is for the caller to set, last of all."""
-        self.start, self.now = state["start"], state["now"]
+        self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]))
         for part, place in state["places"].items():

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +14,18 @@ from torch import nn
 from zeroproof._extras import require
 from zeroproof.errors import CheckpointError, RangeError
 from zeroproof.training._keeping import Average, Best
+from zeroproof.training._pack import pack
 from zeroproof.training._progress import Progress
 from zeroproof.training._source import Source
+from zeroproof.training._states import all_state, set_all_state
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    model_state,
     remove_stale,
     save_checkpoint,
-    set_model_state,
 )
 from zeroproof.training.config import TrainingConfig
 
@@ -43,6 +43,7 @@ class RunParts(NamedTuple):
 
     config: TrainingConfig
     model: nn.Module
+    loss_fn: Callable[..., Any]
     optimizer: torch.optim.Optimizer
     scheduler: Any
     scaler: torch.amp.GradScaler
@@ -60,12 +61,18 @@ def check_place(run: RunParts, *, fresh: bool) -> None:
     Raises:
         CheckpointError: The folder cannot be written, or a new run would mix with another one.
     """
-    folder = run.config.checkpoint_dir
-    if folder is None:
+    if run.config.checkpoint_dir is None:
         return
-    problem = ""
+    pack(run.events.state())  # what cannot be stored shall be known now
+    for part, source in run.sources.items():
+        if source.keeps_workers():
+            warnings.warn(
+                f"{part}_loader has persistent_workers, whose random numbers no checkpoint can "
+                "hold: a run that goes on may end with other bits",
+                stacklevel=3,
+            )
+    folder, problem = _folder(run.config), ""
     if run.accelerator.is_main_process:
-        folder = Path(folder)
         remove_stale(folder)
         if fresh and list_checkpoints(folder):
             problem = (
@@ -87,12 +94,13 @@ def save(run: RunParts) -> Path | None:
         UserWarning: It could not be written; training may go on, older checkpoints are whole.
     """
     config, path, problem = run.config, None, ""
-    own = _gathered(run, run.progress.own_state(run.sources))
+    mine = {**run.progress.own_state(run.sources), "callbacks": run.events.state()}
+    own = _gathered(run, mine)
     if run.accelerator.is_main_process:
         state = {**_common(run), "processes": own}
         try:
             path = save_checkpoint(
-                str(config.checkpoint_dir), run.progress.step, state, config.keep_checkpoints
+                _folder(config), run.progress.step, state, config.keep_checkpoints
             )
         except OSError as error:
             problem = f"no checkpoint could be written at step {run.progress.step}: {error}"
@@ -124,7 +132,9 @@ def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
     if state is None:
         return None
     _check(run, state, path)
-    set_model_state(run.model, state["model"], path)
+    set_all_state(run.model, state["model"])
+    if isinstance(run.loss_fn, nn.Module):
+        set_all_state(run.loss_fn, state["loss"])
     run.optimizer.load_state_dict(state["optimizer"])
     if run.scheduler is not None:
         run.scheduler.load_state_dict(state["scheduler"])
@@ -132,9 +142,10 @@ def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
     if run.average is not None:
         run.average.restore(state["average"])
     run.best.restore(state["best"])
-    run.events.restore(state["callbacks"])
+    own = state["processes"][run.accelerator.process_index]
+    run.events.restore(own["callbacks"])
     run.progress.restore(state["progress"])
-    run.progress.restore_own(state["processes"][run.accelerator.process_index], run.sources)
+    run.progress.restore_own(own, run.sources)
     return path
 
 
@@ -142,13 +153,13 @@ def _common(run: RunParts) -> dict[str, Any]:
     return {
         "names": _names(run),
         "options": _options(run.config),
-        "model": model_state(run.model),
+        "model": all_state(run.model),
+        "loss": all_state(run.loss_fn) if isinstance(run.loss_fn, nn.Module) else None,
         "optimizer": run.optimizer.state_dict(),
         "scheduler": None if run.scheduler is None else run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
         "average": None if run.average is None else run.average.state(),
         "best": run.best.state(),
-        "callbacks": run.events.state(),
         "progress": run.progress.state(),
     }
 
@@ -161,7 +172,8 @@ def _names(run: RunParts) -> dict[str, Any]:
         "parameters per group": [len(g["params"]) for g in run.optimizer.param_groups],
         "scheduler": None if run.scheduler is None else type(run.scheduler).__name__,
         "loss scaler": run.scaler.is_enabled(),
-        "loaders": sorted(run.sources),
+        "loaders": {part: source.kind() for part, source in run.sources.items()},
+        "loss": type(run.loss_fn).__name__ if isinstance(run.loss_fn, nn.Module) else None,
         "moving average": run.average is not None,
         "callbacks": [type(callback).__name__ for callback in run.events.callbacks],
     }
@@ -175,6 +187,8 @@ def _options(config: TrainingConfig) -> dict[str, str]:
 def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
     try:
         check_model_state(run.model, state["model"], path)
+        if isinstance(run.loss_fn, nn.Module) and state["loss"] is not None:
+            check_model_state(run.loss_fn, state["loss"], path)
         for what, mine in _names(run).items():
             if state["names"][what] != mine:
                 raise CheckpointError(
@@ -196,11 +210,10 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
 
 def _found(run: RunParts, place: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
     automatic = place == "auto"
-    folder = run.config.checkpoint_dir if automatic else place
-    if folder is None:
+    if automatic and run.config.checkpoint_dir is None:
         raise RangeError("resume_from='auto' must come with a checkpoint_dir, got none")
-    folder = Path(folder)
-    if (folder / "state.json").exists() or (not automatic and not list_checkpoints(folder)):
+    folder = _folder(run.config) if automatic else Path(place).expanduser()
+    if not automatic and (folder.name.startswith("step-") or not folder.is_dir()):
         return folder, load_checkpoint(folder)
     found = find_checkpoint(folder)
     if found is None and not automatic:
@@ -217,19 +230,23 @@ def _make_way(run: RunParts, path: Path | None, *, damaged: bool) -> None:
     Raises:
         CheckpointError: There is a whole one.
     """
-    folder = run.config.checkpoint_dir
-    if folder is None:
+    if run.config.checkpoint_dir is None:
         return
-    there = list_checkpoints(Path(folder))
-    newer = there[: there.index(path)] if path in there else (there if path is None else [])
+    there = [each.resolve() for each in list_checkpoints(_folder(run.config))]
+    found = None if path is None else path.resolve()
+    newer = there[: there.index(found)] if found in there else there
     if newer and not damaged:
         raise CheckpointError(
-            f"checkpoint_dir must hold nothing newer than {path}, but has {newer[0]}: "
-            "go on from that one, or choose another checkpoint_dir"
+            f"checkpoint_dir must hold nothing newer than {path}, and nothing of another run, "
+            f"but has {newer[0]}: go on from that one, or choose another checkpoint_dir"
         )
     run.accelerator.wait_for_everyone()  # all have read what is there
     for old in newer if run.accelerator.is_main_process else ():
         old.rename(old.with_name(f"damaged-{old.name}"))
+
+
+def _folder(config: TrainingConfig) -> Path:
+    return Path(str(config.checkpoint_dir)).expanduser()
 
 
 def _unwritable(folder: Path) -> str:

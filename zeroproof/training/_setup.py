@@ -9,9 +9,10 @@ from torch import nn
 from zeroproof._extras import require
 from zeroproof.errors import TrainingError
 from zeroproof.training._source import Source
+from zeroproof.training._states import Buffers
 from zeroproof.training.config import TrainingConfig
 
-__all__ = ["check_parameters", "engine", "learning_rate", "placed", "seed_run"]
+__all__ = ["check_parameters", "engine", "learning_rate", "placed", "same_buffers", "seed_run"]
 
 
 def engine(given: Any) -> Any:
@@ -41,11 +42,14 @@ def _accelerator() -> Any:
         ) from error
 
 
-def check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def check_parameters(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss_fn: Any, accelerator: Any
+) -> None:
     """Find out whether the optimizer moves the model.
 
     Raises:
-        TrainingError: It holds none of its parameters, or runs the model itself.
+        TrainingError: It holds none of its parameters, or some that no checkpoint would hold and
+            no other process would know, or it runs the model itself.
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TrainingError(
@@ -53,8 +57,20 @@ def check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
             "model again: fit_trunk(method='varpro') or head_readout go beyond first order"
         )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
+    of_model = {id(p) for p in model.parameters()}
+    if not held & of_model:
         raise TrainingError("optimizer must hold parameters of the model, got none of them")
+    of_loss = {id(p) for p in loss_fn.parameters()} if isinstance(loss_fn, nn.Module) else set()
+    if accelerator.num_processes > 1 and held - of_model:
+        raise TrainingError(
+            "optimizer must hold parameters of the model alone on several processes, "
+            f"got {len(held - of_model)} others: make a loss's own weights part of the model"
+        )
+    if held - of_model - of_loss:
+        raise TrainingError(
+            "optimizer must hold parameters of the model and of a loss that is a module, "
+            f"got {len(held - of_model - of_loss)} others"
+        )
 
 
 def placed(
@@ -113,6 +129,14 @@ def seed_run(
     if together and seed is None:
         (seed,) = utils.broadcast_object_list([int(torch.randint(2**31, ()))])
     return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def same_buffers(model: nn.Module, accelerator: Any) -> None:
+    """Give all processes the running statistics of the first: what is validated is one model."""
+    if accelerator.num_processes > 1:
+        buffers = Buffers(model)
+        broadcast = require("accelerate.utils", extra="train").broadcast
+        buffers.set([broadcast(buffer.clone()) for buffer in buffers.now()])
 
 
 def learning_rate(optimizer: torch.optim.Optimizer) -> float | None:

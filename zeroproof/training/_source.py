@@ -13,7 +13,6 @@ from zeroproof.training._loaders import Batch, as_batch
 __all__ = ["Source"]
 
 _INNER = ("sampler", "batch_sampler", "dataset", "base_dataloader")
-_GENERATORS = ("generator", "_generator", "synchronized_generator")
 
 
 class Source:
@@ -43,6 +42,20 @@ class Source:
         dealt = self.loader is not loader
         self._rows = _rows_of_steps(loader, accelerator) if dealt else None
         self.keeps_place = not dealt and hasattr(loader, "state_dict")
+        self._over = False  # a loader that keeps its place stands in the next epoch by then
+
+    def kind(self) -> str:
+        """Return what has to agree where a run is resumed: type, and length if it has one."""
+        length = getattr(self._given, "__len__", None)
+        try:
+            count = "" if length is None else f" of {length()} batches"
+        except TypeError:
+            count = ""
+        return f"{type(self._given).__name__}{count}"
+
+    def keeps_workers(self) -> bool:
+        """Tell whether its workers live on, with random numbers of their own."""
+        return bool(getattr(self._given, "persistent_workers", False))
 
     def seed(self, seed: int | None) -> None:
         """Give a random order without a generator one of its own: alike on all processes."""
@@ -57,7 +70,8 @@ class Source:
     def state(self) -> dict[str, Any]:
         """Return what the coming order depends on, beside the global generators."""
         if self.keeps_place:
-            return {"loader": self.loader.state_dict()}  # pyright: ignore[reportAttributeAccessIssue]
+            place: Any = self.loader
+            return {"loader": place.state_dict(), "over": self._over}
         parts = _parts(self.loader)
         return {
             "generators": [g.get_state() for g in _generators(parts)],
@@ -67,7 +81,9 @@ class Source:
     def restore(self, state: dict[str, Any]) -> None:
         """Set what `state` returned."""
         if self.keeps_place:
-            self.loader.load_state_dict(state["loader"])  # pyright: ignore[reportAttributeAccessIssue]
+            place: Any = self.loader
+            place.load_state_dict(state["loader"])
+            self._over = state["over"]
             return
         parts = _parts(self.loader)
         for generator, numbers in zip(_generators(parts), state["generators"], strict=True):
@@ -87,10 +103,22 @@ class Source:
         for part in _parts(self.loader):
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
-        stream = map(as_batch, iter(self.loader))
+        stream = self._own(fresh=not skip)
         for _ in range(0 if self.keeps_place else skip):  # at once: the caller sets states next
             next(stream, None)
         return self._some(stream if self._alone else self._together(stream, skip), skip)
+
+    def _own(self, *, fresh: bool) -> Iterator[Batch]:
+        """Return the batches of this process, or what is left of them."""
+        if self._over and not fresh:
+            return iter(())
+        self._over = False
+        stream = iter(self.loader)
+        return self._until_over(stream) if self.keeps_place else map(as_batch, stream)
+
+    def _until_over(self, stream: Iterator[Any]) -> Iterator[Batch]:
+        yield from map(as_batch, stream)
+        self._over = True
 
     def _some(self, stream: Iterator[Batch], skip: int) -> Iterator[Batch]:
         empty = not skip
@@ -185,7 +213,7 @@ def _parts(loader: Any) -> list[Any]:
 
 
 def _generators(parts: list[Any]) -> list[torch.Generator]:
-    values = (getattr(part, name, None) for part in parts for name in _GENERATORS)
+    values = (value for part in parts for value in getattr(part, "__dict__", {}).values())
     return list({id(g): g for g in values if isinstance(g, torch.Generator)}.values())
 
 

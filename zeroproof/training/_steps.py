@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.policies import gradient_policy
+from zeroproof.autodiff.torch_internals import flag_nonfinite
 from zeroproof.errors import TrainingError
 from zeroproof.training._forward import Forward, amp_dtype
 from zeroproof.training._loaders import Batch
+from zeroproof.training._states import Buffers
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig
 
@@ -54,11 +56,16 @@ class Stepper:
         self._policy, self._max_norm = config.gradient_policy, config.max_grad_norm
         half = amp_dtype(config, forward.device)
         self.scaler = torch.amp.GradScaler(forward.device.type, enabled=half is torch.float16)
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._buffers = list(forward.model.buffers())
-        self._saved = [buffer.clone() for buffer in self._buffers]
+        self._buffers = Buffers(forward.model)
         fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # torch's mark of found_inf
         self._waits = reads_are_free(forward.device) or self.scaler.is_enabled() or not fused
+        self._plain_reset = type(optimizer).zero_grad is torch.optim.Optimizer.zero_grad
+        self._flag = torch.zeros((), device=forward.device)
+        self._one = torch.ones((), device=forward.device)
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def step(self, window: Sequence[Batch], tau: float, tally: Tally) -> None:
         """Make one step with the gradient of the mean over the window's rows.
@@ -66,8 +73,8 @@ class Stepper:
         If the loss or a gradient is not finite, then weights, optimizer state and buffers stay as
         they were, and the step is counted as skipped.
         """
-        self._optimizer.zero_grad(set_to_none=True)
-        _copy(self._buffers, self._saved)
+        self._forget_gradients()
+        self._saved = self._buffers.copies()
         rows = sum(batch.all for batch in window) or 1
         losses, scale = [], self._loss_scale()
         for index, batch in enumerate(window):
@@ -101,32 +108,56 @@ class Stepper:
             )
         return scale * self._world
 
+    def _forget_gradients(self) -> None:
+        if not self._plain_reset:
+            self._optimizer.zero_grad(set_to_none=True)
+            return
+        for parameter in self._parameters:  # the same, without a profiler's label around it
+            parameter.grad = None
+
     def _finish(self, losses: list[Tensor]) -> tuple[bool | Tensor, float | Tensor | None]:
         """Step or skip; return whether it was skipped, and the norm before clipping."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._optimizer)
         self._after_backward()
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        # the largest modulus cannot overflow and keeps nan; a norm is there only to clip by
-        order = math.inf if self._max_norm is None else 2.0
-        norm = torch.nn.utils.get_total_norm(gradients, order)
-        size = _whole(norm)
-        shown = None if self._max_norm is None else size
-        total = sum(losses, start=size)
-        if not self._waits:
+        gradients = [g for p in self._parameters if (g := p.grad) is not None]
+        norm = None
+        if self._max_norm is not None:
+            norm = torch.nn.utils.get_total_norm(gradients)
+        size = self._size(gradients) if norm is None else _whole(norm)
+        shown = None if norm is None else size
+        if not (self._waits or self._has_no_momentum_yet()):
+            total = sum(losses, start=size)
             return self._told(self._any(~torch.isfinite(total)), norm), shown
-        finite = math.isfinite(total.item())
+        finite = all(math.isfinite(x.item()) for x in (size, *losses))
         if self._world > 1:
             finite = not self._any(torch.tensor(not finite, device=self._forward.device)).item()
         if finite:
             self._clip(norm)
             self.scaler.step(self._optimizer)
         else:  # running statistics saw the batch in forward
-            _copy(self._saved, self._buffers)
+            self._buffers.set(self._saved)
         self.scaler.update()
         return not finite, None if shown is None else shown.item()
 
-    def _told(self, skip: Tensor, norm: Tensor) -> Tensor:
+    def _size(self, gradients: list[Tensor]) -> Tensor:
+        """Return a number that is finite if all gradients are, at the least cost."""
+        alike = {(type(g), g.dtype, g.device) for g in gradients}
+        if alike <= {(Tensor, torch.float32, self._flag.device)}:
+            flag_nonfinite(gradients, self._flag.zero_(), self._one)
+            return (1 - self._flag).reciprocal()  # ∞ for a flag that is 1
+        # the largest modulus cannot overflow and keeps nan
+        return _whole(torch.nn.utils.get_total_norm(gradients, math.inf))
+
+    def _has_no_momentum_yet(self) -> bool:
+        """Tell whether a first step is to come that a fused SGD must not be told to skip.
+
+        It would leave its momentum undefined.
+        """
+        groups = self._optimizer.param_groups
+        return not self._optimizer.state and any(group.get("momentum") for group in groups)
+
+    def _told(self, skip: Tensor, norm: Tensor | None) -> Tensor:
         """Step without a host that waits: the optimizer itself leaves all as it was if told so."""
         self._clip(norm)
         optimizer: Any = self._optimizer
@@ -135,12 +166,12 @@ class Stepper:
             optimizer.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
-        for saved, buffer in zip(self._saved, self._buffers, strict=True):
-            buffer.copy_(torch.where(skip, saved, buffer))
+        pairs = zip(self._saved, self._buffers.now(), strict=True)
+        self._buffers.set([torch.where(skip, saved, buffer) for saved, buffer in pairs])
         return skip
 
-    def _clip(self, norm: Tensor) -> None:
-        if self._max_norm is not None:
+    def _clip(self, norm: Tensor | None) -> None:
+        if norm is not None and self._max_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
 
     def _any(self, flag: Tensor) -> Tensor:
@@ -158,8 +189,3 @@ class Stepper:
 def _whole(norm: Tensor) -> Tensor:
     """Return the norm over all shards of a model that is spread over processes."""
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source)

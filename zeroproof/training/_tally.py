@@ -60,23 +60,27 @@ class Tally:
         self._rows: list[int] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._waiting: list[Any] = []  # (N, D) of batches of one kind, stacked where they are alike
+        self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
     def add(self, outcome: Outcome, own: int) -> None:
         """Count one batch, of which the first `own` rows count."""
-        N, D = outcome.N.detach()[:own], outcome.D.detach()[:own]
+        N, D = outcome.N.detach(), outcome.D.detach()
+        if own < len(N):
+            N, D = N[:own], D[:own]
         self._losses.append(outcome.loss.detach())
         self._rows.append(own)
         if len(self._losses) >= _READS:
             self._read()
-        if self._waiting and self._kind(*self._waiting[0]) != self._kind(N, D):
+        kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype)
+        if kind != self._kind:
             self._decode()
+        self._kind = kind
         self._room -= N.numel()
-        if self._room > 0:
-            # cloned, because a compiled model may write its next output into the same memory
-            N, D = N.clone(), D.clone()
-        self._waiting.append((N, D))
+        # copied, because a compiled model may write its next output into the same memory
+        alike = N.shape == D.shape and N.dtype == D.dtype
+        self._waiting.append(torch.stack((N, D)) if alike else (N.clone(), D.clone()))
         if self._room <= 0:
             self._decode()
 
@@ -87,9 +91,10 @@ class Tally:
         """
         norm = math.nan if norm is None else norm
         if isinstance(skipped, Tensor):
-            self._steps.append(
-                torch.stack([skipped.float(), torch.as_tensor(norm).to(skipped).float()])
-            )
+            skip = skipped.float()
+            # filled on the device: it would wait for a number of the host
+            size = norm.float() if isinstance(norm, Tensor) else torch.full_like(skip, norm)
+            self._steps.append(torch.stack([skip, size]))
         else:
             self._count_step(skipped, float(norm))
 
@@ -111,15 +116,14 @@ class Tally:
         """Go on from the sums of an epoch that was interrupted."""
         self._sums = sums._asdict()
 
-    @staticmethod
-    def _kind(N: Tensor, D: Tensor) -> tuple[Any, ...]:
-        return N.shape[1:], D.shape[1:], N.dtype, D.dtype
-
     @torch.no_grad()
     def _decode(self) -> None:
         if not self._waiting:
             return
-        N, D = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        if isinstance(self._waiting[0], Tensor):
+            N, D = torch.cat(self._waiting, 1)
+        else:
+            N, D = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
         result = strict_inference(N, D, self._config)
         masked = ~finite_rows(N, D)  # lifted targets are always finite
         self._counts.append(

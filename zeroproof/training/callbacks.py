@@ -77,13 +77,17 @@ class Events:
 
     def state(self) -> list[Any]:
         """Return the states of the callbacks, `None` for one without."""
-        return [c.state_dict() if hasattr(c, "state_dict") else None for c in self.callbacks]
+        return [c.state_dict() if _keeps_state(c) else None for c in self.callbacks]
 
     def restore(self, states: list[Any]) -> None:
         """Set what `state` returned."""
         for callback, state in zip(self.callbacks, states, strict=True):
             if state is not None:
                 callback.load_state_dict(state)
+
+
+def _keeps_state(callback: Any) -> bool:
+    return hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict")
 
 
 def _listens(callback: Any, event: str) -> bool:

@@ -23,6 +23,7 @@ from zeroproof._extras import require
 from zeroproof._files import folder_in_place
 from zeroproof.errors import CheckpointError, DamagedCheckpointError
 from zeroproof.training._pack import pack, unpack
+from zeroproof.training._states import all_state, set_all_state
 
 __all__ = [
     "check_model_state",
@@ -30,10 +31,8 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "load_weights",
-    "model_state",
     "remove_stale",
     "save_checkpoint",
-    "set_model_state",
 ]
 
 _FORMAT = "zeroproof-checkpoint"
@@ -78,7 +77,7 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
         for path in fresh.iterdir():
             _flush(path)
     _flush(folder)
-    for old in list_checkpoints(folder)[keep:]:
+    for old in [path for path in list_checkpoints(folder) if path != final][keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -111,7 +110,11 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=_age, reverse=True)
+    return sorted(
+        (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()),
+        key=_age,
+        reverse=True,
+    )
 
 
 def find_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
@@ -150,46 +153,32 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         path, state = found
     else:
         state = load_checkpoint(path)
-    set_model_state(model, state["model"], path)
+    check_model_state(model, state["model"], path)
+    set_all_state(model, state["model"])
 
 
 def check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     """Find out whether a state belongs to a model.
 
     Raises:
-        CheckpointError: It is that of another architecture.
+        CheckpointError: It is that of another architecture or precision, or the model has not seen
+            the batch from which a lazy module takes its shape.
     """
-    mine = model_state(model)
+    if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+        raise CheckpointError(f"{path} needs a model that has run once, got lazy parameters")
+    mine = all_state(model)
     for what, names in (("lacks", mine.keys() - state.keys()), ("has", state.keys() - mine.keys())):
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise CheckpointError(f"{path} must hold this model's parameters, but {what} {shown}")
     for name, value in state.items():
-        if isinstance(value, Tensor) and value.shape != mine[name].shape:
+        wanted = mine[name]
+        if isinstance(value, Tensor) and value.shape != wanted.shape:
             raise CheckpointError(
-                f"{path} must hold {name} of shape {tuple(mine[name].shape)}, "
-                f"got {tuple(value.shape)}"
+                f"{path} must hold {name} of shape {tuple(wanted.shape)}, got {tuple(value.shape)}"
             )
-
-
-def set_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
-    """Load `model_state`.
-
-    Raises:
-        CheckpointError: It is that of another architecture; nothing was loaded.
-    """
-    check_model_state(model, state, path)
-    plain = _plain(model)
-    known = plain.state_dict().keys()
-    plain.load_state_dict({name: value for name, value in state.items() if name in known})
-    for name, buffer in plain.named_buffers():
-        buffer.data.copy_(state[name])
-
-
-def model_state(model: nn.Module) -> dict[str, Any]:
-    """Return parameters and all buffers, those too that a `state_dict` leaves out."""
-    plain = _plain(model)
-    return {**plain.state_dict(), **dict(plain.named_buffers())}
+        if isinstance(value, Tensor) and value.dtype != wanted.dtype:
+            raise CheckpointError(f"{path} must hold {name} in {wanted.dtype}, got {value.dtype}")
 
 
 def remove_stale(folder: Path) -> None:
@@ -205,16 +194,11 @@ def _age(path: Path) -> tuple[int, ...]:
 
 
 def _free_name(folder: Path, step: int) -> Path:
-    """Return a name without a folder: replacing one would leave a moment with neither."""
-    name, count = folder / f"step-{step:09d}", 0
-    while name.exists():
-        count += 1
-        name = folder / f"step-{step:09d}.{count}"
-    return name
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    return getattr(model, "_orig_mod", model)  # a compiled model's names differ
+    """Return a later name than all of this step; replacing one would leave a moment with none."""
+    name = f"step-{step:09d}"
+    ages = (_age(path) for path in list_checkpoints(folder))
+    numbers = [number for at, number in ages if at == step]
+    return folder / (f"{name}.{max(numbers) + 1}" if numbers else name)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -223,7 +207,7 @@ def _record(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DamagedCheckpointError(f"{file} must be readable JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise DamagedCheckpointError(f"{file} must have the format {_FORMAT!r}, got something else")

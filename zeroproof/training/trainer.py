@@ -10,17 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
 from zeroproof.errors import TrainingError
 from zeroproof.training._forward import Forward
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
 from zeroproof.training._loaders import Batch, windows
-from zeroproof.training._log import Log, shown
+from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._mode import in_mode
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
-from zeroproof.training._setup import check_parameters, engine, learning_rate, placed, seed_run
+from zeroproof.training._setup import (
+    check_parameters,
+    engine,
+    learning_rate,
+    placed,
+    same_buffers,
+    seed_run,
+)
 from zeroproof.training._source import Source
 from zeroproof.training._steps import Stepper
 from zeroproof.training.callbacks import Events
@@ -93,8 +99,8 @@ class SCMTrainer:
         callbacks: Iterable[Any] = (),
     ) -> None:
         self.config = config or TrainingConfig()
-        check_parameters(model, optimizer)
         self.accelerator = engine(accelerator)
+        check_parameters(model, optimizer, loss_fn, self.accelerator)
         self._sources = {
             part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
@@ -164,8 +170,8 @@ class SCMTrainer:
             resume_from: `"auto"` to go on from the newest whole checkpoint in `checkpoint_dir`, or
                 to begin with a warning if there is none; or the path of a checkpoint. A run that
                 was killed ends with the same bits as one that was not, if the loader's order
-                depends on generators and samplers it holds, or on the global ones at the epoch's
-                start, alone.
+                depends on generators and samplers that are attributes of it, of its sampler or data
+                set, or on the global ones at the epoch's start, alone.
 
         Returns:
             One dict per epoch, see `History`.
@@ -184,6 +190,7 @@ class SCMTrainer:
         check_place(run, fresh=resume_from is None)
         if resume_from is not None:
             self.checkpoint = resume(run, resume_from)
+            self._saved = (self.step, self._progress.running) if self.checkpoint else self._saved
             self.stop_reason = self._judge.reason_before()
         self._log.begin(self.step, self.epoch)
         try:
@@ -236,6 +243,7 @@ class SCMTrainer:
         return RunParts(
             self.config,
             self.model,
+            self.loss_fn,
             self.optimizer,
             self.scheduler,
             self._stepper.scaler,
@@ -248,22 +256,12 @@ class SCMTrainer:
         )
 
     def _run(self) -> None:
-        with self._bar() as bar:
+        with progress_bar(self.config, self.accelerator, self.epoch) as bar:
             while self.stop_reason is None:
                 self._epoch(bar)
                 bar.update()
             if self.config.checkpoint_dir is not None:
                 self._save()
-
-    def _bar(self) -> Any:
-        shown = self.config.progress and self.accelerator.is_main_process
-        return require("tqdm", extra="train").tqdm(
-            total=self.config.max_epochs,
-            initial=self.epoch,
-            desc="training",
-            unit="epoch",
-            disable=None if shown else True,
-        )
 
     def _epoch(self, bar: Any) -> None:
         progress = self._progress
@@ -358,6 +356,7 @@ class SCMTrainer:
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         model = self._judged
+        same_buffers(model, self.accelerator)
         tally = self._progress.new_tally()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
