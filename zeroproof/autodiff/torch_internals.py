@@ -1,6 +1,6 @@
 """What torch offers only under private names, in one place."""
 
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 
 from collections.abc import Sequence
 from typing import Any

@@ -74,7 +74,7 @@ class Stepper:
         they were, and the step is counted as skipped.
         """
         self._forget_gradients()
-        self._saved = self._buffers.copies()
+        self._buffers.save()
         rows = sum(batch.all for batch in window) or 1
         losses, scale = [], self._loss_scale()
         for index, batch in enumerate(window):
@@ -124,28 +124,28 @@ class Stepper:
         norm = None
         if self._max_norm is not None:
             norm = torch.nn.utils.get_total_norm(gradients)
-        size = self._size(gradients) if norm is None else _whole(norm)
-        shown = None if norm is None else size
+        excess = self._excess(gradients) if norm is None else _whole(norm)
+        shown = None if norm is None else excess
         if not (self._waits or self._has_no_momentum_yet()):
-            total = sum(losses, start=size)
+            total = sum(losses, start=excess)
             return self._told(self._any(~torch.isfinite(total)), norm), shown
-        finite = all(math.isfinite(x.item()) for x in (size, *losses))
+        finite = all(math.isfinite(x.item()) for x in (excess, *losses))
         if self._world > 1:
             finite = not self._any(torch.tensor(not finite, device=self._forward.device)).item()
         if finite:
             self._clip(norm)
             self.scaler.step(self._optimizer)
         else:  # running statistics saw the batch in forward
-            self._buffers.set(self._saved)
+            self._buffers.restore()
         self.scaler.update()
         return not finite, None if shown is None else shown.item()
 
-    def _size(self, gradients: list[Tensor]) -> Tensor:
+    def _excess(self, gradients: list[Tensor]) -> Tensor:
         """Return a number that is finite if all gradients are, at the least cost."""
         alike = {(type(g), g.dtype, g.device) for g in gradients}
         if alike <= {(Tensor, torch.float32, self._flag.device)}:
             flag_nonfinite(gradients, self._flag.zero_(), self._one)
-            return (1 - self._flag).reciprocal()  # ∞ for a flag that is 1
+            return self._flag.mul(3e38).square_()  # 0, or an overflow
         # the largest modulus cannot overflow and keeps nan
         return _whole(torch.nn.utils.get_total_norm(gradients, math.inf))
 
@@ -166,7 +166,7 @@ class Stepper:
             optimizer.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
-        pairs = zip(self._saved, self._buffers.now(), strict=True)
+        pairs = zip(self._buffers.saved, self._buffers.now(), strict=True)
         self._buffers.set([torch.where(skip, saved, buffer) for saved, buffer in pairs])
         return skip
 
