@@ -264,7 +264,7 @@ def bare_loop(model, optimizer, loss_fn, steps):
         optimizer.step()
 
 
-@pytest.mark.parametrize(("options", "most"), [({}, 18), ({"max_grad_norm": 1.0}, 24)], ids=str)
+@pytest.mark.parametrize(("options", "most"), [({}, 12), ({"max_grad_norm": 1.0}, 17)], ids=str)
 def test_a_step_adds_few_operations_to_those_of_a_bare_loop(build, squared, options, most):
     def ours(steps):
         trainer = build([(X, Y)] * steps, log_every=1000, **options)

@@ -51,7 +51,7 @@ class Callback:
         """When `trainer.row` has the validation values."""
 
     def on_epoch_end(self, trainer: Any) -> None:
-        """When `trainer.history[-1]` is complete; it may be added to."""
+        """When `trainer.history[-1]` is complete; numbers may be added to it."""
 
     def on_checkpoint_end(self, trainer: Any) -> None:
         """When a checkpoint is on disk, at `trainer.checkpoint`."""
