@@ -52,6 +52,20 @@ MOMENTS = {
 }
 
 
+OPTIONS = {
+    "max_epochs": 4,
+    "seed": 1,
+    "progress": False,
+    "keep_best": True,
+    "ema_decay": 0.9,
+    "scheduler_cadence": "step",
+    "tau_train_max": 3e-4,
+    "max_grad_norm": 1.0,
+    "checkpoint_every_steps": 4,
+    "log_every": 3,
+}
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -151,38 +165,29 @@ def run(folder, moment, resume, *, config=None, **kind):
     loss_fn = OwnLoss() if own_loss else SCMTrainingLoss(normalizer="chordal")
     learned = [*model.parameters(), *(loss_fn.parameters() if own_loss else ())]
     optimizer = torch.optim.AdamW(learned, lr=1e-2)
-    options = {
-        "max_epochs": 4,
-        "seed": 1,
-        "progress": False,
-        "keep_best": True,
-        "ema_decay": 0.9,
-        "scheduler_cadence": "step",
-        "tau_train_max": 3e-4,
-        "max_grad_norm": 1.0,
-        "checkpoint_dir": folder / "kept",
-        "checkpoint_every_steps": 4,
-        "log_every": 3,
-        "log_dir": folder / "log",
-        **(config or {}),
-    }
+    places = {"checkpoint_dir": folder / "kept", "log_dir": folder / "log"}
     trainer = SCMTrainer(
         model,
         optimizer,
         loss_fn,
         DataLoader(dataset, batch_size=8, num_workers=workers, **order),
         validation,
-        config=TrainingConfig(**options),
+        config=TrainingConfig(**{**OPTIONS, **places, **(config or {})}),
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60),
         callbacks=callbacks,
     )
     trainer.fit(resume_from="auto" if resume else None)
+    return outcome(trainer, folder)
+
+
+def outcome(trainer, folder):
+    """Return all that a run leaves, without what the clock says."""
     return {
         "history": [
             {k: v for k, v in row.items() if not k.startswith("time_")} for row in trainer.history
         ],
-        "weights": all_state(model),
-        "optimizer": optimizer.state_dict(),
+        "weights": all_state(trainer.model),
+        "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.scheduler.state_dict(),
         "end": [trainer.stop_reason, trainer.best_epoch, trainer.step],
         "log": (folder / "log" / "steps.jsonl").read_text(encoding="utf-8"),
