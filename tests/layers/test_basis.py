@@ -12,7 +12,9 @@ from zeroproof.layers import chebyshev_basis, monomial_basis
 from zeroproof.layers.basis import (
     BASES,
     checked_domain,
+    derivative,
     identity_coefficients,
+    in_basis,
     polynomial,
     polynomial_reach,
 )
@@ -144,3 +146,24 @@ def test_gradcheck(basis):
     c = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, c: polynomial(x, c, basis), (x, c))
     assert torch.autograd.gradcheck(lambda x: _vandermonde(x, 3, basis, (-2, 2)), (x,))
+
+
+@pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS.keys())
+@pytest.mark.parametrize("degree", [0, 1, 2, 5])
+@pytest.mark.parametrize("basis", BASES)
+def test_coefficients_of_the_derivative(basis, degree, domain):
+    c = torch.randn(degree + 1, dtype=torch.float64)
+    x = torch.linspace(*domain, 9, dtype=torch.float64, requires_grad=True)
+    slope = polynomial(x.detach(), derivative(c, basis, domain), basis, domain)
+    (expected,) = torch.autograd.grad(polynomial(x, c, basis, domain).sum() + 0 * x.sum(), x)
+    torch.testing.assert_close(slope, expected)
+
+
+@pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS.keys())
+@pytest.mark.parametrize("basis", BASES)
+def test_a_change_of_basis_keeps_the_polynomial(basis, domain):
+    c = [1.0, -2.0, 0.5, 3.0]
+    x = torch.linspace(*domain, 9, dtype=torch.float64)
+    changed = torch.tensor(in_basis(c, basis, domain), dtype=torch.float64)
+    plain = polynomial(x, torch.tensor(c, dtype=torch.float64), "monomial")
+    torch.testing.assert_close(polynomial(x, changed, basis, domain), plain)

@@ -255,7 +255,12 @@ BAD_RATIONAL = [
     *BAD,
     ({"returns": "numpy"}, RangeError, "returns must be one of 'scm', 'tensor', got 'numpy'"),
     ({"degrees": (0, 2)}, RangeError, r"degrees\[0\] must be at least 1 for the identity, got 0"),
-    ({"init": "zero"}, RangeError, "init must be one of 'identity', got 'zero'"),
+    ({"init": "zero"}, RangeError, "init must be one of 'identity', 'relu', .* got 'zero'"),
+    (
+        {"degrees": (3, 2), "init": "gelu"},
+        RangeError,
+        r"degrees must be \(5, 4\) for init='gelu', got \(3, 2\)",
+    ),
     ({"init": ([1.0], [1.0])}, ShapeError, "init must hold 6 and 5 coefficients, got 1 and 1"),
     ({"channels": 0}, RangeError, "channels must be a whole number of at least 1, got 0"),
 ]

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["copy_all", "flag_nonfinite", "is_tracing", "stash", "stashed"]
+__all__ = [
+    "copy_all",
+    "flag_nonfinite",
+    "is_tracing",
+    "is_transforming",
+    "stash",
+    "stashed",
+]
 
 
 def stash(key: str, entry: Any) -> None:
@@ -24,6 +31,11 @@ def stashed(key: str) -> Any:
 def is_tracing() -> bool:
     """Tell whether `torch.jit.trace` is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def is_transforming() -> bool:
+    """Tell whether a transform of `torch.func` is at work."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

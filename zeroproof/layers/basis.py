@@ -14,10 +14,14 @@ __all__ = [
     "BASES",
     "chebyshev_basis",
     "checked_domain",
+    "derivative",
     "identity_coefficients",
+    "in_basis",
     "monomial_basis",
     "polynomial",
     "polynomial_reach",
+    "reach_bounds",
+    "unit",
 ]
 
 BASES = ("monomial", "chebyshev")
@@ -73,7 +77,7 @@ def chebyshev_basis(x: Tensor, degree: int, *, domain: Sequence[float] = _UNIT) 
                 [ 1.,  1.,  1.]])
     """
     whole(degree, "degree")
-    t = _unit(widen(x), checked_domain(domain))
+    t = unit(widen(x), checked_domain(domain))
     columns = [torch.ones_like(t), t]
     for _ in range(degree - 1):
         columns.append(2 * t * columns[-1] - columns[-2])
@@ -95,7 +99,8 @@ def checked_domain(domain: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _unit(x: Tensor, domain: tuple[float, float]) -> Tensor:
+def unit(x: Tensor, domain: tuple[float, float]) -> Tensor:
+    """Return t, which is -1 and 1 at the ends of the domain."""
     low, high = domain
     return x if domain == _UNIT else (x - (low + high) / 2) / ((high - low) / 2)
 
@@ -117,7 +122,7 @@ def polynomial(
         for c_k in reversed(c[:-1]):
             value = value * x + c_k
         return value
-    t = _unit(x, domain)
+    t = unit(x, domain)
     ahead, value = torch.zeros_like(t), c[-1] + torch.zeros_like(t)
     if len(c) == 1:
         return value
@@ -134,18 +139,59 @@ def polynomial_reach(
     The terms are at most \|c_k\| uᵏ with u = \|x\|, or u = 2\|t\| + 1 for Chebyshev polynomials;
     each may take an equal share of the largest float.
     """
-    c, x = coefficients.detach().abs(), x.detach()
-    u = x.abs() if basis == "monomial" else 2 * _unit(x, domain).abs() + 1
+    return _span(x.detach(), basis, domain) <= reach_bounds(coefficients).amin(0)
+
+
+def _span(x: Tensor, basis: str, domain: tuple[float, float]) -> Tensor:
+    return x.abs() if basis == "monomial" else 2 * unit(x, domain).abs() + 1
+
+
+def reach_bounds(coefficients: Tensor) -> Tensor:
+    r"""Return `(degree + 1, *)`, whose smallest entry u may not exceed; \|c_k\| stands in row k."""
+    c = coefficients.detach().abs()
     largest = torch.finfo(c.dtype).max
-    bound = largest * torch.ones_like(c[0])
-    if len(c) > 1:
-        k = torch.arange(1, len(c), dtype=c.dtype, device=c.device)
-        k = k.reshape(-1, *[1] * (c.ndim - 1))
-        # one bit below the limit, for rounding; the roots go first, since their quotient overflows
-        # only where every x is within reach
-        share = torch.full_like(k, largest / (2 * len(c))).pow(1 / k)
-        bound = torch.minimum(bound, (share / c[1:].pow(1 / k)).amin(0))
-    return u <= bound
+    constant = torch.where(c[:1] <= largest / 2, torch.full_like(c[:1], largest), -1)
+    if len(c) == 1:
+        return constant
+    k = torch.arange(1, len(c), dtype=c.dtype, device=c.device)
+    k = k.reshape(-1, *[1] * (c.ndim - 1))
+    # one bit below the limit, for rounding; the roots go first, since their quotient overflows
+    # only where every x is within reach
+    share = torch.full_like(k, largest / (2 * len(c))).pow(1 / k)
+    return torch.cat([constant, (share / c[1:].pow(1 / k)).clamp(max=largest)])
+
+
+def derivative(coefficients: Tensor, basis: str, domain: tuple[float, float] = _UNIT) -> Tensor:
+    """Return the coefficients of dp/dx in the same basis, `(max(degree, 1), *)`."""
+    c = coefficients
+    if len(c) == 1:
+        return torch.zeros_like(c)
+    if basis == "monomial":
+        k = torch.arange(1, len(c), device=c.device).to(c.dtype)
+        return c[1:] * k.reshape(-1, *[1] * (c.ndim - 1))
+    rows = [torch.zeros_like(c[0])] * 2  # of degree n + 1 and n; T_k' = k U_{k-1}, summed downwards
+    for k in range(len(c) - 1, 0, -1):
+        rows.insert(0, rows[1] + 2 * k * c[k])
+    rows[0] = rows[0] / 2
+    low, high = domain
+    return torch.stack(rows[:-2]) * (2 / (high - low))
+
+
+def in_basis(
+    coefficients: Sequence[complex], basis: str, domain: tuple[float, float]
+) -> list[complex]:
+    """Return the coefficients of a polynomial given in monomials, in ascending order."""
+    if basis == "monomial":
+        return list(coefficients)
+    low, high = domain
+    # on Chebyshev points the system is as well conditioned as it can be
+    angles = (torch.arange(len(coefficients), dtype=torch.float64) + 0.5) / len(coefficients)
+    t = torch.cos(math.pi * angles)
+    c = torch.as_tensor(coefficients)
+    c = c.to(torch.complex128 if c.is_complex() else torch.float64)
+    values = polynomial((low + high) / 2 + (high - low) / 2 * t, c, "monomial")
+    rows = chebyshev_basis(t, len(coefficients) - 1).to(values.dtype)
+    return torch.linalg.solve(rows, values).tolist()
 
 
 def identity_coefficients(degree: int, basis: str, domain: tuple[float, float]) -> list[float]:

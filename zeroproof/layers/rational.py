@@ -2,17 +2,25 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, whole
+from zeroproof.autodiff.gate import gating
 from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.torch_internals import is_tracing
 from zeroproof.errors import RangeError, ShapeError
+from zeroproof.layers._activations import ACTIVATIONS, DEGREES
+from zeroproof.layers._rational_kernel import quotient
+from zeroproof.layers._rational_plain import Form
+from zeroproof.layers._tuple_kernel import polynomials
 from zeroproof.layers.basis import (
     BASES,
     checked_domain,
     identity_coefficients,
+    in_basis,
     polynomial,
     polynomial_reach,
 )
@@ -34,6 +42,13 @@ def _degrees(degrees: Sequence[int]) -> tuple[int, int]:
         raise RangeError(f"degrees must be (p, q), of numerator and denominator, got {degrees!r}")
     p, q = degrees
     return whole(p, "degrees[0]"), whole(q, "degrees[1]")
+
+
+def _joint_dtype(x: Tensor, coefficients: Tensor) -> torch.dtype:
+    """Return what torch promotes to: one coefficient is a scalar, a row of channels is not."""
+    if coefficients.ndim > 1 or x.ndim == 0:
+        return torch.promote_types(x.dtype, coefficients.dtype)
+    return x.dtype.to_complex() if coefficients.is_complex() else x.dtype
 
 
 class _RationalBase(PolicyModule):
@@ -80,15 +95,16 @@ class Rational(_RationalBase):
         basis: `"monomial"`, or `"chebyshev"` for polynomials scaled to `domain`.
         domain: (low, high) of the Chebyshev polynomials, in the units of x.
         channels: Give each entry of the last dimension its own coefficients; one set if left out.
-        init: `"identity"` for P(x) = x and Q(x) = 1, or the coefficients (of P, of Q), in ascending
-            order.
+        init: `"identity"` for P(x) = x and Q(x) = 1; `"relu"`, `"gelu"` or `"tanh"` for a fit of
+            degrees (5, 4) on [-3, 3], off by at most 1.4e-2, 1.3e-3 and 1.5e-6; or the coefficients
+            (of P, of Q), in ascending order.
         dtype: Of the coefficients, real or complex; torch's default if it is left out.
 
     Shapes: x is `(*batch,)`, or `(*batch, channels)`, a tensor or an `SCM` value; so is the result.
 
     Raises:
-        RangeError: A degree, basis, domain, `channels` or `returns` is not legal, or P of degree 0
-            is asked to be the identity.
+        RangeError: A degree, basis, domain, `channels` or `returns` is not legal, or the
+            degrees do not suit `init`.
         ShapeError: `init` has not p + 1 and q + 1 coefficients, or x in forward not `channels`
             columns.
 
@@ -119,16 +135,53 @@ class Rational(_RationalBase):
     def _initial(self, init: str | Coefficients) -> Coefficients:
         p, q = self.degrees
         if isinstance(init, str):
-            one_of(init, ("identity",), "init")
-            if p == 0:
-                raise RangeError("degrees[0] must be at least 1 for the identity, got 0")
-            return identity_coefficients(p, self.basis, self.domain), [1.0] + [0.0] * q
+            return self._named(one_of(init, ("identity", *ACTIVATIONS), "init"))
         P, Q = init
         if (len(P), len(Q)) != (p + 1, q + 1):
             raise ShapeError(
                 f"init must hold {p + 1} and {q + 1} coefficients, got {len(P)} and {len(Q)}"
             )
         return P, Q
+
+    def _named(self, init: str) -> Coefficients:
+        p, q = self.degrees
+        if init == "identity":
+            if p == 0:
+                raise RangeError("degrees[0] must be at least 1 for the identity, got 0")
+            return identity_coefficients(p, self.basis, self.domain), [1.0] + [0.0] * q
+        if self.degrees != DEGREES:
+            raise RangeError(f"degrees must be {DEGREES} for init={init!r}, got {self.degrees}")
+        P, Q, _ = ACTIVATIONS[init]
+        return in_basis(P, self.basis, self.domain), in_basis(Q, self.basis, self.domain)
+
+    @classmethod
+    def from_safe(
+        cls, numerator: Sequence[complex], denominator: Sequence[complex], **options: Any
+    ) -> "Rational":
+        r"""Build a layer from coefficients as rational activation libraries store them.
+
+        Formula: (a_0 + a_1 x + …) / (1 + b_1 x + b_2 x² + …), the 1 is not listed. Their
+        denominators carry moduli, 1 + Σ\|b_j xʲ\| or 1 + \|Σ b_j xʲ\|, so as never to be 0; here
+        Q is a polynomial. The first is the same where all b_j xʲ ≥ 0 (all x if every odd b_j is 0
+        and no even one is negative), the second where Σ b_j xʲ ≥ 0. Elsewhere the values differ,
+        and where Q = 0 the answer is ⊥.
+
+        Args:
+            numerator: a, p + 1 numbers in ascending order.
+            denominator: b, q numbers from b_1 on.
+            options: Further arguments of `Rational`, other than `degrees` and `init`.
+
+        Examples:
+            >>> Rational.from_safe([0, 1], [0, 2], returns="tensor")(torch.ones(1)).item()
+            0.3333333432674408
+        """
+        P, Q = list(numerator), [1.0, *denominator]
+        basis, domain = options.get("basis", "monomial"), options.get("domain", (-1.0, 1.0))
+        if basis != "monomial":
+            P, Q = (
+                in_basis(c, one_of(basis, BASES, "basis"), checked_domain(domain)) for c in (P, Q)
+            )
+        return cls((len(P) - 1, len(Q) - 1), init=(P, Q), **options)
 
     def _parameter(
         self, coefficients: Sequence[complex], dtype: torch.dtype | None
@@ -147,16 +200,25 @@ class Rational(_RationalBase):
             raise ShapeError(
                 f"x must have the shape (*batch, {self.channels}), got {tuple(x.shape)}"
             )
-        P, Q, beyond = self._polynomials(x)
-        beyond = beyond | (Q == 0)
-        value, bottom = divide(
-            P, Q, beyond if bottom is None else beyond | bottom, self.policy_code
-        )
+        value, bottom = self._quotient(x, bottom)
         if x.dtype == self.numerator.dtype != value.dtype:  # all in half precision: stay there
             value = value.to(x.dtype)
             bottom = bottom | ~torch.isfinite(value)
             value = torch.where(bottom, math.nan, value)
         return trusted(value, bottom) if self.returns == "scm" else value
+
+    def _quotient(self, x: Tensor, bottom: Tensor | None) -> tuple[Tensor, Tensor]:
+        wide = (widen(x), widen(self.numerator), widen(self.denominator))
+        gated = gating(*wide)
+        recorded = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
+        if gated or not (recorded or torch.compiler.is_exporting() or is_tracing()):
+            dtype = _joint_dtype(wide[0], wide[1])
+            X, P, Q = (z.to(dtype) for z in wide)
+            form = Form(self.basis, self.domain, self.policy_code)
+            return quotient(X, P, Q, bottom, form, gated)
+        P, Q, beyond = self._polynomials(x)
+        beyond = beyond | (Q == 0)
+        return divide(P, Q, beyond if bottom is None else beyond | bottom, self.policy_code)
 
     def extra_repr(self) -> str:
         """Show degrees, basis and what is returned."""
@@ -224,6 +286,13 @@ class ProjectiveRational(_RationalBase):
                 f"x must have the shape (*batch, 1), got {tuple(x.shape)}; "
                 "x.unsqueeze(-1) adds a column"
             )
+        wide = (widen(x), widen(self.numerator), widen(self.denominator))
+        wanted = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
+        if gating(*wide) or not (wanted or is_tracing()):
+            form = Form(self.basis, self.domain, self.policy_code)
+            pair = polynomials(*wide, form, wanted)
+            if pair is not None:
+                return gated(*pair, self.policy_code)
         N, D, beyond = self._polynomials(x)
         return gated(
             torch.where(beyond, math.nan, N), torch.where(beyond, math.nan, D), self.policy_code

@@ -16,7 +16,10 @@ from zeroproof.defaults import (
     TAU_TRAIN,
     TEMPERATURE,
 )
+from zeroproof.losses._chunks import Recipe, usual
+from zeroproof.losses._fused import Plan, Sums, fused_total, fusible
 from zeroproof.losses._reduction import Parts, Terms, finite_rows, mean, parts, weighted
+from zeroproof.losses._traced import Weights, traceable, traced_total
 from zeroproof.losses.coverage import rejection_loss, soft_values
 from zeroproof.losses.implicit import NORMALIZERS, implicit_values
 from zeroproof.losses.margin import margin_values
@@ -27,6 +30,7 @@ from zeroproof.projective.gauge import widen
 __all__ = ["SCMTrainingLoss"]
 
 Tuples = tuple[Tensor, Tensor]
+FourTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +123,69 @@ class SCMTrainingLoss:
             ShapeError: The shapes do not belong together.
             RangeError: τ_train is not legal.
         """
+        recipe = self._recipe(tau_train)
+        if recipe is not None:
+            N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
+            tuples = (N, D, Y_n, Y_d)
+            if torch.compiler.is_compiling():
+                if traceable(tuples, mask, recipe):
+                    return traced_total(tuples, mask, recipe, self._weights())
+            elif fusible(tuples, mask):
+                return fused_total(tuples, mask, self._plan(recipe))
+        return self._plain_total(outputs, targets, tau_train, mask)
+
+    def _plain_total(
+        self, outputs: Tuples, targets: Tuples, tau_train: float | None, mask: Tensor | None
+    ) -> Tensor:
         return self._combined(self._means(outputs, targets, tau_train, mask))["total"]
+
+    def _recipe(self, tau_train: float | None) -> Recipe | None:
+        """Return what the one pass needs to know, `None` where it cannot stand in."""
+        recipe = Recipe(
+            normalizer=self.normalizer,
+            gamma=self.gamma,
+            tau=self.tau_train if tau_train is None else tau_train,
+            relative=self.relative_margin,
+            score=self.score,
+            scale=self.scale,
+            temperature=self.temperature,
+            tau_sing=self.tau_sing,
+            sign_variant=self.sign_variant,
+            margin=self.lambda_margin != 0,
+            sign=self.lambda_sign != 0,
+            coverage=self.lambda_rejection != 0,
+        )
+        return recipe if not self.oriented and usual(recipe) else None
+
+    def _weights(self) -> Weights:
+        return Weights(
+            self.lambda_margin, self.lambda_sign, self.lambda_rejection, self.target_coverage
+        )
+
+    def _plan(self, recipe: Recipe) -> Plan:
+        def plain(tuples: FourTensors, mask: Tensor | None) -> dict[str, Terms]:
+            return self._terms(tuples[:2], tuples[2:], recipe.tau, mask)
+
+        def whole(tuples: FourTensors, mask: Tensor | None) -> Tensor:
+            return self._plain_total(tuples[:2], tuples[2:], recipe.tau, mask)
+
+        return Plan(recipe, plain, self._joined, whole)
+
+    def _joined(self, sums: Sums) -> tuple[float, tuple[float, float, float, float]]:
+        """Return the total, and its derivative by each of the four sums."""
+        shares = [1 / weight if weight else 0.0 for weight in sums[1::2]]
+        fit, margin, sign, coverage = (
+            x * share for x, share in zip(sums[::2], shares, strict=True)
+        )
+        lacking = max(0.0, self.target_coverage - coverage)
+        total = fit + self.lambda_margin * margin + self.lambda_sign * sign
+        total += self.lambda_rejection * lacking**2
+        return total, (
+            shares[0],
+            self.lambda_margin * shares[1],
+            self.lambda_sign * shares[2],
+            -2 * self.lambda_rejection * lacking * shares[3],
+        )
 
     def components(
         self,

@@ -1,0 +1,181 @@
+"""P(x) / Q(x) and its pullback in plain tensor operations: for compilers, transforms, any device.
+
+The compiled kernels follow from how the formulas are written:
+
+- A vectorised loop stores and loads bool slowly, so the mask leaves it as bytes, and inside it no
+  bool is used twice where it would be kept.
+- The recomputation hangs on the policy's scalars, which exist in backward alone. Otherwise the
+  compiler would find it equal to the forward pass and keep masks instead of computing them anew.
+- Long sums go row by row, so that one row stays in the cache and needs no compensated sum.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroproof.autodiff.gate import Ruling, shielded, submit
+from zeroproof.layers.basis import derivative, polynomial, reach_bounds, unit
+
+__all__ = ["Form", "as_bytes", "as_mask", "compiling", "moments", "plain_backward", "plain_forward"]
+
+_LONGEST = 4096  # terms that float32 may sum one after the other
+_SHORTEST = 256  # a row worth a loop
+
+
+class Form(NamedTuple):
+    """What a rational function is apart from its coefficients."""
+
+    basis: str
+    domain: tuple[float, float]
+    fixed: int  # policy code, -1 to follow the context
+
+
+def compiling() -> bool:
+    """Tell whether kernels are being generated; an exported graph shall stay plain."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
+@torch.library.custom_op("zeroproof::as_mask", mutates_args=())
+def as_mask(flags: Tensor) -> Tensor:
+    """Return bytes as booleans, outside of the kernel that made them."""
+    return flags.view(torch.bool).clone()
+
+
+@as_mask.register_fake
+def _(flags: Tensor) -> Tensor:
+    return torch.empty_like(flags, dtype=torch.bool)
+
+
+@torch.library.custom_op("zeroproof::as_bytes", mutates_args=())
+def as_bytes(mask: Tensor) -> Tensor:
+    """Return booleans as bytes, outside of the kernel that reads them."""
+    return mask.view(torch.uint8).clone()
+
+
+@as_bytes.register_fake
+def _(mask: Tensor) -> Tensor:
+    return torch.empty_like(mask, dtype=torch.uint8)
+
+
+def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: Form) -> Tensor:
+    x = x.detach()
+    u = x.abs() if form.basis == "monomial" else 2 * unit(x, form.domain).abs() + 1
+    inside = u <= limit  # false where x is not finite
+    return inside if bottom is None else inside & (bottom == 0)
+
+
+def _finite(value: Tensor, limit: Any = math.inf) -> Tensor:
+    # of a complex number the modulus may overflow where both parts are finite
+    return torch.isfinite(value) if value.is_complex() else value.abs() < limit
+
+
+def plain_forward(
+    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
+) -> tuple[Tensor, Tensor]:
+    """Return (value, where it is a number); nan elsewhere.
+
+    Within reach P and Q are finite, so that P / Q is not finite exactly where Q = 0 or the quotient
+    overflows.
+    """
+    limit = torch.cat([reach_bounds(P), reach_bounds(Q)]).amin(0)
+    inside = _inside(x, bottom, limit, form)
+    safe = torch.where(inside, x, 0)
+    options = (form.basis, form.domain)
+    value = polynomial(safe, P, *options) / polynomial(safe, Q, *options)
+    sound = inside & _finite(value)
+    return torch.where(sound, value, math.nan), sound
+
+
+def moments(g: Tensor, x: Tensor, like: Tensor, form: Form, rows: bool = False) -> Tensor:
+    """Return Σ g · B_k(x) for each row of coefficients, in the shape of `like`."""
+    t = x if form.basis == "monomial" else unit(x, form.domain)
+    t, terms = t.conj() if t.is_complex() else t, [g]
+    for k in range(1, len(like)):  # g goes first: 0 times an overflowing power would be nan
+        if k == 1 or form.basis == "monomial":
+            terms.append(terms[-1] * t)
+        else:
+            terms.append(2 * t * terms[-1] - terms[-2])
+    return torch.stack([_total(term, like, rows) for term in terms])
+
+
+def _total(term: Tensor, like: Tensor, rows: bool) -> Tensor:
+    if not term.is_complex() and not like.is_complex() and rows:
+        return term.sum(1).sum().to(like.dtype)
+    wide = torch.complex128 if term.is_complex() else torch.float64
+    shape = like.shape[1:]
+    if term.numel() <= _LONGEST:
+        total = term.sum_to_size(shape)
+    else:
+        total = term.sum(tuple(range(term.ndim - len(shape))), dtype=wide).sum_to_size(shape)
+    return (total if like.is_complex() or not total.is_complex() else total.real).to(like.dtype)
+
+
+def _row_length(x: Tensor, coefficients: Tensor) -> int | None:
+    n = x.numel()
+    if not compiling() or not isinstance(n, int) or coefficients.ndim > 1 or n <= _LONGEST:
+        return None
+    longest = next(k for k in range(_LONGEST, 0, -1) if n % k == 0)
+    return longest if longest >= _SHORTEST else None
+
+
+def _compiled_operands(
+    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, ruling: Ruling
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return (x made safe, Q, P / Q or nan, ⊥) as one loop; see the head of this file."""
+    never = ruling.closed & ~ruling.masked
+    bounds = torch.where(never, 0, torch.cat([reach_bounds(P), reach_bounds(Q)]))
+    blocked = P.ndim == 1 and x.ndim == 2 and _row_length(x, P) == x.shape[1]
+    if blocked:  # a limit for each row keeps the loop over rows apart from that within a row
+        bounds = bounds.unsqueeze(-1).expand(-1, x.shape[0])
+    limit = bounds.amin(0)
+    limit = limit.unsqueeze(-1) if blocked else limit
+    inside = _inside(x, bottom, limit, form)
+    safe = torch.where(inside, x, 0)
+    q = polynomial(safe, Q, form.basis, form.domain)
+    value = torch.where(inside, polynomial(safe, P, form.basis, form.domain) / q, math.nan)
+    return safe, q, value, ~_finite(value, limit + math.inf)
+
+
+def _plain_operands(
+    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, ruling: Ruling
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the same with Q and P / Q safe where the policy masks, for further derivatives."""
+    limit = torch.cat([reach_bounds(P), reach_bounds(Q)]).amin(0)
+    inside = _inside(x, bottom, limit, form)
+    safe = torch.where(inside, x, 0)
+    p, q = (polynomial(safe, c, form.basis, form.domain) for c in (P, Q))
+    lost = ~(inside & _finite((p / q).detach()))
+    unsafe = shielded(ruling, lost)
+    q = torch.where(unsafe, 1, q)
+    return safe, q, torch.where(unsafe, 0, p) / q, lost
+
+
+def plain_backward(
+    g: Tensor, x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, ruling: Ruling
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (dL/dx, dL/dP's coefficients, dL/dQ's coefficients)."""
+    shape = x.shape
+    row = _row_length(x, P)
+    if row is not None:
+        x, g = x.reshape(-1, row), g.reshape(-1, row)
+        bottom = None if bottom is None else bottom.reshape(-1, row)
+    operands = _compiled_operands if compiling() and not x.is_complex() else _plain_operands
+    safe, q, value, lost = operands(x, P, Q, bottom, form, ruling)
+    if operands is _plain_operands:
+        # g goes first: 0 times a finite slope stays 0 in every further derivative
+        g = torch.where(shielded(ruling, lost), 0, g)
+    g_P = submit(g / q.conj(), lost, ruling)
+    g_Q = submit(-(g * value.conj()) / q.conj(), lost, ruling)
+    slopes = (
+        polynomial(safe, derivative(c, form.basis, form.domain), form.basis, form.domain)
+        for c in (P, Q)
+    )
+    slope_P, slope_Q = (slope.conj() for slope in slopes)
+    g_x = g_P * slope_P + g_Q * slope_Q
+    return (
+        g_x.reshape(shape),
+        moments(g_P, safe, P, form, row is not None),
+        moments(g_Q, safe, Q, form, row is not None),
+    )
