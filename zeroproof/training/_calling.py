@@ -18,11 +18,12 @@ def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
     Raises:
         TrainingError: `outputs` is neither.
     """
-    pair = outputs
+    if isinstance(outputs, tuple | list) and len(outputs) == 2:
+        N, D = outputs
+        if isinstance(N, Tensor) and isinstance(D, Tensor):
+            return widen(N), widen(D)
     if isinstance(outputs, Mapping) and {"N", "D"} <= set(outputs):
-        pair = outputs["N"], outputs["D"]
-    if isinstance(pair, tuple | list) and [isinstance(x, Tensor) for x in pair] == [True, True]:
-        return widen(pair[0]), widen(pair[1])
+        return as_pair((outputs["N"], outputs["D"]))
     came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
     raise TrainingError(
         "model must return a pair of tensors (N, D), or a mapping that holds N and D, "

@@ -62,6 +62,7 @@ class Stepper:
         self._plain_reset = type(optimizer).zero_grad is torch.optim.Optimizer.zero_grad
         self._flag = torch.zeros((), device=forward.device)
         self._one = torch.ones((), device=forward.device)
+        self._usual = {(Tensor, torch.float32, self._flag.device)}
 
     @property
     def _parameters(self) -> list[Tensor]:
@@ -121,15 +122,15 @@ class Stepper:
             self.scaler.unscale_(self._optimizer)
         self._after_backward()
         gradients = [g for p in self._parameters if (g := p.grad) is not None]
-        norm = None
+        norm = size = None
         if self._max_norm is not None:
             norm = torch.nn.utils.get_total_norm(gradients)
-        excess = self._excess(gradients) if norm is None else _whole(norm)
-        shown = None if norm is None else excess
+            size = _whole(norm)
+        numbers = [*losses, *(gradients if norm is None else [size])]
+        wrong = self._flagged(numbers)
         if not (self._waits or self._has_no_momentum_yet()):
-            total = sum(losses, start=excess)
-            return self._told(self._any(~torch.isfinite(total)), norm), shown
-        finite = all(math.isfinite(x.item()) for x in (excess, *losses))
+            return self._told(self._any(wrong > 0), norm), size
+        finite = wrong.item() == 0
         if self._world > 1:
             finite = not self._any(torch.tensor(not finite, device=self._forward.device)).item()
         if finite:
@@ -138,16 +139,16 @@ class Stepper:
         else:  # running statistics saw the batch in forward
             self._buffers.restore()
         self.scaler.update()
-        return not finite, None if shown is None else shown.item()
+        return not finite, None if size is None else size.item()
 
-    def _excess(self, gradients: list[Tensor]) -> Tensor:
-        """Return a number that is finite if all gradients are, at the least cost."""
-        alike = {(type(g), g.dtype, g.device) for g in gradients}
-        if alike <= {(Tensor, torch.float32, self._flag.device)}:
-            flag_nonfinite(gradients, self._flag.zero_(), self._one)
-            return self._flag.mul(3e38).square_()  # 0, or an overflow
+    def _flagged(self, numbers: list[Any]) -> Tensor:
+        """Return a scalar that is 0 if all numbers are finite, and 1 if not."""
+        if {(type(x), x.dtype, x.device) for x in numbers} <= self._usual:
+            flag_nonfinite(numbers, self._flag.zero_(), self._one)
+            return self._flag
         # the largest modulus cannot overflow and keeps nan
-        return _whole(torch.nn.utils.get_total_norm(gradients, math.inf))
+        sizes = [_whole(torch.linalg.vector_norm(x, math.inf)) for x in numbers if x.numel()]
+        return (~torch.isfinite(torch.stack([x.double() for x in sizes]))).any().float()
 
     def _has_no_momentum_yet(self) -> bool:
         """Tell whether a first step is to come that a fused SGD must not be told to skip.
