@@ -7,6 +7,8 @@ BUILTINS = {
     "RangeError": (ValueError,),
     "DataError": (ValueError,),
     "RunFolderError": (ValueError,),
+    "CheckpointError": (RuntimeError,),
+    "DamagedCheckpointError": (RuntimeError,),
     "NotFittedError": (ValueError, AttributeError),
     "TrainingError": (RuntimeError,),
     "MissingExtraError": (ImportError,),

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import types
 from collections import Counter
 
 import pytest
@@ -285,16 +286,29 @@ def test_a_step_adds_few_operations_to_those_of_a_bare_loop(build, squared, opti
 # --- memory
 
 
+def tensors_of(*roots):
+    """Count the tensors that can be reached from objects, but not by way of code."""
+    code = (type, types.ModuleType, types.FunctionType, types.MethodType, types.FrameType)
+    seen, waiting, found = set(), list(roots), 0
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, code):
+            continue
+        seen.add(id(each))
+        found += issubclass(type(each), torch.Tensor)
+        waiting.extend(gc.get_referents(each))
+    return found
+
+
 class Holdings(Callback):
-    """Counts all live tensors, and the entries of the lists of the tally, after some steps."""
+    """Counts the tensors of a trainer, and the entries of its tally, after some steps."""
 
     def __init__(self, *steps):
         self.steps, self.seen = steps, []
 
     def on_batch_end(self, trainer):
         if trainer.step in self.steps:
-            gc.collect()
-            tensors = sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects())
+            tensors = tensors_of(vars(trainer))
             lists = [len(x) for x in vars(trainer._progress.tally).values() if isinstance(x, list)]
             self.seen.append((tensors, lists))
 
