@@ -1,6 +1,7 @@
 """Runs that are killed without warning, and taken up again; each in a process of its own."""
 
 import itertools
+import json
 import os
 import signal
 import sys
@@ -37,21 +38,6 @@ VARIANTS = {
     "own loss": {"own_loss": True},
     "no seed": {"config": {"seed": None}},
 }
-# what happens to a run: killed after a step, or while a checkpoint is written
-MOMENTS = {
-    "plain": [3, 4, 7, 13, 14, 26, 50, "writing 2", "renaming 3", "removing 4"],
-    "own generator": [9],
-    "workers": [9, 16],
-    "float16": [9],
-    "accumulated": [6],
-    "after epochs": [20],
-    "adaptive": [10, 30],
-    "before validation": [13, "validating 2"],
-    "own loss": [9],
-    "no seed": [7],
-}
-
-
 OPTIONS = {
     "max_epochs": 4,
     "seed": 1,
@@ -217,9 +203,9 @@ def apart(folder, name, moment, resume, answers):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(folder):
+def main(folder, moments_of):
     run(folder / "warm", None, False, config={"max_epochs": 1})  # what it imports, children have
-    for name, moments in MOMENTS.items():
+    for name, moments in moments_of.items():
         apart(folder / name / "whole", name, None, False, folder / f"{name}.pt")
         for moment in moments:
             place, answers = folder / name / str(moment), folder / f"{name} {moment}.pt"
@@ -230,4 +216,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

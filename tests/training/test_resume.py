@@ -1,5 +1,6 @@
 """A run that was killed and taken up again ends with the same bits as one that was not."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 WORKER = Path(__file__).with_name("resume_worker.py")
+# what happens to a run: killed after a step, in a validation, or while a checkpoint is written
 MOMENTS = {
     "plain": [3, 4, 7, 13, 14, 26, 50, "writing 2", "renaming 3", "removing 4"],
     "own generator": [9],
@@ -27,7 +29,14 @@ pytestmark = pytest.mark.xdist_group("killed")  # what is run for all of them, i
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-W", "ignore::UserWarning", str(WORKER), str(folder)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::UserWarning",
+        str(WORKER),
+        str(folder),
+        json.dumps(MOMENTS),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return folder
