@@ -94,8 +94,13 @@ def test_the_one_pass_equals_the_plain_losses(options, kind, policy, dtype, plai
     tuples = [x.to(dtype) for x in tuples]
     loss_fn = SCMTrainingLoss(**options)
     got = results(loss_fn, tuples, mask, policy, 300.0)
-    import zeroproof.native.door as door
-    ref = wide(tuples) if door.available() and kind != 'extreme' and options != OPTIONS['no gamma'] else tuples
+    from zeroproof.native import door
+
+    ref = (
+        wide(tuples)
+        if door.available() and kind != "extreme" and options != OPTIONS["no gamma"]
+        else tuples
+    )
     same(got, plain(loss_fn, ref, mask, policy, 300.0), tuples)
 
 

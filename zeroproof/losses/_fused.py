@@ -111,9 +111,7 @@ def fused_total(tuples: Tuples, mask: Tensor | None, plan: Plan) -> Tensor:
 def _worthwhile(tuples: Tuples, recipe: Recipe) -> bool:
     if recipe.normalizer == "oriented":
         return False
-    return tuples[0].numel() < MANY or all(
-        math.isfinite(x.detach().sum().item()) for x in tuples
-    )
+    return tuples[0].numel() < MANY or all(math.isfinite(x.detach().sum().item()) for x in tuples)
 
 
 class _Fused(torch.autograd.Function):

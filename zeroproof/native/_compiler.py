@@ -5,7 +5,7 @@ from typing import Any
 
 from numba import njit
 
-__all__ = ["kernel", "summing"]
+__all__ = ["bounded", "kernel", "summing"]
 
 # a product and a sum may round once, as C compilers do; nan and inf keep their meaning
 _CONTRACT = {"contract"}
@@ -29,3 +29,10 @@ def kernel(function: Callable[..., Any]) -> Any:
 def summing(function: Callable[..., Any]) -> Any:
     """Compile a function that sums; sums of powers and products alone, without comparisons."""
     return _compiled(function, _SUM)
+
+
+@kernel
+def bounded(g, bound):  # pyright: ignore[reportMissingParameterType] - Numba finds them
+    """Return g within ±bound; nan stays nan."""
+    g = bound if g > bound else g
+    return -bound if g < -bound else g

@@ -5,11 +5,13 @@ them unroll. `chebyshev` is `None` for monomials and a number for Chebyshev poly
 decides at compile time.
 """
 
-# ruff: noqa: PLR0913, PLR0917 - Numba takes arrays and numbers, no objects of ours
+# Numba takes arrays and numbers, no objects of ours, and finds their types itself
+# ruff: noqa: PLR0913, PLR0917
+# pyright: reportMissingParameterType=false
 
 import numpy as np
 
-from zeroproof.native._compiler import kernel, summing
+from zeroproof.native._compiler import bounded, kernel, summing
 
 __all__ = ["pullback", "quotient"]
 
@@ -49,12 +51,6 @@ def _value_and_slope(t, c, chebyshev):
     if last:
         return t * value - ahead + c[0], t * slope + value - slope_ahead
     return value, slope
-
-
-@kernel
-def _bounded(g, bound):
-    g = bound if g > bound else g  # nan stays nan
-    return -bound if g < -bound else g
 
 
 @kernel
@@ -100,8 +96,8 @@ def pullback(x, g, known, P, Q, centre, half, limit, bound, chebyshev, g_x, g_P,
             sound = sound & (abs(y) < inf)
             by_p = g_in[i] / q
             by_q = -by_p * y
-            by_p = _bounded(by_p, bound) if sound else zero
-            by_q = _bounded(by_q, bound) if sound else zero
+            by_p = bounded(by_p, bound) if sound else zero
+            by_q = bounded(by_q, bound) if sound else zero
             slope = by_p * slope_p + by_q * slope_q
             g_out[i] = slope if chebyshev is None else slope / half
             u[i], v[i], ts[i] = by_p, by_q, t

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.native import _loss_kernels as kernels
+from zeroproof.native._loss_parts import Options, Slopes
 from zeroproof.native.door import array, in_parts
 
 __all__ = ["Recipe", "gradients", "sums"]
@@ -33,8 +34,8 @@ class Recipe(Protocol):
     coverage: bool
 
 
-def _options(recipe: Recipe) -> kernels.Options:
-    return kernels.Options(
+def _options(recipe: Recipe) -> Options:
+    return Options(
         fit=_FITS.index(recipe.normalizer),
         angle_score=recipe.score == "angle",
         angle_sign=recipe.sign_variant == "angle",
@@ -58,7 +59,8 @@ class _Rows:
         shape = tuples[0].shape
         self.width = shape[-1] if len(shape) > 1 else 1
         self.count = math.prod(shape)
-        self._arrays = [None if x is None else array(x) for x in (*tuples, mask)]
+        known = None if mask is None else mask.to(tuples[0].dtype)
+        self._arrays = [None if x is None else array(x) for x in (*tuples, known)]
 
     def cut(self, start: int, stop: int) -> list[Any]:
         return [None if x is None else self.part(x, start, stop) for x in self._arrays]
@@ -84,7 +86,7 @@ def sums(tuples: Tuples, mask: Tensor | None, recipe: Recipe) -> list[float]:
         kernels.sums(*rows.cut(start, stop), rows.width, options, totals)
         return totals
 
-    return sum(in_parts(run, rows.count, rows.width)).tolist()
+    return np.sum(in_parts(run, rows.count, rows.width), axis=0).tolist()
 
 
 def gradients(
@@ -102,7 +104,8 @@ def gradients(
     rows, options = _Rows(tuples, mask), _options(recipe)
     found = [torch.empty(x.shape) for x in tuples[:2]]
     g_N, g_D = (x.numpy().reshape(-1) for x in found)
-    asked = kernels.Slopes(*map(float, slopes), masked)
+    fit, margin, sign, coverage, bound = map(float, slopes)
+    asked = Slopes(fit, margin, sign, coverage, bound, masked)
 
     def run(start: int, stop: int) -> None:
         out = (rows.part(x, start, stop) for x in (g_N, g_D))
