@@ -4,26 +4,31 @@
 # ruff: noqa: PLR0913, PLR0917
 # pyright: reportMissingParameterType=false
 
-import math
-
 import numpy as np
 
 from zeroproof.native._compiler import bounded, kernel
 
-__all__ = ["decode", "divide", "pullback"]
+__all__ = ["divide", "pullback"]
 
 
 @kernel
-def divide(N, D, known, value, bottom):
-    """Write N / D and where it is ⊥: known so, D = 0, or a number that is not finite."""
+def divide(N, D, known, sound, safe, value, bottom, gap):
+    r"""Write N / D, and where it is ⊥ or risky: known so, not finite, or beyond limits.
+
+    Each of `sound` and `safe` is the least \|D\| and the largest \|N / D\|; `gap` may be `None`.
+    """
     inf, nan = N.dtype.type(np.inf), N.dtype.type(np.nan)
     for i in range(N.shape[0]):
-        y = N[i] / D[i]
-        sound = (abs(D[i]) < inf) & (abs(y) < inf)
+        d, y = abs(D[i]), N[i] / D[i]
+        size = abs(y)
+        # nan is on neither side
+        number = (d >= sound[0]) & (d < inf) & (size <= sound[1]) & (size < inf)
         if known is not None:
-            sound = sound & (known[i] == 0)
-        value[i] = y if sound else nan
-        bottom[i] = not sound
+            number = number & (known[i] == 0)
+        value[i] = y if number else nan
+        bottom[i] = not number
+        if gap is not None:
+            gap[i] = number & ((d < safe[0]) | (size > safe[1]))
 
 
 @kernel
@@ -31,28 +36,8 @@ def pullback(g, N, D, bottom, bound, g_N, g_D):
     """Write dL/dN and dL/dD, bounded; 0 at ⊥."""
     zero = N.dtype.type(0)
     for i in range(N.shape[0]):
-        sound = bottom[i] == 0
+        number = bottom[i] == 0
         # not by D², which underflows; and g with N / D first, which is finite
         by_N, by_D = g[i] / D[i], -(g[i] * (N[i] / D[i])) / D[i]
-        g_N[i] = bounded(by_N, bound) if sound else zero
-        g_D[i] = bounded(by_D, bound) if sound else zero
-
-
-@kernel
-def decode(N, D, known, tau_infer, tau_train, scale, value, bottom, gap):
-    """Write N / D, ⊥ and the gap; `scale` is that of the angle score, `None` for the other."""
-    inf, nan = N.dtype.type(np.inf), N.dtype.type(np.nan)
-    for i in range(N.shape[0]):
-        y = N[i] / D[i]
-        if scale is None:
-            score = abs(D[i])
-        else:
-            n, d = N[i] / scale, np.float64(D[i])
-            score = N.dtype.type(abs(d) / math.sqrt(n * n + d * d))
-        # a score that is nan is none; D = 0 is ⊥ even where τ underflows
-        sound = (score >= tau_infer) & (abs(D[i]) < inf) & (abs(y) < inf)
-        if known is not None:
-            sound = sound & (known[i] == 0)
-        value[i] = y if sound else nan
-        bottom[i] = not sound
-        gap[i] = sound & (score < tau_train)
+        g_N[i] = bounded(by_N, bound) if number else zero
+        g_D[i] = bounded(by_D, bound) if number else zero
