@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff import GradientPolicy, eager, gradient_policy
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.projective import decode
-from zeroproof.scm import quotients
 from zeroproof.scm.division import divide
 from zeroproof.scm.quotients import Limits, divisible
 
@@ -46,7 +45,7 @@ def tuples(data: str, dtype: torch.dtype = torch.float32) -> Pair:
 
 @pytest.fixture(params=[7, 10**6], ids=["chunks", "whole"])
 def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quotients, "CHUNK", request.param)
+    monkeypatch.setattr(eager, "CHUNK", request.param)
 
 
 def plainly(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> object:

@@ -1,13 +1,18 @@
 """Where kernels of our own may stand in for plain torch operations."""
 
+import itertools
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing, is_transforming
 
-__all__ = ["any_true", "ordinary", "surely_finite"]
+__all__ = ["any_true", "chunk_size", "chunks", "ordinary", "surely_finite"]
+
+CHUNK = 80_000  # entries for each thread, of no power of two, whose chunks would share cache lines
 
 _REAL = (torch.float32, torch.float64)
 _KINDS = (Tensor, nn.Parameter)  # a subclass may mean anything by an operation
@@ -48,3 +53,25 @@ def any_true(mask: Tensor) -> bool:
     """Tell whether anything in a mask, which is not empty, is true."""
     # the largest byte is found ten times faster than a truth value
     return mask.view(torch.uint8).amax().item() > 0
+
+
+def chunk_size() -> int:
+    """Return how many entries one step of a kernel takes, so that they stay in the caches."""
+    return CHUNK * torch.get_num_threads()  # each of them takes its part of every operation
+
+
+def chunks(size: int, rows: int, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Cut into chunks, flat unless D serves several entries of a row; what is `None` stays so.
+
+    Args:
+        size: Entries in a chunk; no more than that are returned in one piece, as they are.
+        rows: How many entries D has.
+        tensors: Of one entry each for every row, or for every output.
+    """
+    entries = max(0 if x is None else x.numel() for x in tensors)
+    if entries <= size:
+        return iter((tensors,))
+    width = entries // rows
+    shape, tall = ((rows, -1) if width > 1 else -1), max(size // width, 1)
+    cut = (itertools.repeat(None) if x is None else x.reshape(shape).split(tall) for x in tensors)
+    return zip(*cut, strict=False)

@@ -4,21 +4,18 @@ A chunk in which reductions find nothing to be ⊥ or risky is ready after the d
 comparisons write numbers, in place: torch writes truth values several times slower.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
+from zeroproof.autodiff.eager import any_true, chunk_size, chunks, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, rule
 from zeroproof.scm.operation import Operation, pull
 
 __all__ = ["DIVISION", "NO_LIMITS", "Limits", "divisible", "quotients"]
-
-CHUNK = 80_000  # entries for each thread, of no power of two, whose chunks would share cache lines
 
 
 def _pullback(g: Tensor, N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +58,7 @@ def quotients(
     """
     if torch.is_grad_enabled() and (N.requires_grad or D.requires_grad):
         return _Quotients.apply(N, D, limits, bottom, fixed)
-    return _forward(N, D, limits, bottom, _step())[:3]
+    return _forward(N, D, limits, bottom, chunk_size())[:3]
 
 
 class _Quotients(torch.autograd.Function):
@@ -70,7 +67,7 @@ class _Quotients(torch.autograd.Function):
     def forward(
         ctx: Any, N: Tensor, D: Tensor, limits: Limits, bottom: Tensor | None, fixed: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        ctx.step, ctx.fixed = _step(), fixed
+        ctx.step, ctx.fixed = chunk_size(), fixed
         value, lost, gap, ctx.clean = _forward(N, D, limits, bottom, ctx.step)
         ctx.save_for_backward(N, D, None if all(ctx.clean) else lost)
         ctx.mark_non_differentiable(*(x for x in (lost, gap) if x is not None))
@@ -91,18 +88,6 @@ class _Quotients(torch.autograd.Function):
         return (*found, None, None, None)
 
 
-def _step() -> int:
-    return CHUNK * torch.get_num_threads()  # each of them takes its part of every operation
-
-
-def _chunks(step: int, rows: int, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Cut into chunks, flat unless D serves several entries of a row; what is `None` stays so."""
-    width = max(0 if x is None else x.numel() for x in tensors) // rows
-    shape, tall = ((rows, -1) if width > 1 else -1), max(step // width, 1)
-    cut = (itertools.repeat(None) if x is None else x.reshape(shape).split(tall) for x in tensors)
-    return zip(*cut, strict=False)
-
-
 def _forward(
     N: Tensor, D: Tensor, limits: Limits, bottom: Tensor | None, step: int
 ) -> tuple[Tensor, Tensor, Tensor | None, list[bool]]:
@@ -113,7 +98,7 @@ def _forward(
     if whole:
         return value, lost, gap, [_settle(limits, N, D, bottom, value, lost, gap)]
     clean = []
-    for n, d, known, out, *masks in _chunks(step, D.numel(), N, D, bottom, value, lost, gap):
+    for n, d, known, out, *masks in chunks(step, D.numel(), N, D, bottom, value, lost, gap):
         torch.div(n, d, out=out)
         clean.append(_settle(limits, n, d, known, out, *masks))
     return value, lost, gap, clean
@@ -179,8 +164,8 @@ def _backward(
     if N.numel() <= ctx.step:
         return _pull(N, D, g, lost if ruling.masked else None, wanted, ruling.bound)
     g_N, g_D = _where_wanted(_empty, N, D, wanted)
-    chunks = _chunks(ctx.step, D.numel(), N, D, g, lost, g_N, g_D)
-    for (n, d, slope, mask, to_N, to_D), clean in zip(chunks, ctx.clean, strict=True):
+    parts = chunks(ctx.step, D.numel(), N, D, g, lost, g_N, g_D)
+    for (n, d, slope, mask, to_N, to_D), clean in zip(parts, ctx.clean, strict=True):
         kept = None if clean or not ruling.masked else mask
         _pull(n, d, slope, kept, wanted, ruling.bound, to_N, to_D)
     return g_N, g_D
