@@ -99,7 +99,7 @@ def test_kernels_and_plain_operations_give_the_same_mask(x, basis, monkeypatch):
     g = torch.randn_like(x)
     value, bottom, gradients = _results(layer, x, g, GradientPolicy.CLAMP)
     monkeypatch.setattr(kernel, "native", lambda *_: None)
-    monkeypatch.setattr(kernel, "chunkable", lambda *_: False)
+    monkeypatch.setattr(kernel, "ordinary", lambda *_: False)
     plain_value, plain_bottom, plain_gradients = _results(layer, x, g, GradientPolicy.CLAMP)
     assert torch.equal(bottom, plain_bottom)
     torch.testing.assert_close(value, plain_value, rtol=1e-4, atol=1e-6, equal_nan=True)
@@ -216,7 +216,7 @@ def test_tuples_agree_with_plain_operations(x, basis, shared, monkeypatch):
     results = []
     for quick in (True, False):
         if not quick:
-            monkeypatch.setattr(_tuple_kernel, "chunkable", lambda *_: False)
+            monkeypatch.setattr(_tuple_kernel, "ordinary", lambda *_: False)
         column = x.clone().unsqueeze(-1).requires_grad_()
         N, D = layer(column)
         torch.manual_seed(1)

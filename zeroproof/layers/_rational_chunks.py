@@ -17,32 +17,9 @@ from zeroproof.autodiff.gate import Ruling
 from zeroproof.layers._rational_plain import Form, plain_backward, plain_forward
 from zeroproof.layers.basis import derivative, reach_bounds
 
-__all__ = ["chunkable", "chunked_backward", "chunked_forward"]
+__all__ = ["chunked_backward", "chunked_forward"]
 
 CHUNK = 24_000  # entries, of no power of two, whose rows would meet in few lines of the cache
-
-
-def chunkable(*tensors: Tensor) -> bool:
-    """Tell whether these are ordinary real tensors on a CPU, outside of compilers."""
-    if torch.compiler.is_compiling():
-        return False
-    dtype = tensors[0].dtype
-    return dtype in (torch.float32, torch.float64) and all(
-        type(x) in (Tensor, nn.Parameter)
-        and x.device.type == "cpu"
-        and x.dtype == dtype
-        and _has_memory(x)
-        for x in tensors
-    )
-
-
-def _has_memory(x: Tensor) -> bool:
-    """Tell a tensor from a stand-in of `torch.func`, which takes no in-place kernels."""
-    try:
-        x.data_ptr()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _padded(*columns: Tensor) -> Tensor:

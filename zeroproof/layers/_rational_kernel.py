@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import (
-    chunkable,
     chunked_backward,
     chunked_forward,
 )
@@ -30,7 +30,7 @@ def _forward(
     kernels = native("rational", x, P, Q)
     if kernels is not None:
         return kernels.forward(x, P, Q, bottom, form)
-    if chunkable(x, P, Q):
+    if ordinary(x, P, Q):
         return chunked_forward(x, P, Q, bottom, form)
     value, sound = plain_forward(x, P, Q, bottom, form)
     return value, torch.where(sound, 0.0, 1.0).to(torch.uint8) if compiling() else ~sound
@@ -60,7 +60,7 @@ class _Quotient(torch.autograd.Function):
         kernels = None if recorded else native("rational", g, x, P, Q)
         if kernels is not None:
             gradients = kernels.backward(g, x, P, Q, bottom, ctx.form, ruling)
-        elif clean is None or recorded or not chunkable(g, x, P, Q):
+        elif clean is None or recorded or not ordinary(g, x, P, Q):
             gradients = plain_backward(g, x, P, Q, bottom, ctx.form, ruling)
         else:
             need = ctx.needs_input_grad

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
-from zeroproof.layers._rational_chunks import CHUNK, Basis, chunkable
+from zeroproof.layers._rational_chunks import CHUNK, Basis
 from zeroproof.layers._rational_plain import Form, compiling, moments
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds
 
@@ -100,7 +101,7 @@ class _Polynomials(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, P: Tensor, Q: Tensor, form: Form) -> tuple[Tensor, ...]:
-        if not chunkable(x, P, Q):
+        if not ordinary(x, P, Q):
             return _plain(x, P, Q, form)
         batch = x.shape[:-1]
         N, D = (x.new_empty(x.numel(), c.shape[1]) for c in (P, Q))
@@ -116,7 +117,7 @@ class _Polynomials(torch.autograd.Function):
     def backward(ctx: Any, g_N: Tensor, g_D: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, P, Q = ctx.saved_tensors
         # a gradient of gradients needs operations that record
-        if torch.is_grad_enabled() or not chunkable(g_N, g_D, x, P, Q):
+        if torch.is_grad_enabled() or not ordinary(g_N, g_D, x, P, Q):
             return *_plain_backward((g_N, g_D), x, P, Q, ctx.form), None
         g_x = torch.empty_like(x).reshape(-1) if ctx.needs_input_grad[0] else None
         sums = [torch.zeros_like(c, dtype=torch.float64) for c in (P, Q)]
@@ -138,7 +139,7 @@ def polynomials(
         form: Basis and domain.
         gated: Whether a gradient is wanted.
     """
-    if not (chunkable(x, P, Q) or (compiling() and not x.is_complex())) or not x.numel():
+    if not (ordinary(x, P, Q) or (compiling() and not x.is_complex())) or not x.numel():
         return None
     function = _Polynomials.apply if gated else _Polynomials.forward
     N, D = function(x, P, Q, form)

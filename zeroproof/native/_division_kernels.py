@@ -1,7 +1,6 @@
 """N / D with its masks and its pullback, in one pass over memory each."""
 
 # Numba takes arrays and numbers, no objects of ours, and finds their types itself
-# ruff: noqa: PLR0913, PLR0917
 # pyright: reportMissingParameterType=false
 
 import numpy as np

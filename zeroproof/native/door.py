@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zeroproof.autodiff.torch_internals import is_tracing, is_transforming
+from zeroproof.autodiff.eager import ordinary
 
 __all__ = ["array", "available", "disabled", "in_parts", "native", "served"]
 
@@ -66,15 +66,8 @@ def disabled() -> Iterator[None]:
 
 def served(*tensors: Tensor) -> bool:
     """Tell whether native kernels may take these: ordinary float32 tensors on a CPU, in eager."""
-    return (
-        not torch.compiler.is_compiling()  # first: nothing else shall enter a traced graph
-        and available()
-        and all(
-            x.dtype is torch.float32 and x.is_cpu and type(x) in (Tensor, nn.Parameter)
-            for x in tensors
-        )
-        and not (is_transforming() or is_tracing())
-    )
+    # `ordinary` first: nothing of this file shall enter a traced graph
+    return ordinary(*tensors) and tensors[0].dtype is torch.float32 and available()
 
 
 def native(name: str, *tensors: Tensor) -> Any:

@@ -4,6 +4,7 @@ A chunk in which reductions find nothing to be ⊥ or risky is ready after the d
 comparisons write numbers, in place: torch writes truth values several times slower.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.eager import any_true, chunk_size, chunks, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, rule
+from zeroproof.native.door import native
 from zeroproof.scm.operation import Operation, pull
 
 __all__ = ["DIVISION", "NO_LIMITS", "Limits", "divisible", "quotients"]
@@ -23,6 +25,7 @@ def _pullback(g: Tensor, N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     return g / D.conj(), -(g * (N / D).conj()) / D.conj()
 
 
+MANY = 4096  # entries from which on a native kernel is the quicker one
 DIVISION = Operation(torch.div, _pullback, safe=(0, 1), partial=True)  # 1 cannot overflow
 
 
@@ -32,6 +35,10 @@ class Limits(NamedTuple):
     of: str = ""  # "D": its modulus must reach them; "quotient": its modulus must not exceed them
     bottom: float = 0.0
     gap: float | None = None  # without it, nobody asks
+
+    def pair(self, limit: float) -> tuple[float, float]:
+        r"""Return the least \|D\| and the largest \|N / D\| that a limit allows."""
+        return (limit if self.of == "D" else 0.0), (limit if self.of == "quotient" else math.inf)
 
 
 NO_LIMITS = Limits()
@@ -69,7 +76,7 @@ class _Quotients(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         ctx.step, ctx.fixed = chunk_size(), fixed
         value, lost, gap, ctx.clean = _forward(N, D, limits, bottom, ctx.step)
-        ctx.save_for_backward(N, D, None if all(ctx.clean) else lost)
+        ctx.save_for_backward(N, D, None if ctx.clean and all(ctx.clean) else lost)
         ctx.mark_non_differentiable(*(x for x in (lost, gap) if x is not None))
         ctx.set_materialize_grads(False)  # those of the masks
         return value, lost, gap
@@ -91,6 +98,11 @@ class _Quotients(torch.autograd.Function):
 def _forward(
     N: Tensor, D: Tensor, limits: Limits, bottom: Tensor | None, step: int
 ) -> tuple[Tensor, Tensor, Tensor | None, list[bool]]:
+    """Return (value, ⊥, gap), and which chunks are free of ⊥: nothing where nobody looked."""
+    kernels = native("division", N, D) if N.numel() >= MANY else None
+    if kernels is not None:
+        safe = None if limits.gap is None else limits.pair(limits.gap)
+        return *kernels.forward(N, D, bottom, limits.pair(limits.bottom), safe), []
     whole = N.numel() <= step
     value = torch.div(N, D) if whole else _empty(N)
     lost = torch.zeros_like(value, dtype=torch.bool)
@@ -161,11 +173,16 @@ def _backward(
     N, D, g, lost = tensors
     if ruling.closed:
         return _where_wanted(torch.zeros_like, N, D, wanted)
+    dense = lost is not None and ruling.masked and N.shape == D.shape and N.numel() >= MANY
+    kernels = native("division", g, N, D) if dense else None
+    if kernels is not None:
+        return kernels.backward(g, N, D, lost, ruling)
     if N.numel() <= ctx.step:
         return _pull(N, D, g, lost if ruling.masked else None, wanted, ruling.bound)
     g_N, g_D = _where_wanted(_empty, N, D, wanted)
     parts = chunks(ctx.step, D.numel(), N, D, g, lost, g_N, g_D)
-    for (n, d, slope, mask, to_N, to_D), clean in zip(parts, ctx.clean, strict=True):
+    free = ctx.clean or itertools.repeat(False)
+    for (n, d, slope, mask, to_N, to_D), clean in zip(parts, free, strict=False):
         kept = None if clean or not ruling.masked else mask
         _pull(n, d, slope, kept, wanted, ruling.bound, to_N, to_D)
     return g_N, g_D
