@@ -10,7 +10,9 @@ from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import GAMMA
 from zeroproof.losses._quotient import attached_quotient
 from zeroproof.losses._reduction import Counting, Operands, operands, reduced
+from zeroproof.losses._single import NOTHING, single
 from zeroproof.projective.angle import cross, norm, squared, turned
+from zeroproof.projective.gauge import widen
 
 __all__ = ["NORMALIZERS", "implicit_loss", "implicit_values"]
 
@@ -73,16 +75,21 @@ def implicit_loss(
         >>> implicit_loss(N, D, Y_n, Y_d, oriented=True)
         tensor(2.)
     """
-    values, rows = implicit_values(N, D, Y_n, Y_d, gamma, normalizer=normalizer, oriented=oriented)
-    return reduced(values, rows, **counting)
+    in_range(gamma, GAMMA)
+    one_of(normalizer, NORMALIZERS, "normalizer")
+
+    def plain(N: Tensor, D: Tensor) -> Tensor:
+        options = {"normalizer": normalizer, "oriented": oriented}
+        return reduced(*implicit_values(N, D, Y_n, Y_d, gamma, **options), **counting)
+
+    recipe = NOTHING._replace(normalizer="oriented" if oriented else normalizer, gamma=gamma)
+    return single("fit", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, plain, counting)
 
 
 def implicit_values(
     N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, gamma: float, *, normalizer: str, oriented: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return (loss of every entry, rows that count); the arguments of `implicit_loss`."""
-    in_range(gamma, GAMMA)
-    one_of(normalizer, NORMALIZERS, "normalizer")
+    """Return (loss of every entry, rows that count); legal arguments of `implicit_loss`."""
     tuples = operands(N, D, Y_n, Y_d)
     if oriented:
         values = torch.where(tuples.origin, 2, 2 * turned(*tuples[:4]))

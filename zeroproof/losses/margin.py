@@ -11,6 +11,7 @@ from zeroproof.autodiff.gate import gate
 from zeroproof.defaults import TAU_TRAIN
 from zeroproof.errors import RangeError
 from zeroproof.losses._reduction import Counting, finite_rows, reduced
+from zeroproof.losses._single import NOTHING, single
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
 
@@ -62,18 +63,39 @@ def margin_loss(
         >>> margin_loss(D, relative=True)
         tensor(0.1250)
     """
-    values, rows = margin_values(D, tau_train, N, relative=relative, score=score, scale=scale)
-    return reduced(values, rows, **counting)
+    _check(tau_train, N, relative=relative, score=score, scale=scale)
+
+    def plain(numerators: Tensor, D: Tensor) -> Tensor:
+        n = None if N is None else numerators
+        options = {"relative": relative, "score": score, "scale": scale}
+        return reduced(*margin_values(D, tau_train, n, **options), **counting)
+
+    options = {"tau": float(tau_train), "relative": relative, "score": score, "scale": scale}
+    D = widen(D)
+    targets = D.detach()  # that nobody looks at
+    tuples = (targets if N is None else widen(N), D, targets, targets)
+    if N is not None and N.shape != D.shape:
+        targets = tuples[0].detach()
+        tuples = (*tuples[:2], targets, targets)
+    # D = 0 alone is no ⟨0, 0⟩
+    recipe = NOTHING._replace(margin=True, **options)
+    return single("margin", tuples, recipe, plain, counting, masks=N is not None)
+
+
+def _check(tau_train: float, N: Tensor | None, *, relative: bool, score: str, scale: float) -> None:
+    threshold(tau_train, TAU_TRAIN, score if relative else "denominator")
+    one_of(score, SCORES, "score")
+    positive(scale, "scale")
+    if N is None and score == "angle":
+        raise RangeError("N must be given for score='angle', got None")
 
 
 def margin_values(
     D: Tensor, tau_train: float, N: Tensor | None, *, relative: bool, score: str, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return (loss of every entry, rows that count); the arguments of `margin_loss`."""
-    threshold(tau_train, TAU_TRAIN, score if relative else "denominator")
-    one_of(score, SCORES, "score")
-    positive(scale, "scale")
-    N, D, rows = _operands(N, D, score)
+    _check(tau_train, N, relative=relative, score=score, scale=scale)
+    N, D, rows = _operands(N, D)
     if score == "denominator" and not relative:
         distance = D.abs().expand(N.shape)  # the guide's formula, derivative 0 at D = 0
     else:
@@ -86,10 +108,8 @@ def margin_values(
     return (size.clamp_max(math.sqrt(limits.max) / 2) + (gap - size)).square(), rows
 
 
-def _operands(N: Tensor | None, D: Tensor, score: str) -> tuple[Tensor, Tensor, Tensor]:
+def _operands(N: Tensor | None, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if N is None:
-        if score == "angle":
-            raise RangeError("N must be given for score='angle', got None")
         D = widen(D)
         rows = finite_rows(D)
         N, D = gate(D, D, ~rows)  # D = 0 alone is no ⟨0, 0⟩

@@ -9,6 +9,7 @@ from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import TAU_SING
 from zeroproof.errors import RangeError
 from zeroproof.losses._reduction import Counting, Operands, operands, reduced
+from zeroproof.losses._single import NOTHING, single
 from zeroproof.projective.angle import cross, turned
 from zeroproof.projective.gauge import widen
 
@@ -63,16 +64,20 @@ def sign_consistency_loss(
         >>> sign_consistency_loss(N, D, Y_n, Y_d)
         tensor(2.)
     """
-    values, counts = sign_values(N, D, Y_n, Y_d, tau_sing, variant=variant)
-    return reduced(values, counts, **counting)
+
+    def plain(N: Tensor, D: Tensor) -> Tensor:
+        return reduced(*sign_values(N, D, Y_n, Y_d, tau_sing, variant=variant), **counting)
+
+    in_range(tau_sing, TAU_SING)
+    one_of(variant, VARIANTS, "variant")
+    recipe = NOTHING._replace(sign=True, tau_sing=tau_sing, sign_variant=variant)
+    return single("sign", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, plain, counting)
 
 
 def sign_values(
     N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, tau_sing: float, *, variant: str
 ) -> tuple[Tensor, Tensor]:
-    """Return (loss of every entry, singular entries that count) for `sign_consistency_loss`."""
-    in_range(tau_sing, TAU_SING)
-    one_of(variant, VARIANTS, "variant")
+    """Return (loss of every entry, singular entries that count); legal arguments."""
     if variant == "angle" and any(x.is_complex() for x in (N, D, Y_n, Y_d)):
         raise RangeError("variant must be 'cosine' for complex tuples, got 'angle'")
     tuples = operands(N, D, Y_n, Y_d)

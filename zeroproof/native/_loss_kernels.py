@@ -38,7 +38,7 @@ def _part(space, count):
 
 
 @kernel
-def sums(N, D, Y_n, Y_d, known, width, options, totals):
+def sums(N, D, Y_n, Y_d, known, weight, width, options, totals):
     """Add sum and weight of fit, margin, sign and coverage to `totals`, eight numbers."""
     step = max(_BLOCK // width, 1) * width
     work, space = np.empty((9, step)), _space(step)
@@ -46,10 +46,11 @@ def sums(N, D, Y_n, Y_d, known, width, options, totals):
         count = min(step, N.shape[0] - start)
         x, values = views(work, count, width), work[8][:count]
         score, picked, lacking, whole = _part(space, count)
-        load(N, D, Y_n, Y_d, known, width, start, x)
-        parts.fit_values(x, options, known is not None, values)
-        totals[0] += dot(values, x[4])
-        totals[1] += total(x[4])
+        load(N, D, Y_n, Y_d, known, weight, width, start, x)
+        if options.fit >= 0:
+            parts.fit_values(x, options, known is not None, values)
+            totals[0] += dot(values, x[4])
+            totals[1] += total(x[4])
         if options.margin or options.coverage:
             parts.scores(x, options, score)
         if options.margin:
@@ -59,8 +60,7 @@ def sums(N, D, Y_n, Y_d, known, width, options, totals):
             totals[3] += total(x[5])
         if options.sign:
             found = parts.pick_singular(x, known is not None, options, picked)
-            totals[4] += parts.sign_sum(x, picked[:found], options)
-            totals[5] += found
+            parts.add_signs(x, picked[:found], options, totals)
         if options.coverage:
             parts.lacking(score, options, lacking, whole)
             totals[6] += parts.sum_covered(lacking, x[6])
@@ -108,7 +108,7 @@ def _coverage(x, options, slopes, part, by_n, by_d):
 
 
 @kernel
-def gradients(N, D, Y_n, Y_d, known, width, options, slopes, g_N, g_D):
+def gradients(N, D, Y_n, Y_d, known, weight, width, options, slopes, g_N, g_D):
     """Write dL/dN and dL/dD: what every part contributes, each within the bound of the policy."""
     step = max(_BLOCK // width, 1) * width
     shared = width if D.shape[0] != N.shape[0] else 1
@@ -118,7 +118,7 @@ def gradients(N, D, Y_n, Y_d, known, width, options, slopes, g_N, g_D):
         x, by_n, by_d = views(work, count, width), work[8][:count], work[9][:count]
         g_n, g_d = work[10][:count], work[11][: count // shared]
         part = _part(space, count)
-        load(N, D, Y_n, Y_d, known, width, start, x)
+        load(N, D, Y_n, Y_d, known, weight, width, start, x)
         g_n[:] = 0
         g_d[:] = 0
         if slopes.fit != 0:

@@ -4,7 +4,7 @@ A block `x` has eight arrays: N, D, Y_n, Y_d, 1 where the row counts, where its 
 those of the entry are finite, and where the sign of the target is known.
 """
 
-
+# Numba takes arrays and numbers, no objects of ours, and finds their types itself
 # pyright: reportMissingParameterType=false
 
 import math
@@ -17,6 +17,7 @@ from zeroproof.native._compiler import kernel, summing
 __all__ = [
     "Options",
     "Slopes",
+    "add_signs",
     "any_below",
     "coverage_slopes",
     "fit_slopes",
@@ -29,7 +30,6 @@ __all__ = [
     "score_slopes",
     "scores",
     "sign_slopes",
-    "sign_sum",
     "sum_covered",
 ]
 
@@ -40,7 +40,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Options(NamedTuple):
     """What is asked for: numbers, and which formulas."""
 
-    fit: int  # 0 detached, 1 attached, 2 chordal, 3 oriented
+    fit: int  # 0 detached, 1 attached, 2 chordal, 3 oriented, -1 none
     angle_score: bool
     angle_sign: bool
     relative: bool
@@ -300,24 +300,24 @@ def pick_singular(x, knows, options, picked):
 
 
 @kernel
-def sign_sum(x, picked, options):
-    """Return the sum of the losses of the sign over chosen entries."""
-    n, d, y_n, y_d = x[0], x[1], x[2], x[3]
-    total = 0.0
+def add_signs(x, picked, options, totals):
+    """Add loss and weight of chosen entries to two of the totals."""
+    n, d, y_n, y_d, counts = x[0], x[1], x[2], x[3], x[4]
     for i in picked:
         origin = _at_origin(n[i], d[i], y_n[i], y_d[i])
         if options.angle_sign:
             E, along = n[i] * y_d[i] - d[i] * y_n[i], n[i] * y_n[i] + d[i] * y_d[i]
             theta = math.pi / 2 if origin else math.atan2(E, along)
-            total += theta * theta / 2
+            loss = theta * theta / 2
         else:
-            total += 1.0 if origin else _turned(n[i], d[i], y_n[i], y_d[i])[0]
-    return total
+            loss = 1.0 if origin else _turned(n[i], d[i], y_n[i], y_d[i])[0]
+        totals[4] += counts[i] * loss
+        totals[5] += counts[i]
 
 
 @kernel
 def sign_slopes(x, picked, options, slopes, by_n, by_d):
-    n, d, y_n, y_d = x[0], x[1], x[2], x[3]
+    n, d, y_n, y_d, counts = x[0], x[1], x[2], x[3], x[4]
     by_n[:] = 0
     by_d[:] = 0
     for i in picked:
@@ -328,5 +328,6 @@ def sign_slopes(x, picked, options, slopes, by_n, by_d):
             turn = math.atan2(E, along) / (n[i] * n[i] + d[i] * d[i])
         else:
             turn = _turn(n[i], d[i], y_n[i], y_d[i], E)
-        by_n[i] = slopes.sign * turn * d[i]
-        by_d[i] = -slopes.sign * turn * n[i]
+        turn *= slopes.sign * counts[i]
+        by_n[i] = turn * d[i]
+        by_d[i] = -turn * n[i]

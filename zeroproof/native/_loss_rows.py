@@ -1,6 +1,7 @@
 """Blocks of rows in work space: float64, one entry per output, and what of them counts."""
 
-
+# Numba takes arrays and numbers, no objects of ours, and finds their types itself
+# ruff: noqa: PLR0913, PLR0917
 # pyright: reportMissingParameterType=false
 
 import numpy as np
@@ -29,7 +30,7 @@ def views(work, count, width):
 
 
 @kernel
-def load(N, D, Y_n, Y_d, known, width, start, x):
+def load(N, D, Y_n, Y_d, known, weight, width, start, x):
     """Fill N, D, Y_n, Y_d, 1 where all four, where outputs of the row, where of the entry, count.
 
     What is not finite becomes 1, and does not count. The last row of `x` tells known signs.
@@ -56,6 +57,11 @@ def load(N, D, Y_n, Y_d, known, width, start, x):
         flags = _dense(known, N.shape[0], width, start, spread[0])
         for i in range(count):
             x[7][i] = flags[i]
+    if weight is not None:
+        weights = _dense(weight, N.shape[0], width, start, np.empty(count))
+        for counts in (x[4], x[5]):
+            for i in range(count):
+                counts[i] *= weights[i]
 
 
 @kernel

@@ -14,7 +14,7 @@ from zeroproof.native.door import array, in_parts
 __all__ = ["Recipe", "gradients", "sums"]
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]
-_FITS = ("detached", "attached", "chordal", "oriented")
+_FITS = {"none": -1, "detached": 0, "attached": 1, "chordal": 2, "oriented": 3}
 
 
 class Recipe(Protocol):
@@ -36,7 +36,7 @@ class Recipe(Protocol):
 
 def _options(recipe: Recipe) -> Options:
     return Options(
-        fit=_FITS.index(recipe.normalizer),
+        fit=_FITS[recipe.normalizer],
         angle_score=recipe.score == "angle",
         angle_sign=recipe.sign_variant == "angle",
         relative=recipe.relative,
@@ -55,12 +55,12 @@ def _options(recipe: Recipe) -> Options:
 class _Rows:
     """Tuples as arrays, cut at rows."""
 
-    def __init__(self, tuples: Tuples, mask: Tensor | None) -> None:
+    def __init__(self, tuples: Tuples, mask: Tensor | None, weight: Tensor | None) -> None:
         shape = tuples[0].shape
         self.width = shape[-1] if len(shape) > 1 else 1
         self.count = math.prod(shape)
         known = None if mask is None else mask.to(tuples[0].dtype)
-        self._arrays = [None if x is None else array(x) for x in (*tuples, known)]
+        self._arrays = [None if x is None else array(x) for x in (*tuples, known, weight)]
 
     def cut(self, start: int, stop: int) -> list[Any]:
         return [None if x is None else self.part(x, start, stop) for x in self._arrays]
@@ -71,15 +71,18 @@ class _Rows:
         return x[start // step : stop // step]
 
 
-def sums(tuples: Tuples, mask: Tensor | None, recipe: Recipe) -> list[float]:
+def sums(
+    tuples: Tuples, mask: Tensor | None, recipe: Recipe, weight: Tensor | None = None
+) -> list[float]:
     """Return sum and weight of the losses of fit, margin, sign and coverage; 0 where one is off.
 
     Args:
         tuples: N, D, Y_n, Y_d of float32; N and Y_n `(*batch, k)`, the others so or `(*batch, 1)`.
         mask: True where the sign of the target is known, the shape of N or `(*batch, 1)`.
         recipe: What to compute.
+        weight: Of the losses of fit, margin and sign, float64, at least 0, shaped as `mask`.
     """
-    rows, options = _Rows(tuples, mask), _options(recipe)
+    rows, options = _Rows(tuples, mask, weight), _options(recipe)
 
     def run(start: int, stop: int) -> Any:
         totals = np.zeros(8)
@@ -90,7 +93,12 @@ def sums(tuples: Tuples, mask: Tensor | None, recipe: Recipe) -> list[float]:
 
 
 def gradients(
-    tuples: Tuples, mask: Tensor | None, recipe: Recipe, slopes: tuple[float, ...], masked: bool
+    tuples: Tuples,
+    mask: Tensor | None,
+    recipe: Recipe,
+    slopes: tuple[float, ...],
+    masked: bool,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return dL/dN and dL/dD.
 
@@ -100,8 +108,9 @@ def gradients(
         recipe: As in `sums`.
         slopes: dL / d(loss of one entry) of fit, margin, sign and coverage, and the policy's bound.
         masked: Whether the policy masks gradients at ⊥.
+        weight: As in `sums`.
     """
-    rows, options = _Rows(tuples, mask), _options(recipe)
+    rows, options = _Rows(tuples, mask, weight), _options(recipe)
     found = [torch.empty(x.shape) for x in tuples[:2]]
     g_N, g_D = (x.numpy().reshape(-1) for x in found)
     fit, margin, sign, coverage, bound = map(float, slopes)
