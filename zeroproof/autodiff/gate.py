@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
-from zeroproof.autodiff.torch_internals import is_tracing
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
-__all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
+__all__ = ["Ruling", "forward_mode", "gate", "gating", "rule", "shielded", "submit"]
 
 
 class Ruling(NamedTuple):
@@ -76,6 +76,11 @@ def gating(*operands: Tensor) -> bool:
     if not torch.is_grad_enabled() or torch.compiler.is_exporting() or is_tracing():
         return False
     return any(x.requires_grad for x in operands)
+
+
+def forward_mode() -> bool:
+    """Tell whether an autograd function needs a `jvp`, which torch's compiler refuses to see."""
+    return is_forward_mode() and not torch.compiler.is_compiling()
 
 
 def rule(gradient: Tensor, fixed: int) -> Ruling:
@@ -153,8 +158,18 @@ class _Gate(torch.autograd.Function):
         return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None
 
 
+class _ForwardGate(_Gate):
+    """The same where derivatives travel forward: tangents pass, no policy acts on them."""
+
+    @staticmethod
+    def jvp(ctx: Any, t_N: Tensor, t_D: Tensor, *_: Any) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return t_N.view_as(t_N), t_D.view_as(t_D)  # views, as the outputs are
+
+
 def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
+
+    In forward mode (`torch.func.jvp`) tangents pass unchanged: a policy is a rule of backward.
 
     Args:
         N: Numerators, `(*batch, k)`.
@@ -167,4 +182,5 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
         return N, D
     if N is D:  # the compiler takes no tensor twice
         D = D.view_as(D)
-    return _Gate.apply(N, D, bottom, fixed)
+    function = _ForwardGate if forward_mode() else _Gate
+    return function.apply(N, D, bottom, fixed)

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = [
     "copy_all",
     "flag_nonfinite",
+    "is_forward_mode",
     "is_tracing",
     "is_transforming",
     "stash",
@@ -36,6 +38,11 @@ def is_tracing() -> bool:
 def is_transforming() -> bool:
     """Tell whether a transform of `torch.func` is at work."""
     return torch._C._are_functorch_transforms_active()
+
+
+def is_forward_mode() -> bool:
+    """Tell whether derivatives may travel forward: by dual tensors or `torch.func.jvp`."""
+    return forward_ad._current_level >= 0
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
