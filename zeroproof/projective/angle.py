@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, same_shape
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.projective.gauge import rescaled, widen
 
 __all__ = [
@@ -172,6 +173,8 @@ def denominator_score(
 
 
 def _modulus(D: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and D.requires_grad:  # autograd's derivative of abs is 0 at 0
+    recorded = torch.is_grad_enabled() and D.requires_grad
+    # autograd's derivative of abs is 0 at 0; a trace shall not hang on who asked for gradients
+    if recorded or is_forward_mode() or is_tracing():
         return torch.where(D == 0, D.real, D.abs())
     return D.abs()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.gate import Ruling, forward_mode, gating, rule, shielded, submit
+from zeroproof.autodiff.torch_internals import is_tracing
 
 __all__ = ["Operation", "evaluate"]
 
@@ -149,7 +150,8 @@ def evaluate(
         function = _ForwardTotal if forward else _Total
         return function.apply(operation, bottom, fixed, *operands)
     value, settled = _settle(operation, bottom, operands)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+    if recorded or is_tracing():  # `torch.jit.trace` demands one graph, with gradients on and off
         # a plain graph is recorded for others to differentiate: overflow must be safe in it too
         value, settled = _settle(operation, settled, operands)
     return value, settled
