@@ -77,7 +77,7 @@ class _Total(torch.autograd.Function):
 class _ForwardTotal(_Total):
     """The same where derivatives travel forward: a tangent is 0 at ⊥ and where a slope is infinite.
 
-    No policy acts on tangents: they say how a value moves, and ⊥ does not move.
+    No policy acts on tangents: they are what gradients are under PROJECT.
     """
 
     @staticmethod
