@@ -207,7 +207,7 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
         H, `(n, k)`, differentiable by autograd.
 
     Raises:
-        ShapeError: A module returns anything but `(n, k)`.
+        ShapeError: X is no matrix, or a module returns anything but `(n, k)`.
 
     Examples:
         >>> line = graded_features([Column(0, "identity", 0.0, 2.0)], 1)
@@ -215,6 +215,8 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
         tensor([[1.0000, 0.5000],
                 [1.0000, 2.0000]])
     """
+    if X.ndim != 2:
+        raise ShapeError(f"X must have the shape (n, d), got {tuple(X.shape)}")
     if isinstance(features, GradedFeatures):
         H = _graded(features, X)
     elif isinstance(features, RandomFeatures):
