@@ -228,7 +228,7 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
 
 
 def _graded(features: GradedFeatures, X: Tensor) -> Tensor:
-    H = torch.ones(len(X), len(features.places), dtype=X.dtype, device=X.device)
+    H = X.new_ones(X.shape[0], len(features.places))
     for column, places in zip(features.columns, features.places.T, strict=True):
         if len(places) and int(places.max()):
             H = H * _functions(column, X, int(places.max()))[:, places]
