@@ -53,6 +53,7 @@ class GradedFeatures(NamedTuple):
     columns: tuple[Column, ...]
     places: Tensor  # (k, columns): which function of each column
     linear: tuple[Column, ...] = ()
+    highest: tuple[int, ...] = ()  # the largest place of each column, known before any compiler
 
 
 class RandomFeatures(NamedTuple):
@@ -138,7 +139,11 @@ def graded_features(
         ]
     places.sort(key=lambda place: (_degree(place, columns), place))
     table = torch.tensor(places, dtype=torch.int64).reshape(len(places), len(columns))
-    return GradedFeatures(tuple(columns), table, tuple(linear))
+    return GradedFeatures(tuple(columns), table, tuple(linear), _highest(table))
+
+
+def _highest(places: Tensor) -> tuple[int, ...]:
+    return tuple(int(x.max()) if len(x) else 0 for x in places.T)
 
 
 def _degree(places: tuple[int, ...], columns: Sequence[Column]) -> int:
@@ -229,9 +234,10 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
 
 def _graded(features: GradedFeatures, X: Tensor) -> Tensor:
     H = X.new_ones(X.shape[0], len(features.places))
-    for column, places in zip(features.columns, features.places.T, strict=True):
-        if len(places) and int(places.max()):
-            H = H * _functions(column, X, int(places.max()))[:, places]
+    highest = features.highest or _highest(features.places)
+    for column, places, most in zip(features.columns, features.places.T, highest, strict=True):
+        if most:
+            H = H * _functions(column, X, most)[:, places]
     return H
 
 
