@@ -13,7 +13,6 @@ from torch import Tensor, nn
 __all__ = [
     "BATCH",
     "CELLS",
-    "CONSTANT_SIZE",
     "REAL",
     "WIDTH",
     "Function",
@@ -41,7 +40,7 @@ CELLS = {
     "float16": "inputs and parameters in float16",
     "bfloat16": "inputs and parameters in bfloat16",
     "float32": "single precision against double",
-    "float64": "`torch.autograd.gradcheck`",
+    "float64": "`torch.autograd.gradcheck`; a size that is a constant to autograd is held",
     "complex": "complex inputs",
     "non-contiguous": "inputs in any memory layout",
     "broadcast": "expanded inputs; operands of different shapes where operators take them",
@@ -53,11 +52,6 @@ SCRIPT = (
     "The script compiler takes no keyword options, contexts and autograd functions. Trace or "
     "export it; a model that ends in ProjectiveHead is scripted as a StrictModule."
 )
-_CONSTANT = (
-    "A size is a constant to autograd, so that the gradient is by definition not that of the value "
-    "and finite differences do not apply; forward mode agrees with it."
-)
-CONSTANT_SIZE = {"float64": _CONSTANT, "complex": _CONSTANT}
 WIDTH = {"0-d": "It reads columns, and a scalar has none: a ShapeError."}
 REAL = {
     "complex": "Its trunk and the scales of its inputs are real; a complex model has its own "
@@ -96,8 +90,10 @@ class Function(NamedTuple):
     covers: tuple[Any, ...]  # public names that are tried with it
     inputs: tuple[Input, ...]
     build: Callable[[torch.dtype], Callable[..., Any]]  # of the precision of its parameters
-    broadcasts: bool  # takes operands of different shapes
     reasons: Mapping[str, str]
+    broadcasts: bool = False  # takes operands of different shapes
+    # where a size is a constant to autograd: the same function with that size at these inputs
+    frozen: Callable[..., Callable[..., Any]] | None = None
 
     def sound(self, dtype: torch.dtype = torch.float32, batch: tuple[int, ...] = BATCH) -> Any:
         """Return inputs away from ⊥."""
@@ -110,6 +106,10 @@ class Function(NamedTuple):
             if like.bottom is not None:
                 x.view(-1)[0] = like.bottom
         return numbers
+
+    def smooth(self, dtype: torch.dtype, inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
+        """Return what finite differences at `inputs` are taken of."""
+        return self.build(dtype) if self.frozen is None else self.frozen(*inputs)
 
     @property
     def learning(self) -> tuple[int, ...]:
@@ -124,12 +124,13 @@ def computed(
     call: Callable[..., Any],
     *inputs: Input,
     broadcasts: bool = False,
+    frozen: Callable[..., Callable[..., Any]] | None = None,
     scripts: bool = False,
     reasons: Mapping[str, str] | None = None,
 ) -> Function:
     """Return the entry of a function without parameters."""
     known = {**({} if scripts else {"script": SCRIPT}), **(reasons or {})}
-    return Function(name, family, covers, inputs, lambda _: call, broadcasts, known)
+    return Function(name, family, covers, inputs, lambda _: call, known, broadcasts, frozen)
 
 
 def layer(
@@ -148,4 +149,4 @@ def layer(
         return make(dtype).eval()
 
     known = {**({} if scripts else {"script": SCRIPT}), **(reasons or {})}
-    return Function(name, family, covers, inputs, build, False, known)
+    return Function(name, family, covers, inputs, build, known)

@@ -25,10 +25,6 @@ PLACES = Input(0.2, 0.9)
 RATIONAL, PROJECTIVE, BASES = "Rational layers", "Projective layers", "Bases and features"
 P, Q = [0.3, -1.0, 0.5, 0.2], [1.0, -0.4, 0.9]
 
-TABLE = dict.fromkeys(
-    ("compile", "export"),
-    "How many polynomials there are is the largest entry of a tensor, which no compiler may read.",
-)
 LINE = tuple(features.Column(place, "identity", 0.0, 1.0) for place in range(2))
 CURVED = features.graded_features(LINE, 2)
 WAVES = features.random_features(LINE[:1], 3, spread=2.0, linear=LINE[1:])
@@ -134,7 +130,7 @@ LAYERS = (
         lambda x: layers.chebyshev_basis(x, 3, domain=(-2.0, 3.0)),
         Input(signed=True),
     ),
-    _features("feature_matrix, graded", CURVED, reasons=WIDTH | TABLE),
+    _features("feature_matrix, graded", CURVED, reasons=WIDTH),
     _features("feature_matrix, waves", WAVES, reasons=WIDTH),
     _features("feature_matrix, module", LEARNED, reasons=WIDTH),
     computed(

@@ -1,7 +1,10 @@
 """Losses in the matrix of transforms."""
 
-from tests.transforms.functions import CONSTANT_SIZE, Input, computed
+from dataclasses import replace
+
+from tests.transforms.functions import Input, computed
 from zeroproof import losses
+from zeroproof.defaults import GAMMA
 from zeroproof.estimators import objective
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses import coverage, implicit, margin, sign
@@ -18,15 +21,34 @@ KNOWN_SINGULAR = Input(0.0, 0.4, learns=False)
 FAMILY, TOTAL = "Losses", "Combined losses"
 
 ORIENTED = {"complex": "The angle between two signs is defined for real tuples: a RangeError."}
-SHARE = {"complex": "A share of entries is real: a RangeError or an error of torch."}
+SHARE = {"complex": "A share of entries is real: a RangeError."}
+PLAIN = SCMTrainingLoss(tau_sing=0.5)
 
 
 def _loss(name, covers, call, *inputs, **options):
     return computed(name, FAMILY, covers, call, *inputs, **options)
 
 
+def _detached(N, D, Y_n, Y_d):
+    """Return the mean of E / (S + γ) with the S of these tuples."""
+    size = (D * Y_d).abs().square() + (N * Y_n).abs().square() + GAMMA.value
+    size = size.detach()
+    return lambda N, D, Y_n, Y_d: ((N * Y_d - D * Y_n).abs().square() / size).mean()
+
+
+def _detached_total(N, D, Y_n, Y_d):
+    """Return the same with the other parts of the combined loss."""
+    fit, other = _detached(N, D, Y_n, Y_d), replace(PLAIN, normalizer="chordal")
+
+    def total(N, D, Y_n, Y_d):
+        rest = other(outputs=(N, D), targets=(Y_n, Y_d))
+        chordal = losses.implicit_loss(N, D, Y_n, Y_d, normalizer="chordal")
+        return fit(N, D, Y_n, Y_d) + rest - chordal
+
+    return total
+
+
 def _implicit(name, **options):
-    reasons = {} if options else CONSTANT_SIZE
     return _loss(
         name,
         (losses.implicit_loss, implicit.implicit_values),
@@ -35,7 +57,7 @@ def _implicit(name, **options):
         D,
         TARGET,
         Input(),
-        reasons=reasons,
+        frozen=None if options else _detached,
     )
 
 
@@ -130,7 +152,7 @@ SINGLE = (
 )
 
 TOTALS = (
-    _total("SCMTrainingLoss", SCMTrainingLoss(tau_sing=0.5), reasons=CONSTANT_SIZE),
+    _total("SCMTrainingLoss", PLAIN, frozen=_detached_total),
     _total(
         "SCMTrainingLoss, chordal, by angle",
         SCMTrainingLoss(

@@ -60,6 +60,14 @@ def test_one_graph_in_each_direction_serves_every_policy(function, cell):
     tried(_compiled, function, cell)
 
 
+def test_torch_refuses_second_derivatives_of_compiled_graphs():
+    compiled = torch.compile(BY_NAME["decode"].build(torch.float32), backend="aot_eager")
+    N, D = (x.requires_grad_() for x in BY_NAME["decode"].sound())
+    first = torch.autograd.grad(compiled(N, D)[0].sum(), D, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        torch.autograd.grad(first[0].sum(), D)
+
+
 @pytest.mark.parametrize("name", INDUCED)
 def test_generated_kernels_give_the_same(name):
     function = BY_NAME[name]

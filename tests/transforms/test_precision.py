@@ -78,15 +78,17 @@ def test_autocast_leaves_meadow_values_tuples_and_losses_in_single_precision(fun
 
 
 def _checked(function: Function, dtype: torch.dtype) -> None:
-    call = function.build(dtype)
-    inputs = function.sound(dtype, (2,))
-    leaves = [x.requires_grad_(k in function.learning) for k, x in enumerate(inputs)]
+    call, inputs = function.build(dtype), function.sound(dtype, (2,))
+    smooth = function.smooth(dtype, inputs)
+    leaves = [x.clone().requires_grad_(k in function.learning) for k, x in enumerate(inputs)]
     with gradient_policy(GradientPolicy.PROJECT):
-        torch.autograd.gradcheck(lambda *x: tuple(numbers(call(*x))), leaves)
+        torch.autograd.gradcheck(lambda *x: tuple(numbers(smooth(*x))), leaves)
         if isinstance(call, torch.nn.Module):
-            fixed = [x.detach() for x in leaves]
             parameters = tuple(call.parameters())
-            torch.autograd.gradcheck(lambda *_: tuple(numbers(call(*fixed))), parameters)
+            torch.autograd.gradcheck(lambda *_: tuple(numbers(call(*inputs))), parameters)
+    if function.frozen is not None:
+        expected = gradients(smooth, inputs, function.learning)
+        assert_same(gradients(call, inputs, function.learning), expected)
 
 
 @each_in("float64")

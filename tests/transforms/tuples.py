@@ -1,7 +1,9 @@
 """Tuples and their decoding in the matrix of transforms."""
 
-from tests.transforms.functions import CONSTANT_SIZE, REAL, WIDTH, Input, computed, layer
+from tests.transforms.functions import REAL, WIDTH, Input, computed, layer
 from zeroproof import projective, training
+from zeroproof.autodiff.gate import gate
+from zeroproof.defaults import GAMMA
 from zeroproof.inference import (
     InferenceConfig,
     StrictModule,
@@ -28,6 +30,14 @@ def _tuples(name, covers, call, *inputs, **options):
     return computed(name, FAMILY, covers, call, *inputs, **options)
 
 
+def _unit(N, D):
+    """Return `renormalize` with the size of these tuples."""
+    squares = N.abs().square()
+    squares = squares if N.shape == D.shape else squares.sum(-1, keepdim=True)
+    size = ((squares + D.abs().square()).sqrt() + GAMMA.value).detach()
+    return lambda N, D: (N / size, D / size)
+
+
 FOUR = (N, D, N, D)
 TUPLES = (
     _tuples("encode", (projective.encode, projective.Pair), projective.encode, Y),
@@ -52,7 +62,7 @@ TUPLES = (
         projective.renormalize,
         N,
         D,
-        reasons=CONSTANT_SIZE,
+        frozen=_unit,
     ),
     _tuples(
         "renormalize, shared D",
@@ -60,7 +70,14 @@ TUPLES = (
         projective.renormalize,
         N,
         SHARED,
-        reasons=CONSTANT_SIZE,
+        frozen=_unit,
+    ),
+    _tuples(
+        "gate",
+        (gate,),
+        lambda N, D: gate(N, D, (N == 0) & (D == 0)),
+        N._replace(bottom=0.0),
+        D,
     ),
     _tuples("cross", (projective.cross,), projective.cross, *FOUR, scripts=True),
     _tuples("cosine", (projective.cosine, angle.norm, gauge.rescaled), projective.cosine, *FOUR),
