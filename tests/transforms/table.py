@@ -21,7 +21,9 @@ __all__ = [
     "each_in",
     "gradients",
     "numbers",
+    "of_learning",
     "scalar",
+    "tangents_of",
     "tensors",
     "tried",
 ]
@@ -90,6 +92,24 @@ def gradients(
         found = torch.autograd.grad(scalar(output), wanted, allow_unused=True)
     found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True)]
     return [x.detach() for x in tensors(output)], found
+
+
+def of_learning(function: Function, call: Callable[..., object], inputs: tuple[Tensor, ...]):
+    """Return (a function of the inputs that learn, those inputs)."""
+
+    def act(*learning: Tensor) -> object:
+        full = list(inputs)
+        for k, x in zip(function.learning, learning, strict=True):
+            full[k] = x
+        return call(*full)
+
+    return act, tuple(inputs[k] for k in function.learning)
+
+
+def tangents_of(like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return a direction for each tensor, the same at every call."""
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in like)
 
 
 def assert_same(got: object, expected: object, **tolerance: float) -> None:

@@ -13,25 +13,15 @@ from tests.transforms.table import (
     each_in,
     gradients,
     numbers,
+    of_learning,
     scalar,
+    tangents_of,
     tensors,
     tried,
 )
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 
 PROJECT = GradientPolicy.PROJECT
-
-
-def of_learning(function: Function, call: Callable[..., object], inputs: tuple[Tensor, ...]):
-    """Return (a function of the inputs that learn, those inputs)."""
-
-    def act(*learning: Tensor) -> object:
-        full = list(inputs)
-        for k, x in zip(function.learning, learning, strict=True):
-            full[k] = x
-        return call(*full)
-
-    return act, tuple(inputs[k] for k in function.learning)
 
 
 def pieces(call: Callable[..., object]) -> Callable[..., Tensor]:
@@ -131,29 +121,22 @@ def test_jacfwd_is_the_jacobian_row_by_row(function, cell):
     tried(_jacfwd, function, cell)
 
 
-def _tangents(count: int, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(count)
-    return tuple(
-        torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype) for x in like
-    )
-
-
 def _jvp(function: Function) -> None:
     for call, inputs in prepared(function):
         act, learning = of_learning(function, pieces(call), inputs)
-        tangents = _tangents(3, learning)
+        tangents = tangents_of(learning)
         slopes = jacobian(function, call, inputs)
         expected = sum(
             (slope * t).flatten(1).sum(1) for slope, t in zip(slopes, tangents, strict=True)
         )
         assert_same(torch.func.jvp(act, learning, tangents), (act(*learning), expected))
-        # with gradients wanted, too, and not only those of parameters
-        with forward_ad.dual_level():
-            duals = [
-                forward_ad.make_dual(x.clone().requires_grad_(), t)
-                for x, t in zip(learning, tangents, strict=True)
-            ]
-            assert_same(forward_ad.unpack_dual(act(*duals)).tangent, expected)
+        for recorded in (False, True):  # kernels without a gradient must not lose tangents
+            with torch.set_grad_enabled(recorded), forward_ad.dual_level():
+                duals = [
+                    forward_ad.make_dual(x.clone().requires_grad_(recorded), t)
+                    for x, t in zip(learning, tangents, strict=True)
+                ]
+                assert_same(forward_ad.unpack_dual(act(*duals)).tangent, expected)
 
 
 @each_in("jvp")

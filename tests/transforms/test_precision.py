@@ -9,7 +9,9 @@ from tests.transforms.table import (
     each_in,
     gradients,
     numbers,
+    of_learning,
     scalar,
+    tangents_of,
     tensors,
     tried,
 )
@@ -96,8 +98,21 @@ def test_gradients_are_finite_differences(function, cell):
     tried(lambda f: _checked(f, torch.float64), function, cell)
 
 
+def _forward(function: Function) -> None:
+    """Compare forward mode with the gradient, of which it takes the real inner product."""
+    call = function.build(torch.complex128)
+    for inputs in (function.sound(torch.complex128), function.bottom(torch.complex128)):
+        act, learning = of_learning(function, call, inputs)
+        tangents = tangents_of(learning)
+        _, slope = torch.func.jvp(lambda *x: scalar(act(*x)), learning, tangents)  # noqa: B023
+        _, found = gradients(call, inputs, function.learning)
+        pairs = zip(found, tangents, strict=False)  # gradients of parameters follow those of inputs
+        assert_same(slope, sum((g.conj() * t).real.sum() for g, t in pairs))
+
+
 def _complex(function: Function) -> None:
     _checked(function, torch.complex128)
+    _forward(function)
     call = function.build(torch.complex64)
     outputs, found = gradients(call, function.bottom(torch.complex64), function.learning)
     assert all(torch.isfinite(x).all() for x in found)
