@@ -9,7 +9,7 @@ from torch import nn
 from torch.jit.frontend import FrontendError
 
 from tests.transforms.functions import Function
-from tests.transforms.table import FUNCTIONS, assert_same, each_in, tensors, tried
+from tests.transforms.table import FUNCTIONS, assert_same, each_in, gradients, tensors, tried
 from zeroproof.inference import StrictResult
 from zeroproof.projective import Pair
 from zeroproof.scm import SCM
@@ -40,6 +40,16 @@ class Calling(nn.Module):
         return tuple(tensors(output)) if self.flat else output
 
 
+def _differentiated(function: Function, call: Any, module: nn.Module) -> None:
+    """Compare gradients by the inputs with those of eager mode; at ⊥ they are finite."""
+    _, expected = gradients(module, function.sound(), function.learning)
+    _, got = gradients(call, function.sound(), function.learning)
+    count = len(function.learning)  # gradients of parameters follow
+    assert_same(got[:count], expected[:count])
+    _, got = gradients(call, function.bottom(), function.learning)
+    assert all(torch.isfinite(x).all() for x in got)
+
+
 def _exported(function: Function) -> None:
     module = Calling(function.build(torch.float32)).eval()
     program = torch.export.export(module, function.sound())
@@ -50,6 +60,7 @@ def _exported(function: Function) -> None:
         got, expected = program.module()(*inputs), module(*inputs)
         assert type(got) is type(expected)
         assert_same(tensors(got), tensors(expected))
+    _differentiated(function, program.module(), module)
 
 
 @each_in("export")
@@ -76,9 +87,11 @@ def test_an_exported_program_survives_a_file_for_any_type_of_result(name, kind):
 
 def _traced(function: Function) -> None:
     module = Calling(function.build(torch.float32), flat=True).eval()
-    traced = torch.jit.trace(module, function.sound())
+    leaves = (x.requires_grad_(k in function.learning) for k, x in enumerate(function.sound()))
+    traced = torch.jit.trace(module, tuple(leaves))
     for inputs in (function.sound(), function.bottom(), function.sound(batch=(7,))):
         assert_same(traced(*inputs), module(*inputs))
+    _differentiated(function, traced, module)
 
 
 @quiet

@@ -44,7 +44,7 @@ assert torch.allclose(compiled(x), layer(x))
 - `hessian` is forward over reverse: the policy acts on the gradient, which is then differentiated
   as it is. Second derivatives of a clamped gradient are 0, so open `PROJECT` around it.
 - **Exported, traced and scripted** graphs hold plain operations and follow no policy; their
-  gradients at ⊥ are 0.
+  gradients are finite, at ⊥ too.
 - A compiled graph has first derivatives only: torch refuses a gradient of its gradients.
 
 ✓ works, and is tested; a number points to a reason below; – is not offered.
