@@ -43,7 +43,6 @@ _MODULE = {
 _PART = "It is called inside a backward, or decides whether there is one."
 _NAME = {
     "zeroproof.autodiff.gate.Ruling": _PART,
-    "zeroproof.autodiff.gate.forward_mode": _PART,
     "zeroproof.autodiff.gate.gating": _PART,
     "zeroproof.autodiff.gate.rule": _PART,
     "zeroproof.autodiff.gate.shielded": _PART,

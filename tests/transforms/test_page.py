@@ -46,6 +46,9 @@ assert torch.allclose(compiled(x), layer(x))
 - **Exported, traced and scripted** graphs hold plain operations and follow no policy; their
   gradients are finite, at ⊥ too.
 - A compiled graph has first derivatives only: torch refuses a gradient of its gradients.
+- Each transform is tried alone, and those of `torch.func` over one another where that is their
+  use (`vmap` of `grad`, `hessian`). `torch.func` inside a compiled function is not among them: there
+  torch follows autograd functions only in part, and policies may be lost.
 
 ✓ works, and is tested; a number points to a reason below; – is not offered.
 

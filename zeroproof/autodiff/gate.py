@@ -16,7 +16,7 @@ from torch import Tensor
 from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
-__all__ = ["Ruling", "forward_mode", "gate", "gating", "rule", "shielded", "submit"]
+__all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
 
 
 class Ruling(NamedTuple):
@@ -76,11 +76,6 @@ def gating(*operands: Tensor) -> bool:
     if not torch.is_grad_enabled() or torch.compiler.is_exporting() or is_tracing():
         return False
     return any(x.requires_grad for x in operands)
-
-
-def forward_mode() -> bool:
-    """Tell whether an autograd function needs a `jvp`, which torch's compiler refuses to see."""
-    return is_forward_mode() and not torch.compiler.is_compiling()
 
 
 def rule(gradient: Tensor, fixed: int) -> Ruling:
@@ -193,7 +188,7 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
             are.
         fixed: Policy code of a layer, -1 to follow the context.
     """
-    forward = forward_mode()
+    forward = is_forward_mode()
     if not (forward or gating(N, D)):
         return N, D
     if N is D:  # the compiler takes no tensor twice

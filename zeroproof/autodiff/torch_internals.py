@@ -41,8 +41,11 @@ def is_transforming() -> bool:
 
 
 def is_forward_mode() -> bool:
-    """Tell whether derivatives may travel forward: by dual tensors or `torch.func.jvp`."""
-    return forward_ad._current_level >= 0
+    """Tell whether derivatives may travel forward: by dual tensors or `torch.func.jvp`.
+
+    Not while compiling: torch's compiler refuses autograd functions with a `jvp`.
+    """
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

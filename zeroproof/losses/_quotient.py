@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.gate import forward_mode
+from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.projective.angle import cross, squared
 
 __all__ = ["attached_quotient"]
@@ -23,7 +23,7 @@ def attached_quotient(
     Formula: E = \|N·Y_d - D·Y_n\|², S = \|D\|²\|Y_d\|² + \|N\|²\|Y_n\|². Values beyond the number
     range saturate at a quarter of its end, derivatives at its end.
     """
-    function = _ForwardQuotient if forward_mode() else _Quotient
+    function = _ForwardQuotient if is_forward_mode() else _Quotient
     return function.apply(N, D, Y_n, Y_d, m, Y_m, root_gamma)
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.gate import Ruling, forward_mode, gating, rule, shielded, submit
-from zeroproof.autodiff.torch_internals import is_tracing
+from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
 __all__ = ["Operation", "evaluate"]
 
@@ -143,7 +143,7 @@ def evaluate(
     Returns:
         (value, bottom) in the broadcast shape; the value is nan at ⊥. What overflows is ⊥ too.
     """
-    forward = forward_mode()
+    forward = is_forward_mode()
     if forward or gating(*operands):
         if len(operands) == 2 and operands[0] is operands[1]:  # the compiler takes none twice
             operands = (operands[0], operands[1].view_as(operands[1]))
