@@ -86,22 +86,25 @@ def assert_same(got, expected):
 def test_the_scripted_module_answers_as_the_eager_one(make, config):
     torch.manual_seed(0)
     module = StrictModule(make(), config).eval()
-    scripted = torch.jit.script(module)
+    scripted, form = torch.jit.script(module), module.__prepare_scriptable__()
     for x in (rows(), rows()[:1], rows()[:0], rows()[:2392].reshape(-1, 2, 4)):
         assert_same(scripted(x), module(x))
+        assert_same(form(x), module(x))  # what is compiled is a module of its own
 
 
 @every_config
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
 def test_it_answers_so_in_every_precision(config, dtype):
     module = StrictModule(Split(), config).eval()
-    assert_same(torch.jit.script(module)(rows(dtype)), module(rows(dtype)))
+    for form in (torch.jit.script(module), module.__prepare_scriptable__()):
+        assert_same(form(rows(dtype)), module(rows(dtype)))
 
 
 @pytest.mark.parametrize("x", [torch.tensor(NAN), torch.tensor(2.0), torch.tensor([0.0, INF, 3])])
 def test_inputs_without_columns(x):
     module = StrictModule(Widened()).eval()
-    assert_same(torch.jit.script(module)(x), module(x))
+    for form in (torch.jit.script(module), module.__prepare_scriptable__()):
+        assert_same(form(x), module(x))
 
 
 def test_it_survives_a_file_and_freezing():
@@ -138,9 +141,10 @@ def test_a_module_that_trains_is_not_scripted():
 
 
 def test_a_scripted_module_refuses_training_mode():
-    scripted = torch.jit.script(StrictModule(Split()).eval()).train()
-    with pytest.raises(torch.jit.Error, match="only answers in eval mode"):
-        scripted(rows())
+    module = StrictModule(Split()).eval()
+    for form in (torch.jit.script(module), module.__prepare_scriptable__()):
+        with pytest.raises((torch.jit.Error, RuntimeError), match="only answers in eval mode"):
+            form.train()(rows())
 
 
 class Two(nn.Module):
@@ -163,11 +167,21 @@ class Crooked(nn.Module):
         return x, x[:, :3]
 
 
+class Uneven(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x[:1, :1]
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(Summed(), "keep the rows of the inputs"), (Crooked(), "must have equal shapes")],
+    [
+        (Summed(), "keep the rows of the inputs"),
+        (Crooked(), "must have equal shapes"),
+        (Uneven(), "must have equal shapes"),
+    ],
 )
 def test_shapes_are_checked_in_scripts_too(model, message):
-    scripted = torch.jit.script(StrictModule(model).eval())
-    with pytest.raises(torch.jit.Error, match=message):
-        scripted(rows())
+    module = StrictModule(model).eval()
+    for form in (torch.jit.script(module), module.__prepare_scriptable__()):
+        with pytest.raises((torch.jit.Error, ValueError), match=message):
+            form(rows())

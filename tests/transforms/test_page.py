@@ -47,8 +47,8 @@ assert torch.allclose(compiled(x), layer(x))
   gradients are finite, at ⊥ too.
 - A compiled graph has first derivatives only: torch refuses a gradient of its gradients.
 - Each transform is tried alone, and those of `torch.func` over one another where that is their
-  use (`vmap` of `grad`, `hessian`). `torch.func` inside a compiled function is not among them: there
-  torch follows autograd functions only in part, and policies may be lost.
+  use (`vmap` of `grad`, `hessian`). `torch.func` inside a compiled function is not among them:
+  there torch follows autograd functions only in part, and policies may be lost.
 
 ✓ works, and is tested; a number points to a reason below; – is not offered.
 

@@ -17,8 +17,9 @@ def public():
     for module in map(importlib.import_module, MODULES):
         for name in module.__all__:
             thing = getattr(module, name)
-            if callable(thing) and hasattr(thing, "__qualname__"):
-                yield f"{thing.__module__}.{thing.__qualname__}", thing
+            home = getattr(thing, "__module__", None) or ""
+            if callable(thing) and home.startswith("zeroproof"):
+                yield f"{home}.{thing.__qualname__}", thing
 
 
 PUBLIC = dict(public())

@@ -13,11 +13,15 @@ __all__ = [
     "copy_all",
     "flag_nonfinite",
     "is_forward_mode",
+    "is_scripting",
     "is_tracing",
     "is_transforming",
     "stash",
     "stashed",
 ]
+
+
+is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers
 
 
 def stash(key: str, entry: Any) -> None:

@@ -34,7 +34,7 @@ class ScriptedStrict(nn.Module):
             finite = torch.ones_like(x, dtype=torch.bool)
         output = self.model(x)
         N, D = scripted_widen(output[0]), scripted_widen(output[1])
-        if N.size() != D.size() and D.size() != _shared(N):
+        if not _belong(N, D):
             raise ValueError("N and D must have equal shapes, or D one column for all outputs")
         broken = _broken_rows(finite, N)
         score = scripted_score(N, D, self.angle, self.scale)
@@ -43,8 +43,12 @@ class ScriptedStrict(nn.Module):
         return StrictResult(decoded, bottom, (score < self.tau_train) & ~bottom)
 
 
-def _shared(N: Tensor) -> list[int]:
-    return N.narrow(-1, 0, 1).size() if N.dim() > 0 and N.size(-1) > 0 else N.size()
+def _belong(N: Tensor, D: Tensor) -> bool:
+    if N.size() == D.size():
+        return True
+    if N.dim() != D.dim() or N.dim() == 0 or D.size(-1) != 1:
+        return False
+    return N.size()[:-1] == D.size()[:-1]
 
 
 def _broken_rows(finite: Tensor, N: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from zeroproof._checks import whole
 from zeroproof.autodiff.gate import gate
 from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.torch_internals import is_scripting
 from zeroproof.errors import ShapeError
 from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
@@ -83,7 +84,7 @@ class ProjectiveHead(PolicyModule):
 
     def forward(self, h: Tensor) -> Pair:
         """Return ⟨N, D⟩ for features h, `(*batch, in_features)`."""
-        if torch.jit.is_scripting():  # its compiler takes neither contexts nor gates
+        if is_scripting():  # its compiler takes neither contexts nor gates
             N = scripted_linear(h, self.numerator.weight, self.numerator.bias)
             return Pair(N, scripted_linear(h, self.denominator.weight, self.denominator.bias))
         if h.ndim == 0 or h.shape[-1] != self.in_features:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, whole
+from zeroproof.autodiff.torch_internals import is_scripting
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.pair import Pair
@@ -79,7 +80,7 @@ class ProjectiveMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Pair:
         """Return ⟨N, D⟩ for inputs x, `(*batch, in_features)`."""
-        if not torch.jit.is_scripting():  # its compiler takes no such error
+        if not is_scripting():  # its compiler takes no such error
             self._check(x)
         # buffers in float64 take off a large mean before digits are lost
         h = ((x - self.x_mean) / self.x_std).to(self.head.numerator.weight.dtype)
