@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types levels tests docs format bench-solve bench-train clean
+.PHONY: setup demo test lint types levels tests docs format bench-solve bench-train bench-speed clean
 
 setup: $(READY)
 
@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--build-constraint constraints.txt --editable '.[train,data,sklearn,plots,cli]' --group dev --group docs
+		--build-constraint constraints.txt --editable '.[train,data,sklearn,plots,cli,native]' --group dev --group docs
 	touch $@
 
 demo: $(READY)
@@ -49,6 +49,10 @@ bench-solve: $(READY)
 # pass tasks as TASKS='loop memory'; timings are of an idle machine alone
 bench-train: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.train.table $(TASKS)
+
+# writes the tables of docs/performance.md; options as TASKS='--only loss', which writes nothing
+bench-speed: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.table $(or $(TASKS),--write)
 
 clean:
 	rm -rf .venv .site runs .pytest_cache .ruff_cache .hypothesis .coverage

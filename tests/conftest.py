@@ -1,8 +1,12 @@
+import contextlib
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
+
+from zeroproof import native
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
@@ -12,6 +16,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["native", "torch"])
+def both_ways(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a test with native kernels, and without."""
+    assert native.available(), "the tests need the extra `native`"
+    with contextlib.nullcontext() if request.param == "native" else native.disabled():
+        yield request.param
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -24,6 +24,9 @@ INPUTS = {
 }
 
 
+both_ways = pytest.mark.usefixtures("both_ways")
+
+
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     torch.manual_seed(0)
@@ -67,11 +70,12 @@ def _results(layer, x, g, policy):
     return y.payload.detach(), y.bottom, gradients
 
 
+@both_ways
 @pytest.mark.parametrize("policy", list(GradientPolicy)[:3])
 @pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
 @pytest.mark.parametrize("coefficients", [COEFFICIENTS, POLE], ids=["regular", "pole"])
 @pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS.keys())
-def test_chunks_agree_with_the_reference(x, coefficients, basis, policy):
+def test_kernels_agree_with_the_reference(x, coefficients, basis, policy):
     layer = Rational((5, 4), basis=basis, init=coefficients)
     g = torch.randn_like(x) / 100  # g / 1e-38 is a float32 still
     value, bottom, gradients = _results(layer, x, g, policy)
@@ -87,12 +91,14 @@ def test_chunks_agree_with_the_reference(x, coefficients, basis, policy):
         assert (error | ~fits).all()
 
 
+@both_ways
 @pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
 @pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS.keys())
-def test_chunks_and_plain_operations_give_the_same_mask(x, basis, monkeypatch):
+def test_kernels_and_plain_operations_give_the_same_mask(x, basis, monkeypatch):
     layer = Rational((5, 4), basis=basis, domain=(-2, 3), init=POLE)
     g = torch.randn_like(x)
     value, bottom, gradients = _results(layer, x, g, GradientPolicy.CLAMP)
+    monkeypatch.setattr(kernel, "native", lambda *_: None)
     monkeypatch.setattr(kernel, "chunkable", lambda *_: False)
     plain_value, plain_bottom, plain_gradients = _results(layer, x, g, GradientPolicy.CLAMP)
     assert torch.equal(bottom, plain_bottom)
@@ -103,6 +109,7 @@ def test_chunks_and_plain_operations_give_the_same_mask(x, basis, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
+@both_ways
 def test_a_zero_gradient_stays_zero_where_a_power_overflows():
     layer = Rational((5, 4), "tensor")
     x = torch.tensor([1e12, 0.5], requires_grad=True)
@@ -111,6 +118,7 @@ def test_a_zero_gradient_stays_zero_where_a_power_overflows():
     assert layer.numerator.grad.tolist() == [0.5**k for k in range(6)]
 
 
+@both_ways
 def test_only_x_and_coefficients_are_kept():
     layer, x, sizes = Rational((5, 4)), torch.randn(20_000, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(
@@ -121,6 +129,7 @@ def test_only_x_and_coefficients_are_kept():
     y.payload.sum().backward()
 
 
+@both_ways
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (7, 11), (200,)], ids=str)
 def test_shapes_and_strides(shape):
     layer = Rational((5, 4), init=COEFFICIENTS)
@@ -134,6 +143,7 @@ def test_shapes_and_strides(shape):
         assert torch.equal(layer(x.contiguous()).payload, y.payload)
 
 
+@both_ways
 def test_coefficient_sums_do_not_drift():
     layer = Rational((1, 1), "tensor")
     x = torch.full((100_000,), 0.1)
@@ -158,6 +168,7 @@ def test_batched_and_higher_derivatives_go_through_chunks():
     torch.testing.assert_close(bend, (ahead - slope.detach()) / 1e-6, rtol=1e-3, atol=1e-3)
 
 
+@both_ways
 def test_bottoms_of_an_scm_input_stay_wherever_their_payload_is():
     layer = Rational((5, 4), init=COEFFICIENTS)
     bottom = torch.zeros(200, dtype=torch.bool)

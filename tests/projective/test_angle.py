@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeroproof.autodiff import eager
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import (
     chordal_distance,
@@ -193,6 +195,25 @@ def test_the_origin_has_score_zero_without_nan():
     score.backward()
     assert torch.isfinite(N.grad)
     assert torch.isfinite(D.grad)
+
+
+@pytest.mark.parametrize("chunk", [7, 10**6, None])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("shape", [(-1,), (5, -1)], ids=str)
+def test_the_angle_score_at_the_edges_of_the_range(monkeypatch, chunk, scale, shape):
+    if chunk is None:  # the plain operations of all other modes
+        monkeypatch.setattr("zeroproof.projective.angle.divisible", lambda *_: False)
+    monkeypatch.setattr(eager, "CHUNK", chunk)
+    edges = [0.0, 1e-30, 1e-18, 1.0, 1e15, 1e30]
+    edges = [*edges, *(-x for x in edges[:-1]), math.inf, math.nan, *torch.randn(7).tolist()]
+    N, D = torch.tensor(list(itertools.product(edges, edges))).T.reshape(2, *shape)
+    for d in (D, D[..., :1]) if N.ndim > 1 else (D,):
+        n, wide = N.double() / scale, d.double().expand(N.shape)
+        expected = wide.abs() / torch.where((n == 0) & (wide == 0), 1, torch.hypot(n, wide))
+        score = denominator_score(N, d, "angle", scale)
+        counts = torch.isfinite(n) & torch.isfinite(wide)
+        assert score[~counts].isnan().all()
+        torch.testing.assert_close(score[counts], expected[counts].float(), rtol=6e-7, atol=1e-42)
 
 
 @pytest.mark.parametrize("function", [chordal_distance, cosine, misalignment])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeroproof.autodiff import eager
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import renormalize, target_scale
 from zeroproof.projective.gauge import rescaled, widen
@@ -106,6 +108,31 @@ def test_complex_tuples_use_moduli():
     got = renormalize(N, D)
     torch.testing.assert_close(got.N, torch.tensor([0.6j]))
     torch.testing.assert_close(got.D, torch.tensor([-0.8 + 0j]))
+
+
+EDGES = [0.0, 1e-45, 1e-38, 1e-25, 1e-20, 1e-18, 1e-9, 1.0, 1e18, 1e20, 2e38, 3e38]
+
+
+@pytest.mark.parametrize("chunk", [7, 10**6, None])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1), (4, -1)], ids=str)
+@pytest.mark.parametrize("gamma", [0.0, 1e-15, 1e-9, 0.5])
+@pytest.mark.parametrize("largest", [1e18, 1e20, 3e38, math.inf, math.nan])
+def test_the_formula_at_the_edges_of_the_range(monkeypatch, chunk, shape, gamma, largest):
+    if chunk is None:  # the plain operations of all other modes
+        monkeypatch.setattr("zeroproof.projective.gauge.divisible", lambda *_: False)
+    monkeypatch.setattr(eager, "CHUNK", chunk)
+    edges = [x for x in EDGES if not x > largest] + [largest]
+    signed = [*edges, *(-x for x in edges), 3.0, 4.0]
+    N, D = torch.tensor(list(itertools.product(signed, signed))).T.reshape(2, *shape)
+    for d in (D, D[..., :1]) if N.ndim > 1 else (D,):
+        wide = N.double(), d.double()
+        squares = wide[0].square() if d is D else wide[0].square().sum(-1, keepdim=True)
+        S = (squares + wide[1].square()).sqrt() + gamma
+        S = torch.where(torch.isfinite(S) & (S > 0), S, 1)
+        got = renormalize(N, d, gamma)
+        for x, x64 in zip(got, wide, strict=True):
+            expected = (x64 / S).float()
+            torch.testing.assert_close(x, expected, rtol=5e-7, atol=1e-44, equal_nan=True)
 
 
 @given(sizes, sizes)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from zeroproof import native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.training import loss as module
 from zeroproof.training.loss import SCMTrainingLoss
@@ -93,8 +94,31 @@ def test_the_one_pass_equals_the_plain_losses(options, kind, policy, dtype, plai
     tuples, mask = draw(600, kind)
     tuples = [x.to(dtype) for x in tuples]
     loss_fn = SCMTrainingLoss(**options)
+    with native.disabled():
+        got = results(loss_fn, tuples, mask, policy, 300.0)
+        same(got, plain(loss_fn, tuples, mask, policy, 300.0), tuples)
+
+
+@every_option
+@KINDS
+@every_policy
+def test_native_kernels_equal_the_plain_losses(options, kind, policy, plain):
+    tuples, mask = draw(1500, kind)  # several blocks, and a part of one
+    loss_fn = SCMTrainingLoss(**options)
     got = results(loss_fn, tuples, mask, policy, 300.0)
-    same(got, plain(loss_fn, tuples, mask, policy, 300.0), tuples)
+    # where float32 saturates, so do the kernels: float64 is the better reference elsewhere
+    saturates = kind == "extreme" or loss_fn.gamma == 0
+    same(got, plain(loss_fn, tuples if saturates else wide(tuples), mask, policy, 300.0), tuples)
+
+
+@KINDS
+@every_policy
+def test_an_oriented_fit_by_native_kernels(kind, policy, plain):
+    tuples, mask = draw(1500, kind)
+    loss_fn = SCMTrainingLoss(oriented=True, lambda_rejection=3.0)
+    for known in (None, mask):
+        got = results(loss_fn, tuples, known, policy, 300.0)
+        same(got, plain(loss_fn, wide(tuples), known, policy, 300.0), tuples)
 
 
 def same(got, wanted, tuples):
@@ -114,7 +138,7 @@ def same(got, wanted, tuples):
 @every_policy
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("which", ["D", "Y_d", "both"])
-def test_shared_denominators(options, policy, which, plain):
+def test_shared_denominators(options, policy, which, plain, both_ways):
     tuples, mask = draw(600, "bottom")
     tuples = [x.view(-1, 3) for x in tuples]
     for i in {"D": [1], "Y_d": [3], "both": [1, 3]}[which]:
@@ -122,9 +146,11 @@ def test_shared_denominators(options, policy, which, plain):
     loss_fn = SCMTrainingLoss(**options)
     for known in (None, mask.view(-1, 3), mask.view(-1, 3)[:, :1]):
         got = results(loss_fn, tuples, known, policy, 300.0)
-        same(got, plain(loss_fn, tuples, known, policy, 300.0), tuples)
+        like = wide(tuples) if both_ways == "native" else tuples
+        same(got, plain(loss_fn, like, known, policy, 300.0), tuples)
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("shape", [(), (1,), (600,), (600, 1), (20, 10, 3), (1, 600)], ids=str)
 def test_every_shape_and_stride(shape, plain):
     n = math.prod(shape)
@@ -140,6 +166,7 @@ def test_every_shape_and_stride(shape, plain):
     same(results(SCMTrainingLoss(), wide), plain(SCMTrainingLoss(), wide), wide)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_backward_keeps_the_four_tensors_alone():
     (N, D, Y_n, Y_d), _ = draw(100_000, "random")
     N.requires_grad_(), D.requires_grad_()
@@ -172,6 +199,7 @@ def test_second_derivatives_go_through_the_plain_losses(name):
         assert torch.autograd.gradgradcheck(loss, inputs)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_without_a_gradient_the_value_is_the_same():
     (N, D, Y_n, Y_d), _ = draw(600, "bad")
     wanted = SCMTrainingLoss()(outputs=(N.clone().requires_grad_(), D), targets=(Y_n, Y_d))
@@ -182,6 +210,7 @@ def test_without_a_gradient_the_value_is_the_same():
         assert not got.requires_grad
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_one_gradient_alone():
     (N, D, Y_n, Y_d), _ = draw(600, "random")
     both = results(SCMTrainingLoss(), (N, D, Y_n, Y_d))

@@ -2,7 +2,7 @@
 
 from tests.transforms.functions import Input, computed
 from zeroproof import scm
-from zeroproof.scm import SCM, arithmetic, operation, value
+from zeroproof.scm import SCM, arithmetic, operation, quotients, value
 from zeroproof.scm.division import divide
 from zeroproof.scm.power import complex_dtype, integer_power, real_power
 
@@ -32,7 +32,7 @@ OPERATORS = (
     _operator("x * y", (arithmetic.mul,), lambda x, y: SCM(x) * y, X, Y, broadcasts=True),
     _operator(
         "x / y",
-        (arithmetic.div, divide, operation.evaluate, operation.Operation),
+        (arithmetic.div, divide, quotients.quotients, operation.evaluate, operation.Operation),
         lambda x, y: SCM(x) / SCM(y),
         X,
         DENOMINATOR,

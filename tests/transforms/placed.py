@@ -14,11 +14,13 @@ _ROOM = {
     "zeroproof.estimators": "An estimator fits and answers whole tables of NumPy numbers.",
     "zeroproof.export": "A run folder is written and read.",
     "zeroproof.metrics": "Metrics are counts and sums for reports; nothing learns from them.",
+    "zeroproof.native": "Kernels in place, which losses and layers call.",
     "zeroproof.plots": "Pictures are drawn from plain numbers.",
     "zeroproof.solve": "The solver fits in closed form, without autograd.",
     "zeroproof.testing": "It asserts and generates, for tests.",
 }
 _MODULE = {
+    "zeroproof.autodiff.eager": "It tells where values may be looked at.",
     "zeroproof.autodiff.policies": "It says which policy is in force.",
     "zeroproof.autodiff.torch_internals": "It holds private names of torch.",
     "zeroproof.inference.config": "It holds thresholds.",
@@ -62,7 +64,12 @@ _NAME = {
     "zeroproof.layers.features.width_of": "It counts features.",
     "zeroproof.losses._reduction.Parts": "It holds a sum and its weight.",
     "zeroproof.losses.coverage.coverage": "It counts; soft_coverage has a gradient.",
+    "zeroproof.projective.decoding.Thresholds": "It holds thresholds.",
+    "zeroproof.projective.gauge.least_square": "It returns a Python number.",
     "zeroproof.projective.gauge.target_scale": "It returns a Python number.",
+    "zeroproof.scm.operation.pull": _PART,
+    "zeroproof.scm.quotients.Limits": "It holds thresholds.",
+    "zeroproof.scm.quotients.divisible": "It tells where values may be looked at.",
     "zeroproof.scm.reduce.coverage": "It counts; soft_coverage has a gradient.",
 }
 PLACED = {**_ROOM, **_MODULE, **_NAME}

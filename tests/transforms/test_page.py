@@ -21,8 +21,10 @@ from zeroproof import SCM
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.layers import Rational
 
+
 def reciprocal(x):
     return (1 / SCM(x)).payload
+
 
 x = torch.tensor([0.5, 0.0, -2.0])
 value, tangent = torch.func.jvp(reciprocal, (x,), (torch.ones(3),))

@@ -43,7 +43,7 @@ TUPLES = (
     _tuples("encode", (projective.encode, projective.Pair), projective.encode, Y),
     _tuples(
         "decode",
-        (projective.decode, decoding.decode_scored, gauge.widen),
+        (projective.decode, decoding.decode_scored, decoding.decode_within, gauge.widen),
         projective.decode,
         N,
         D,

@@ -7,6 +7,7 @@
 - A tensor hook sees dL/dy, while the policies speak of dL/dN and dL/dD.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -28,7 +29,11 @@ class Ruling(NamedTuple):
 
 
 def _ruling(fixed: int) -> Ruling:
-    policy, bound = policy_in_force(fixed)
+    return _made(*policy_in_force(fixed))
+
+
+@functools.lru_cache(maxsize=64)
+def _made(policy: GradientPolicy, bound: float) -> Ruling:
     return Ruling(
         masked=policy is not GradientPolicy.PASSTHROUGH,
         bound=bound if policy is GradientPolicy.CLAMP else math.inf,
@@ -93,8 +98,8 @@ def shielded(ruling: Ruling, bottom: Tensor) -> Tensor:
     return bottom & ruling.masked
 
 
-def submit(gradient: Tensor, bottom: Tensor, ruling: Ruling) -> Tensor:
-    """Apply a ruling to the gradient of one operand; `bottom` broadcasts to it."""
+def submit(gradient: Tensor, bottom: Tensor | None, ruling: Ruling) -> Tensor:
+    """Apply a ruling to the gradient of an operand; `bottom` broadcasts to it, or is nowhere."""
     if isinstance(ruling.masked, bool):
         if ruling.closed:
             return torch.zeros_like(gradient)
@@ -102,8 +107,8 @@ def submit(gradient: Tensor, bottom: Tensor, ruling: Ruling) -> Tensor:
             return gradient
         if ruling.bound < math.inf:
             gradient = _bounded(gradient, ruling.bound)
-        return torch.where(bottom, 0, gradient)
-    kill = (bottom & ruling.masked) | ruling.closed
+        return gradient if bottom is None else torch.where(bottom, 0, gradient)
+    kill = ruling.closed if bottom is None else (bottom & ruling.masked) | ruling.closed
     return torch.where(kill, 0, _bounded(gradient, ruling.bound))
 
 

@@ -2,15 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from zeroproof._checks import pair_shapes
 from zeroproof.errors import RangeError
 from zeroproof.inference.config import InferenceConfig
-from zeroproof.projective.angle import denominator_score
 from zeroproof.projective.arrays import from_array, is_array
-from zeroproof.projective.decoding import decode_scored
+from zeroproof.projective.decoding import Thresholds, decode_within
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.pytree import register_namedtuple
 
@@ -60,6 +58,7 @@ def strict_inference(
             no config.
 
     Examples:
+        >>> import torch
         >>> result = strict_inference(torch.ones(3), torch.tensor([2.0, 0.0, 1e-5]))
         >>> result.bottom_mask, result.gap_mask
         (tensor([False,  True, False]), tensor([False, False,  True]))
@@ -86,13 +85,8 @@ def decided(
 ) -> StrictResult:
     """Decode tensors; `bottom` marks further ⊥ entries, `fixed` is the policy code of a layer."""
     pair_shapes(N, D)
-    N, D = widen(N), widen(D)
-    # thresholds have no gradient, so the score needs no graph
-    score = denominator_score(N.detach(), D.detach(), config.score, config.scale)
-    if bottom is not None:
-        score = torch.where(bottom, 0, score)
-    decoded, is_bottom = decode_scored(N, D, score, config.tau_infer, fixed)
-    return StrictResult(decoded, is_bottom, (score < config.tau_train) & ~is_bottom)
+    thresholds = Thresholds(config.score, config.scale, config.tau_infer, config.tau_train)
+    return StrictResult._make(decode_within(widen(N), widen(D), thresholds, bottom, fixed))
 
 
 def checked_config(config: InferenceConfig | None) -> InferenceConfig:

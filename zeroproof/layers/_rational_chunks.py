@@ -19,7 +19,7 @@ from zeroproof.layers.basis import derivative, reach_bounds
 
 __all__ = ["chunkable", "chunked_backward", "chunked_forward"]
 
-CHUNK = 48_000  # entries, of no power of two, whose rows would meet in few lines of the cache
+CHUNK = 24_000  # entries, of no power of two, whose rows would meet in few lines of the cache
 
 
 def chunkable(*tensors: Tensor) -> bool:

@@ -19,6 +19,7 @@ from zeroproof.layers._rational_plain import (
     plain_backward,
     plain_forward,
 )
+from zeroproof.native.door import native
 
 __all__ = ["quotient"]
 
@@ -26,6 +27,9 @@ __all__ = ["quotient"]
 def _forward(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
 ) -> tuple[Tensor, ...]:
+    kernels = native("rational", x, P, Q)
+    if kernels is not None:
+        return kernels.forward(x, P, Q, bottom, form)
     if chunkable(x, P, Q):
         return chunked_forward(x, P, Q, bottom, form)
     value, sound = plain_forward(x, P, Q, bottom, form)
@@ -51,8 +55,12 @@ class _Quotient(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, P, Q, bottom, clean = ctx.saved_tensors
         ruling = rule(g, ctx.form.fixed)
-        # a gradient of gradients needs operations that record
-        if clean is None or torch.is_grad_enabled() or not chunkable(g, x, P, Q):
+        # a gradient of gradients needs operations that record; what is raw, plain ones
+        recorded = torch.is_grad_enabled() or ruling.masked is False
+        kernels = None if recorded else native("rational", g, x, P, Q)
+        if kernels is not None:
+            gradients = kernels.backward(g, x, P, Q, bottom, ctx.form, ruling)
+        elif clean is None or recorded or not chunkable(g, x, P, Q):
             gradients = plain_backward(g, x, P, Q, bottom, ctx.form, ruling)
         else:
             need = ctx.needs_input_grad

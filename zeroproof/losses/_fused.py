@@ -30,6 +30,7 @@ from zeroproof.losses._chunks import (
 )
 from zeroproof.losses._reduction import Terms
 from zeroproof.losses._singular import sign_gradients, sign_sum
+from zeroproof.native.door import native
 
 __all__ = ["Plan", "Sums", "fused_total", "fusible"]
 
@@ -97,28 +98,38 @@ def _recorded(tuples: Tuples) -> bool:
 
 def fused_total(tuples: Tuples, mask: Tensor | None, plan: Plan) -> Tensor:
     """Return the total loss of tuples and options that are `fusible`."""
-    if tuples[0].numel() >= MANY and not _finite(tuples):
+    kernels = native("losses", *tuples)
+    if kernels is None and not _worthwhile(tuples, plan.recipe):
         return plan.whole(tuples, mask)
     if torch.is_grad_enabled() and (tuples[0].requires_grad or tuples[1].requires_grad):
-        return _Fused.apply(*tuples, mask, plan)
+        return _Fused.apply(*tuples, mask, plan, kernels)
     with torch.no_grad():
-        total = _total(tuples, mask, plan)[0]
+        total = _total(tuples, mask, plan, kernels)[0]
     return torch.full((), total, dtype=tuples[0].dtype)
 
 
-def _finite(tuples: Tuples) -> bool:
-    return all(math.isfinite(x.detach().sum().item()) for x in tuples)
+def _worthwhile(tuples: Tuples, recipe: Recipe) -> bool:
+    if recipe.normalizer == "oriented":
+        return False
+    return tuples[0].numel() < MANY or all(math.isfinite(x.detach().sum().item()) for x in tuples)
 
 
 class _Fused(torch.autograd.Function):
     # `setup_context` is left out: with it, torch inspects a signature at every call
     @staticmethod
     def forward(
-        ctx: Any, N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, mask: Tensor | None, plan: Plan
+        ctx: Any,
+        N: Tensor,
+        D: Tensor,
+        Y_n: Tensor,
+        Y_d: Tensor,
+        mask: Tensor | None,
+        plan: Plan,
+        kernels: Any,
     ) -> Tensor:
         tuples = (N, D, Y_n, Y_d)
-        total, ctx.slopes, ctx.kinds = _total(tuples, mask, plan)
-        ctx.plan = plan
+        total, ctx.slopes, ctx.kinds = _total(tuples, mask, plan, kernels)
+        ctx.plan, ctx.kernels = plan, kernels
         ctx.save_for_backward(*tuples, mask)
         return torch.full((), total, dtype=N.dtype)
 
@@ -131,7 +142,7 @@ class _Fused(torch.autograd.Function):
         else:
             found = _backward(tuple(tuples), mask, ctx, g)
         needed = (x if want else None for x, want in zip(found, wanted, strict=True))
-        return (*needed, None, None, None, None)
+        return (*needed, None, None, None, None, None)
 
 
 def _differentiable(
@@ -217,9 +228,12 @@ def _flat(tuples: Tuples, mask: Tensor | None) -> _Flat:
 
 
 def _total(
-    tuples: Tuples, mask: Tensor | None, plan: Plan
+    tuples: Tuples, mask: Tensor | None, plan: Plan, kernels: Any
 ) -> tuple[float, tuple[float, ...], list[Found | None]]:
-    counted, kinds = _forward(tuples, mask, plan)
+    if kernels is None:
+        counted, kinds = _forward(tuples, mask, plan)
+    else:
+        counted, kinds = Sums(*kernels.sums(tuples, mask, plan.recipe)), []
     total, slopes = plan.joined(counted)
     if not math.isfinite(total):  # a sum may overflow where its mean does not
         total = plan.whole(tuples, mask).item()
@@ -300,6 +314,9 @@ def _add_plain(counted: dict[str, float], chunk: _Flat, plan: Plan) -> None:
 def _backward(tuples: Tuples, mask: Tensor | None, ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
     plan: Plan = ctx.plan
     factors = _factors(ctx.slopes, g)
+    if ctx.kernels is not None:
+        masked = bool(rule(g, -1).masked)
+        return ctx.kernels.gradients(tuples, mask, plan.recipe, factors, masked)
     N, D = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in tuples[:2])
     flat, (flat_N, flat_D) = _flat(tuples, mask), (N.view(-1), D.view(-1))
     shared = flat.width if D.numel() != N.numel() else 1

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, same_shape
+from zeroproof.autodiff.eager import chunk_size, chunks
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
-from zeroproof.projective.gauge import rescaled, widen
+from zeroproof.projective.gauge import least_square, rescaled, widen
+from zeroproof.scm.quotients import divisible
 
 __all__ = [
     "SCORES",
@@ -166,10 +168,28 @@ def denominator_score(
     N, D = widen(N), widen(D)
     if score == "denominator":
         return _modulus(D).expand(N.shape)
+    wanted = torch.is_grad_enabled() and (N.requires_grad or D.requires_grad)
+    return _angle(N, D, scale) if wanted or not divisible(N, D) else _angle_now(N, D, scale)
+
+
+def _angle(N: Tensor, D: Tensor, scale: float) -> Tensor:
     N, D, _ = rescaled(N, D)
     root = math.sqrt(scale)  # shared between N and D: dividing N alone by s could overflow
     N, D, _ = rescaled(N / root, D * root)
     return _modulus(D) / norm(N, D)
+
+
+def _angle_now(N: Tensor, D: Tensor, scale: float) -> Tensor:
+    """The same chunk by chunk, in eager mode; rescaled only where squares would leave the range."""
+    score = torch.empty(N.shape, dtype=N.dtype)
+    least = least_square(N.dtype)
+    for n, d, out in chunks(chunk_size(), D.numel(), N, D, score):
+        torch.div(n, scale, out=out).square_().addcmul_(d, d)
+        if out.amax().item() < math.inf and out.amin().item() >= least:
+            torch.div(d, out.sqrt_(), out=out).abs_()
+        else:
+            out.copy_(_angle(n, d, scale))
+    return score
 
 
 def _modulus(D: Tensor) -> Tensor:

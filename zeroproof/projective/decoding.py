@@ -1,24 +1,69 @@
 """Decoding: from a tuple back to a value, or to ⊥ where the denominator says so."""
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from zeroproof._checks import threshold
+from zeroproof._checks import one_of, pair_shapes, positive, threshold
 from zeroproof.defaults import TAU_INFER
-from zeroproof.projective.angle import denominator_score
+from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.division import divide
+from zeroproof.scm.quotients import Limits, divisible, quotients
 
-__all__ = ["decode", "decode_scored"]
+__all__ = ["Thresholds", "decode", "decode_scored", "decode_within"]
+
+
+class Thresholds(NamedTuple):
+    """Where an answer is ⊥ and where it is risky, checked already."""
+
+    score: str
+    scale: float
+    bottom: float
+    gap: float | None = None  # None: nobody asks
 
 
 def decode_scored(
     N: Tensor, D: Tensor, score: Tensor, tau: float, fixed: int = -1
 ) -> tuple[Tensor, Tensor]:
     """Return (value, bottom) for scores already computed; N and D in at least float32."""
-    # comparing so that a nan score is ⊥; D = 0 is ⊥ even where tau underflows
-    bottom = ~(score >= tau) | (D == 0) | ~torch.isfinite(N) | ~torch.isfinite(D)
+    # comparing so that a nan score is ⊥
+    bottom = ~(score >= tau) | ~torch.isfinite(N) | ~torch.isfinite(D)
     return divide(N, D, bottom, fixed)
+
+
+def decode_within(
+    N: Tensor, D: Tensor, thresholds: Thresholds, bottom: Tensor | None = None, fixed: int = -1
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return (value, bottom, gap) of tuples in at least float32; what `bottom` marks is ⊥ too."""
+    limits = _limits(thresholds, N.dtype) if divisible(N, D) else None
+    if limits is not None:
+        return quotients(N, D, limits, None if bottom is None else bottom.expand(N.shape), fixed)
+    # thresholds have no gradient, so the score needs no graph
+    score = denominator_score(N.detach(), D.detach(), thresholds.score, thresholds.scale)
+    if bottom is not None:
+        score = torch.where(bottom, 0, score)
+    value, bottom = decode_scored(N, D, score, thresholds.bottom, fixed)
+    gap = None if thresholds.gap is None else (score < thresholds.gap) & ~bottom
+    return value, bottom, gap
+
+
+def _limits(thresholds: Thresholds, dtype: torch.dtype) -> Limits | None:
+    """Return what the thresholds mean for D or N / D; `None` where rounding would move them."""
+    score, scale, bottom, gap = thresholds
+    if score == "denominator":
+        return Limits("D", bottom, gap)
+    # σ = 1 / √(1 + |y / s|²) falls with |y|, but hardly does next to 1
+    if max(bottom, gap or 0) > 0.5 or scale < torch.finfo(dtype).tiny / torch.finfo(dtype).eps:
+        return None
+    return Limits("quotient", _most(bottom, scale), None if gap is None else _most(gap, scale))
+
+
+def _most(tau: float, scale: float) -> float:
+    r"""Return \|y\| where the angle score is τ."""
+    return scale * math.sqrt((1 - tau) * (1 + tau)) / tau
 
 
 def decode(
@@ -53,5 +98,9 @@ def decode(
         (tensor([0.2500,    nan]), tensor([False,  True]))
     """
     threshold(tau_infer, TAU_INFER, score)
-    N, D = widen(N), widen(D)
-    return decode_scored(N, D, denominator_score(N, D, score, scale), tau_infer)
+    one_of(score, SCORES, "score")
+    positive(scale, "scale")
+    pair_shapes(N, D)
+    thresholds = Thresholds(score, scale, tau_infer)
+    value, bottom, _ = decode_within(widen(N), widen(D), thresholds)
+    return value, bottom

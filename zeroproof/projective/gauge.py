@@ -1,13 +1,17 @@
 """The gauge of a tuple, its size, which carries no value; and the scale of the targets."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from zeroproof._checks import in_range, pair_shapes
+from zeroproof.autodiff.eager import chunk_size, chunks
 from zeroproof.defaults import GAMMA
 from zeroproof.projective.pair import Pair
+from zeroproof.scm.quotients import divisible
 
-__all__ = ["renormalize", "rescaled", "target_scale", "widen"]
+__all__ = ["least_square", "renormalize", "rescaled", "target_scale", "widen"]
 
 _WIDER = {
     torch.float16: torch.float32,
@@ -63,17 +67,57 @@ def renormalize(N: Tensor, D: Tensor, gamma: float = GAMMA.value) -> Pair:
     in_range(gamma, GAMMA)
     pair_shapes(N, D)
     N, D = widen(N), widen(D)
+    size = _sizes(N.detach(), D.detach(), gamma) if divisible(N, D) else None
+    if size is not None:
+        return Pair(N / size, D / size)
     n, d = N.detach().abs(), D.detach().abs()
     m = torch.maximum(n, d) if N.shape == D.shape else torch.maximum(n.amax(-1, keepdim=True), d)
-    m = torch.where((m == 0) | ~torch.isfinite(m), 1, m)
+    finite = torch.isfinite(m)
+    m = torch.where((m == 0) | ~finite, 1, m)
     squares = (n / m).square()
     if N.shape != D.shape:
         squares = squares.sum(-1, keepdim=True)
-    # N / m first: the size of the tuple may overflow where its direction does not
-    size = (squares + (d / m).square()).sqrt() + gamma / m
+    # N / m first: the size of the tuple may overflow where its direction does not; and no Python
+    # number over m, which torch takes times 1 / m
+    size = (squares + (d / m).square()).sqrt() + torch.full_like(m, gamma) / m
     # a constant nan would turn the zero gradient of a row that is not finite into nan
-    size = torch.where((size == 0) | ~torch.isfinite(size), 1, size)
+    size = torch.where((size == 0) | ~finite, 1, size)
     return Pair(N / m / size, D / m / size)
+
+
+def _sizes(N: Tensor, D: Tensor, gamma: float) -> Tensor | None:
+    """Return S, 1 for rows that are not finite; `None` where a row is too large or small for it."""
+    size = torch.empty(D.shape, dtype=D.dtype)
+    least = least_square(N.dtype)
+    if gamma >= 8 * least**0.5:  # what is lost in smaller squares does not show beside γ
+        least = 0.0
+    for n, d, s in chunks(chunk_size(), D.numel(), N, D, size):
+        if n.shape == d.shape:
+            torch.mul(n, n, out=s)
+        else:
+            torch.sum(n.square(), -1, keepdim=True, out=s)
+        s.addcmul_(d, d)
+        if s.amax().item() < math.inf and (least == 0 or s.amin().item() >= least):
+            s.sqrt_().add_(gamma)
+        elif not _careful_sizes(n, d, s, gamma):
+            return None
+    return size
+
+
+def _careful_sizes(n: Tensor, d: Tensor, s: Tensor, gamma: float) -> bool:
+    if n.shape != d.shape:
+        return False
+    # 0 - 0 where a row is finite, and nan elsewhere: such rows are told from an overflowing size
+    torch.hypot(n, d, out=s).add_(gamma).add_(n - n).add_(d - d)
+    if s.nan_to_num(nan=1.0, posinf=math.inf).amax().item() == math.inf:
+        return False
+    s.nan_to_num_(nan=1.0)
+    return s.amin().item() >= torch.finfo(s.dtype).tiny
+
+
+def least_square(dtype: torch.dtype) -> float:
+    """Return the sum of squares from which on underflow in one of them is below its rounding."""
+    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
 
 
 def target_scale(y: Tensor) -> float:

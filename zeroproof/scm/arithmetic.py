@@ -62,4 +62,4 @@ def inv(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
 
 def div(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return x / y = x · y⁻¹; x / 0 = ⊥."""
-    return divide(x, y, bottom | (y == 0), fixed)
+    return divide(x, y, bottom, fixed)

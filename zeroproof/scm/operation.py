@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
-__all__ = ["Operation", "evaluate"]
+__all__ = ["Operation", "evaluate", "pull"]
 
 
 class Operation(NamedTuple):
@@ -60,18 +61,83 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         bottom, *operands = ctx.saved_tensors
-        operation: Operation = ctx.operation
-        if operation.steep is not None:
-            bottom = bottom | operation.steep(*operands)
-        ruling = rule(g, ctx.fixed)
+        return None, None, None, *pull(ctx.operation, g, bottom, tuple(operands), ctx.fixed)
+
+
+class _Immediate(torch.autograd.Function):
+    """The same in eager mode on a CPU, where values may be looked at: most often nothing is ⊥."""
+
+    # `setup_context` is left out: with it, torch inspects a signature at every call
+    @staticmethod
+    def forward(
+        ctx: Any, operation: Operation, bottom: Tensor, fixed: int, *operands: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        value, bottom, clean = _look(operation, bottom, operands)
+        ctx.operation, ctx.fixed = operation, fixed
+        ctx.save_for_backward(None if clean else bottom, *operands)
+        ctx.mark_non_differentiable(bottom)
+        ctx.set_materialize_grads(False)  # that of the mask
+        return value, bottom
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, _: None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        bottom, *operands = ctx.saved_tensors
+        if g is None:
+            return (None,) * (3 + len(operands))
+        return None, None, None, *pull(ctx.operation, g, bottom, tuple(operands), ctx.fixed)
+
+
+def _look(
+    operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, bool]:
+    """Return (value, ⊥, whether nothing is ⊥)."""
+    value, known = operation.value(*operands), any_true(bottom)
+    if not known and surely_finite(value):
+        return value, torch.zeros_like(value, dtype=torch.bool), True
+    spoilt = torch.empty_like(value, dtype=torch.bool).copy_(value - value)  # of 0 and nan
+    bottom = bottom | spoilt
+    return value.masked_fill_(bottom, math.nan), bottom, not (known or any_true(bottom))
+
+
+def _recorded(
+    operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...], fixed: int
+) -> tuple[Tensor, Tensor]:
+    if not operation.partial and operation.steep is None and not any_true(bottom):
+        value = operation.value(*operands)
+        if surely_finite(value.detach()):  # nothing to mask, and no policy: autograd does the same
+            return value, torch.zeros_like(bottom)
+    return _Immediate.apply(operation, bottom, fixed, *operands)
+
+
+def pull(
+    operation: Operation,
+    g: Tensor,
+    bottom: Tensor | None,
+    operands: tuple[Tensor, ...],
+    fixed: int,
+) -> tuple[Tensor, ...]:
+    """Return dL/doperand as the policy in force leaves them, to be called inside a backward.
+
+    Args:
+        operation: What was computed.
+        g: dL/dvalue.
+        bottom: Where the value is ⊥, `None` for nowhere.
+        operands: What it was computed of.
+        fixed: Policy code of a layer, -1 to follow the context.
+    """
+    if operation.steep is not None:
+        steep = operation.steep(*operands)
+        bottom = steep if bottom is None else bottom | steep
+    ruling, safe = rule(g, fixed), list(operands)
+    if bottom is not None:
         unsafe = shielded(ruling, bottom)
         # g goes first: 0 times a finite slope stays 0 in every further derivative, whatever g was
-        safe = _safe(operation, tuple(operands), unsafe)
-        gradients = operation.pullback(*_widened(torch.where(unsafe, 0, g), *safe))
-        fitted = (_fit(x, like) for x, like in zip(gradients, operands, strict=True))
-        if operation.partial:
-            fitted = (_submit(x, bottom, ruling) for x in fitted)
-        return (None, None, None, *fitted)
+        g, safe = torch.where(unsafe, 0, g), _safe(operation, operands, unsafe)
+    gradients = operation.pullback(*_widened(g, *safe))
+    fitted = (_fit(x, like) for x, like in zip(gradients, operands, strict=True))
+    if operation.partial:
+        fitted = (_submit(x, bottom, ruling) for x in fitted)
+    return tuple(fitted)
 
 
 class _ForwardTotal(_Total):
@@ -122,9 +188,9 @@ def _fit(gradient: Tensor, operand: Tensor) -> Tensor:
     return gradient.to(operand.dtype).sum_to_size(operand.shape)
 
 
-def _submit(gradient: Tensor, bottom: Tensor, ruling: Ruling) -> Tensor:
-    if gradient.shape != bottom.shape:  # summed over ⊥ entries, which are 0 already, and others
-        bottom = torch.zeros((), dtype=torch.bool, device=gradient.device)
+def _submit(gradient: Tensor, bottom: Tensor | None, ruling: Ruling) -> Tensor:
+    if bottom is not None and gradient.shape != bottom.shape:
+        bottom = None  # it was summed over ⊥ entries, which are 0 already, and others
     return submit(gradient, bottom, ruling)
 
 
@@ -143,12 +209,16 @@ def evaluate(
     Returns:
         (value, bottom) in the broadcast shape; the value is nan at ⊥. What overflows is ⊥ too.
     """
-    forward = is_forward_mode()
+    forward, immediate = is_forward_mode(), ordinary(*operands) and bottom.numel() > 0
     if forward or gating(*operands):
+        if immediate:
+            return _recorded(operation, bottom, operands, fixed)
         if len(operands) == 2 and operands[0] is operands[1]:  # the compiler takes none twice
             operands = (operands[0], operands[1].view_as(operands[1]))
         function = _ForwardTotal if forward else _Total
         return function.apply(operation, bottom, fixed, *operands)
+    if immediate:
+        return _look(operation, bottom, operands)[:2]
     value, settled = _settle(operation, bottom, operands)
     recorded = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
     if recorded or is_tracing():  # `torch.jit.trace` demands one graph, with gradients on and off

@@ -128,7 +128,7 @@ class SCMTrainingLoss:
             N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
             tuples = (N, D, Y_n, Y_d)
             if torch.compiler.is_compiling():
-                if traceable(tuples, mask, recipe):
+                if not self.oriented and traceable(tuples, mask, recipe):
                     return traced_total(tuples, mask, recipe, self._weights())
             elif fusible(tuples, mask):
                 return fused_total(tuples, mask, self._plan(recipe))
@@ -142,7 +142,7 @@ class SCMTrainingLoss:
     def _recipe(self, tau_train: float | None) -> Recipe | None:
         """Return what the one pass needs to know, `None` where it cannot stand in."""
         recipe = Recipe(
-            normalizer=self.normalizer,
+            normalizer="oriented" if self.oriented else self.normalizer,
             gamma=self.gamma,
             tau=self.tau_train if tau_train is None else tau_train,
             relative=self.relative_margin,
@@ -155,7 +155,7 @@ class SCMTrainingLoss:
             sign=self.lambda_sign != 0,
             coverage=self.lambda_rejection != 0,
         )
-        return recipe if not self.oriented and usual(recipe) else None
+        return recipe if usual(recipe) else None
 
     def _weights(self) -> Weights:
         return Weights(

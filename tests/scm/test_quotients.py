@@ -1,0 +1,165 @@
+"""The kernel of eager mode against the plain operations that every other mode records."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from zeroproof.autodiff import GradientPolicy, eager, gradient_policy
+from zeroproof.inference import InferenceConfig, strict_inference
+from zeroproof.projective import decode
+from zeroproof.scm.division import divide
+from zeroproof.scm.quotients import Limits, divisible
+
+INF, NAN = math.inf, math.nan
+EDGES = [0.0, 1e-45, 1e-38, 1e-20, 9.9e-7, 1e-6, 1e-5, 1e-4, 0.5, 1.0, 1e4, 1e20, 3e38, INF, NAN]
+Pair = tuple[Tensor, Tensor]
+
+SHAPES: dict[str, Callable[[Tensor, Tensor], Pair]] = {
+    "flat": lambda N, D: (N, D),
+    "column": lambda N, D: (N.unsqueeze(1), D.unsqueeze(1)),
+    "matrix": lambda N, D: (N.reshape(5, -1), D.reshape(5, -1)),
+    "transposed": lambda N, D: (N.reshape(5, -1).T, D.reshape(5, -1).T),
+    "halves of one tensor": lambda N, D: torch.stack([N, D], -1).unbind(-1),  # pyright: ignore[reportReturnType]
+    "shared": lambda N, D: (N.reshape(-1, 5), D.reshape(-1, 5)[:, :1]),
+}
+DATA = ["edges", "sound", "mostly sound", "huge", "tiny"]
+
+
+def tuples(data: str, dtype: torch.dtype = torch.float32) -> Pair:
+    if data == "edges":
+        signed = [*EDGES, *(-x for x in EDGES)]
+        N, D = zip(*itertools.product(signed, signed), strict=True)
+        return torch.tensor(N, dtype=dtype), torch.tensor(D, dtype=dtype)
+    N, D = torch.randn(2, 300, dtype=dtype)
+    D = D.sign() * (D.abs() + 0.1)
+    if data == "mostly sound":
+        D[7], D[70], D[140], D[200], N[250], N[270] = 0, 1e-8, 1e-5, INF, NAN, INF
+    if data in ("huge", "tiny"):
+        D, N = (x * (1e30 if data == "huge" else 1e-30) for x in (D, N))
+    return N, D
+
+
+@pytest.fixture(params=[7, 10**6], ids=["chunks", "whole"])
+def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eager, "CHUNK", request.param)
+
+
+def plainly(call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> object:
+    with monkeypatch.context() as patch:
+        for name in ("scm.quotients", "scm.operation"):
+            patch.setattr(f"zeroproof.{name}.ordinary", lambda *_: False)
+        return call()
+
+
+def assert_same(actual: object, expected: object) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+CALLS: dict[str, Callable[[Tensor, Tensor], object]] = {
+    "division": lambda N, D: divide(N, D, (~torch.isfinite(N) | ~torch.isfinite(D)).clone()),
+    "division, more ⊥": lambda N, D: divide(N, D, (N < 0) | ~torch.isfinite(N + D)),
+    "decode": decode,
+    "decode at τ = 0.5": lambda N, D: decode(N, D, 0.5),
+    "decode, τ underflows": lambda N, D: decode(N, D, 1e-300),
+    "strict": lambda N, D: tuple(strict_inference(N, D)),
+    "strict, no gap": lambda N, D: tuple(strict_inference(N, D, InferenceConfig(tau_infer=1e-3))),
+    "angle": lambda N, D: tuple(strict_inference(N, D, InferenceConfig(score="angle"))),
+    "angle, coarse": lambda N, D: tuple(
+        strict_inference(N, D, InferenceConfig(score="angle", tau_infer=0.1, tau_train=0.3))
+    ),
+    "angle near 1": lambda N, D: tuple(
+        strict_inference(N, D, InferenceConfig(score="angle", tau_infer=0.9))
+    ),
+    "angle, scaled": lambda N, D: tuple(
+        strict_inference(N, D, InferenceConfig(score="angle", scale=3e4))
+    ),
+}
+
+
+@pytest.mark.usefixtures("_steps")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", CALLS)
+def test_values_and_masks_are_those_of_plain_operations(
+    name: str, shape: str, data: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    N, D = SHAPES[shape](*tuples(data, dtype))
+    if name.startswith("division") and shape == "shared":
+        N, D = torch.broadcast_tensors(N, D)
+    expected = plainly(lambda: CALLS[name](N, D), monkeypatch)
+    assert_same(CALLS[name](N, D), expected)
+
+
+@pytest.mark.usefixtures("_steps")
+@pytest.mark.parametrize("policy", list(GradientPolicy), ids=lambda p: p.name)
+@pytest.mark.parametrize("wanted", ["N", "D", "ND"])
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_are_those_of_plain_operations(
+    shape: str, data: str, wanted: str, policy: GradientPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    N, D = SHAPES[shape](*(x.clone() for x in tuples(data)))
+    leaves = [x.detach().requires_grad_() for x, name in ((N, "N"), (D, "D")) if name in wanted]
+    N, D = (leaves[0] if "N" in wanted else N), (leaves[-1] if "D" in wanted else D)
+    g = torch.randn(N.shape) * 3
+    g.view(-1)[::11], g.view(-1)[5] = 0, INF
+
+    def gradients() -> tuple[Tensor, ...]:
+        value, _ = decode(N, D)
+        with gradient_policy(policy):
+            return torch.autograd.grad(value, leaves, g)
+
+    assert_same(gradients(), plainly(gradients, monkeypatch))
+
+
+@pytest.mark.usefixtures("_steps")
+def test_second_derivatives_in_batches_and_in_forward_mode_are_plain() -> None:
+    N, D = (x.double().requires_grad_() for x in tuples("mostly sound"))
+
+    def value(N: Tensor, D: Tensor) -> Tensor:
+        return decode(N, D)[0].nan_to_num()
+
+    with gradient_policy(GradientPolicy.PROJECT):
+        first = torch.autograd.grad(value(N, D).sum(), (N, D), create_graph=True)
+        second = torch.autograd.grad(first[1].sum(), (N, D))
+        basis = torch.eye(3, len(N), dtype=torch.float64)
+        (rows,) = torch.autograd.grad(value(N, D), N, basis, is_grads_batched=True)
+    sound = ~decode(N, D)[1]
+    assert_same(second[0], torch.where(sound, -1 / D / D, 0).detach())
+    assert_same(rows, basis * first[0].detach())
+
+
+def test_a_graph_is_recorded_only_where_a_gradient_is_wanted() -> None:
+    N, D = tuples("sound")
+    value, bottom = decode(N, D.requires_grad_())
+    assert value.requires_grad
+    assert not bottom.requires_grad
+    with torch.no_grad():
+        assert not decode(N, D)[0].requires_grad
+    assert torch.autograd.grad(value.sum(), D)[0] is not None
+
+
+def test_the_angle_limits_the_quotient() -> None:
+    y = torch.tensor([0.0, 1.0, 99.9, 100.1, 999.0, 1001.0, 1e30])
+    config = InferenceConfig(score="angle", tau_infer=1e-3, tau_train=1e-2)
+    for size in (1e-7, 1.0, -1e7):
+        _, bottom, gap = strict_inference(y * size, torch.full_like(y, size), config)
+        assert bottom.tolist() == [False] * 5 + [True] * 2
+        assert gap.tolist() == [False] * 3 + [True] * 2 + [False] * 2
+
+
+def test_what_is_not_divisible() -> None:
+    one = torch.ones(2, 3)
+    assert divisible(one, one[:, :1])
+    assert not divisible(one, one[:, :2])
+    assert not divisible(one, one[0, :1])
+    assert not divisible(one.half(), one.half())
+    assert not divisible(one, one.double())
+    assert not divisible(one[:0], one[:0])
+    assert not divisible(one.to("meta"), one.to("meta"))
+    assert Limits() == ("", 0.0, None)

@@ -1,0 +1,38 @@
+"""How kernels are compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+__all__ = ["bounded", "kernel", "summing"]
+
+# a product and a sum may round once, as C compilers do; nan and inf keep their meaning
+_CONTRACT = {"contract"}
+# the order of a sum is free, so that it is made in lanes: for kernels that do nothing but sum
+_SUM = {"contract", "reassoc", "nsz"}
+
+
+def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
+    options = {"nogil": True, "error_model": "numpy", "fastmath": flags}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        return njit(**options)(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function of arrays and numbers; it must not depend on the order of a sum."""
+    return _compiled(function, _CONTRACT)
+
+
+def summing(function: Callable[..., Any]) -> Any:
+    """Compile a function that sums; sums of powers and products alone, without comparisons."""
+    return _compiled(function, _SUM)
+
+
+@kernel
+def bounded(g, bound):  # pyright: ignore[reportMissingParameterType] - Numba finds them
+    """Return g within ±bound; nan stays nan."""
+    g = bound if g > bound else g
+    return -bound if g < -bound else g

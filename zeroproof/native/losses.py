@@ -1,0 +1,115 @@
+"""The combined loss by native kernels: from tensors to arrays and back."""
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zeroproof.native import _loss_kernels as kernels
+from zeroproof.native._loss_parts import Options, Slopes
+from zeroproof.native.door import array, in_parts
+
+__all__ = ["Recipe", "gradients", "sums"]
+
+Tuples = tuple[Tensor, Tensor, Tensor, Tensor]
+_FITS = ("detached", "attached", "chordal", "oriented")
+
+
+class Recipe(Protocol):
+    """Options of the parts of a loss; see `losses._chunks.Recipe`."""
+
+    normalizer: str
+    gamma: float
+    tau: float
+    relative: bool
+    score: str
+    scale: float
+    temperature: float
+    tau_sing: float
+    sign_variant: str
+    margin: bool
+    sign: bool
+    coverage: bool
+
+
+def _options(recipe: Recipe) -> Options:
+    return Options(
+        fit=_FITS.index(recipe.normalizer),
+        angle_score=recipe.score == "angle",
+        angle_sign=recipe.sign_variant == "angle",
+        relative=recipe.relative,
+        margin=recipe.margin,
+        sign=recipe.sign,
+        coverage=recipe.coverage,
+        gamma=float(recipe.gamma),
+        tau=float(recipe.tau),
+        scale=float(recipe.scale),
+        temperature=float(recipe.temperature),
+        # targets are compared with it in their own type
+        tau_sing=float(np.float32(recipe.tau_sing)),
+    )
+
+
+class _Rows:
+    """Tuples as arrays, cut at rows."""
+
+    def __init__(self, tuples: Tuples, mask: Tensor | None) -> None:
+        shape = tuples[0].shape
+        self.width = shape[-1] if len(shape) > 1 else 1
+        self.count = math.prod(shape)
+        known = None if mask is None else mask.to(tuples[0].dtype)
+        self._arrays = [None if x is None else array(x) for x in (*tuples, known)]
+
+    def cut(self, start: int, stop: int) -> list[Any]:
+        return [None if x is None else self.part(x, start, stop) for x in self._arrays]
+
+    def part(self, x: Any, start: int, stop: int) -> Any:
+        """Return entries from `start` to `stop`, or the rows to which they belong."""
+        step = 1 if x.size == self.count else self.width
+        return x[start // step : stop // step]
+
+
+def sums(tuples: Tuples, mask: Tensor | None, recipe: Recipe) -> list[float]:
+    """Return sum and weight of the losses of fit, margin, sign and coverage; 0 where one is off.
+
+    Args:
+        tuples: N, D, Y_n, Y_d of float32; N and Y_n `(*batch, k)`, the others so or `(*batch, 1)`.
+        mask: True where the sign of the target is known, the shape of N or `(*batch, 1)`.
+        recipe: What to compute.
+    """
+    rows, options = _Rows(tuples, mask), _options(recipe)
+
+    def run(start: int, stop: int) -> Any:
+        totals = np.zeros(8)
+        kernels.sums(*rows.cut(start, stop), rows.width, options, totals)
+        return totals
+
+    return np.sum(in_parts(run, rows.count, rows.width), axis=0).tolist()
+
+
+def gradients(
+    tuples: Tuples, mask: Tensor | None, recipe: Recipe, slopes: tuple[float, ...], masked: bool
+) -> tuple[Tensor, Tensor]:
+    """Return dL/dN and dL/dD.
+
+    Args:
+        tuples: As in `sums`.
+        mask: As in `sums`.
+        recipe: As in `sums`.
+        slopes: dL / d(loss of one entry) of fit, margin, sign and coverage, and the policy's bound.
+        masked: Whether the policy masks gradients at ⊥.
+    """
+    rows, options = _Rows(tuples, mask), _options(recipe)
+    found = [torch.empty(x.shape) for x in tuples[:2]]
+    g_N, g_D = (x.numpy().reshape(-1) for x in found)
+    fit, margin, sign, coverage, bound = map(float, slopes)
+    asked = Slopes(fit, margin, sign, coverage, bound, masked)
+
+    def run(start: int, stop: int) -> None:
+        out = (rows.part(x, start, stop) for x in (g_N, g_D))
+        kernels.gradients(*rows.cut(start, stop), rows.width, options, asked, *out)
+
+    in_parts(run, rows.count, rows.width)
+    return found[0], found[1]
