@@ -228,3 +228,18 @@ def test_a_module_must_return_rows_of_features(forward, came):
 def test_what_cannot_be_is_said(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 1, 1)])
+def test_rows_are_needed(shape):
+    features = graded_features([Column(0, "identity", 0.0, 1.0)], 2)
+    with pytest.raises(ShapeError, match=r"X must have the shape \(n, d\), got \("):
+        feature_matrix(features, torch.zeros(shape))
+
+
+def test_a_record_without_the_largest_places_is_evaluated_alike():
+    columns = [Column(0, "identity", 0.0, 1.0), Column(1, "trig", 0.0, 1.0)]
+    features, X = graded_features(columns, 3), torch.linspace(-1, 1, 8).reshape(4, 2)
+    assert features.highest == (3, 6)
+    older = features._replace(highest=())
+    assert torch.equal(feature_matrix(features, X), feature_matrix(older, X))

@@ -87,6 +87,14 @@ def test_gradcheck():
         (lambda: rejection_loss(75.0), r"coverage must lie in \[0, 1\], got 75.0"),
         (lambda: soft_coverage(torch.ones(1), 0.0), r"tau must lie in \(0, inf\), got 0.0"),
         (
+            lambda: rejection_loss(torch.ones((), dtype=torch.complex64)),
+            "coverage must be real, got torch.complex64",
+        ),
+        (
+            lambda: soft_coverage(torch.ones(1, dtype=torch.complex64), 1e-4),
+            "score must be real, got torch.complex64",
+        ),
+        (
             lambda: soft_coverage(torch.ones(1), 1e-4, temperature=0.0),
             "temperature must be a finite number above 0",
         ),

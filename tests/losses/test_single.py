@@ -15,9 +15,7 @@ LOSSES = {
     "chordal": lambda *x, **k: implicit_loss(*x, normalizer="chordal", **k),
     "oriented": lambda *x, **k: implicit_loss(*x, oriented=True, **k),
     "margin": lambda N, D, *_, **k: margin_loss(D, 0.3, N=N, **k),
-    "margin of D alone": lambda N, D, *_, **k: (
-        margin_loss(D, 0.3, relative=True, **k) + 0 * N.sum()
-    ),
+    "margin of D alone": lambda _, D, *__, **k: margin_loss(D, 0.3, relative=True, **k),
     "margin, angle": lambda N, D, *_, **k: margin_loss(D, 0.3, N=N, score="angle", **k),
     "sign": sign_consistency_loss,
     "sign, angle": lambda *x, **k: sign_consistency_loss(*x, variant="angle", **k),

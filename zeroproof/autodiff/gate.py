@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
-from zeroproof.autodiff.torch_internals import is_tracing
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
 __all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
 
@@ -153,13 +153,38 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_N: Tensor, g_D: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (bottom,) = ctx.saved_tensors
-        D_bottom = bottom if g_D.shape == bottom.shape else bottom.all(-1, keepdim=True)
         ruling = rule(g_N, ctx.fixed)
+        D_bottom = _bottom_of(g_D, bottom)
         return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None
+
+
+class _ForwardGate(_Gate):
+    """The same where derivatives travel forward: tangents are 0 at ⊥ and pass elsewhere."""
+
+    @staticmethod
+    def forward(N: Tensor, D: Tensor, bottom: Tensor, fixed: int) -> tuple[Tensor, Tensor]:
+        return N.clone(), D.clone()  # of a view, the tangent would have to be one
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _Gate.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[2])
+
+    @staticmethod
+    def jvp(ctx: Any, t_N: Tensor, t_D: Tensor, *_: Any) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (bottom,) = ctx.saved_tensors
+        return torch.where(bottom, 0, t_N), torch.where(_bottom_of(t_D, bottom), 0, t_D)
+
+
+def _bottom_of(D: Tensor, bottom: Tensor) -> Tensor:
+    return bottom if D.shape == bottom.shape else bottom.all(-1, keepdim=True)
 
 
 def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
+
+    Forward mode (`torch.func.jvp`) has no policy: tangents are 0 at ⊥ and pass unchanged elsewhere,
+    as gradients do under PROJECT.
 
     Args:
         N: Numerators, `(*batch, k)`.
@@ -168,8 +193,10 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
             are.
         fixed: Policy code of a layer, -1 to follow the context.
     """
-    if not gating(N, D):
+    forward = is_forward_mode()
+    if not (forward or gating(N, D)):
         return N, D
     if N is D:  # the compiler takes no tensor twice
         D = D.view_as(D)
-    return _Gate.apply(N, D, bottom, fixed)
+    function = _ForwardGate if forward else _Gate
+    return function.apply(N, D, bottom, fixed)

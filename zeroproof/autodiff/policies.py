@@ -40,6 +40,8 @@ class GradientPolicy(enum.IntEnum):
     | `PROJECT` | 0 | unchanged |
     | `REJECT` | 0 | 0 |
     | `PASSTHROUGH` | raw IEEE gradient | unchanged |
+
+    Forward mode (`torch.func.jvp`, dual tensors) has no policy: tangents are as under `PROJECT`.
     """
 
     CLAMP = 0

@@ -13,11 +13,15 @@ __all__ = [
     "copy_all",
     "flag_nonfinite",
     "is_forward_mode",
+    "is_scripting",
     "is_tracing",
     "is_transforming",
     "stash",
     "stashed",
 ]
+
+
+is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers
 
 
 def stash(key: str, entry: Any) -> None:
@@ -41,8 +45,11 @@ def is_transforming() -> bool:
 
 
 def is_forward_mode() -> bool:
-    """Tell whether a level of forward-mode differentiation is open."""
-    return forward_ad._current_level >= 0
+    """Tell whether derivatives may travel forward: by dual tensors or `torch.func.jvp`.
+
+    Not while compiling: torch's compiler refuses autograd functions with a `jvp`.
+    """
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 from zeroproof._checks import pair_shapes
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.errors import RangeError, ShapeError
+from zeroproof.inference._scripted import ScriptedStrict, check_one_input
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.strict import StrictResult, checked_config, decided
 from zeroproof.layers.head import gated
@@ -26,6 +27,9 @@ class StrictModule(PolicyModule):
     attention masks should be boolean. In training mode (N, D) passes through as a `Pair`.
 
     A policy registered with `register_policy` acts on dL/dN and dL/dD in both modes.
+
+    `torch.jit.script` takes it in eval mode, over a model that is scriptable and has one input; the
+    scripted module answers with a `StrictResult` too, and follows no policy.
 
     Args:
         model: Returns (N, D), a tuple, list or `Pair` of tensors, and keeps rows in dimension 0.
@@ -65,6 +69,13 @@ class StrictModule(PolicyModule):
         N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
         return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return what `torch.jit.script` compiles in place of this module, over the same model."""
+        if self.training:
+            raise RangeError("a StrictModule must be in eval mode to be scripted; call eval()")
+        check_one_input(self.model)
+        return ScriptedStrict(self.model, self.config)
 
     def extra_repr(self) -> str:
         """Show the thresholds."""

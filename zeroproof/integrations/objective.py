@@ -1,7 +1,7 @@
 """What `SCMTrainer` does with outputs and targets, for the training loops of others."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -81,7 +81,10 @@ class ProjectiveObjective:
         offered: dict[str, Any] = {"tau_train": tau, "mask": ~torch.isnan(y)}
         targets = tuple(lift_targets(y, scale=self.config.target_scale))
         options = {name: offered[name] for name in self._offers}
-        with torch.autocast(N.device.type, enabled=False):
+        kind = N.device.type
+        # exported graphs shall hold no context of ours
+        on = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if on else nullcontext():
             return self.loss_fn(outputs=(N, D), targets=targets, **options)
 
     def policy(self, loss_scale: float | None = None) -> AbstractContextManager[GradientPolicy]:

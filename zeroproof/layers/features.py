@@ -53,6 +53,7 @@ class GradedFeatures(NamedTuple):
     columns: tuple[Column, ...]
     places: Tensor  # (k, columns): which function of each column
     linear: tuple[Column, ...] = ()
+    highest: tuple[int, ...] = ()  # the largest place of each column, known before any compiler
 
 
 class RandomFeatures(NamedTuple):
@@ -138,7 +139,11 @@ def graded_features(
         ]
     places.sort(key=lambda place: (_degree(place, columns), place))
     table = torch.tensor(places, dtype=torch.int64).reshape(len(places), len(columns))
-    return GradedFeatures(tuple(columns), table, tuple(linear))
+    return GradedFeatures(tuple(columns), table, tuple(linear), _highest(table))
+
+
+def _highest(places: Tensor) -> tuple[int, ...]:
+    return tuple(int(x.max()) if len(x) else 0 for x in places.T)
 
 
 def _degree(places: tuple[int, ...], columns: Sequence[Column]) -> int:
@@ -207,7 +212,7 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
         H, `(n, k)`, differentiable by autograd.
 
     Raises:
-        ShapeError: A module returns anything but `(n, k)`.
+        ShapeError: X is no matrix, or a module returns anything but `(n, k)`.
 
     Examples:
         >>> line = graded_features([Column(0, "identity", 0.0, 2.0)], 1)
@@ -215,6 +220,8 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
         tensor([[1.0000, 0.5000],
                 [1.0000, 2.0000]])
     """
+    if X.ndim != 2:
+        raise ShapeError(f"X must have the shape (n, d), got {tuple(X.shape)}")
     if isinstance(features, GradedFeatures):
         H = _graded(features, X)
     elif isinstance(features, RandomFeatures):
@@ -226,10 +233,11 @@ def feature_matrix(features: Features, X: Tensor) -> Tensor:
 
 
 def _graded(features: GradedFeatures, X: Tensor) -> Tensor:
-    H = torch.ones(len(X), len(features.places), dtype=X.dtype, device=X.device)
-    for column, places in zip(features.columns, features.places.T, strict=True):
-        if len(places) and int(places.max()):
-            H = H * _functions(column, X, int(places.max()))[:, places]
+    H = X.new_ones(X.shape[0], len(features.places))
+    highest = features.highest or _highest(features.places)
+    for column, places, most in zip(features.columns, features.places.T, highest, strict=True):
+        if most:
+            H = H * _functions(column, X, most)[:, places]
     return H
 
 

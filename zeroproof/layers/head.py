@@ -9,7 +9,9 @@ from torch.nn import functional
 from zeroproof._checks import whole
 from zeroproof.autodiff.gate import gate
 from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.torch_internals import is_scripting
 from zeroproof.errors import ShapeError
+from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair
 
@@ -82,6 +84,9 @@ class ProjectiveHead(PolicyModule):
 
     def forward(self, h: Tensor) -> Pair:
         """Return ⟨N, D⟩ for features h, `(*batch, in_features)`."""
+        if is_scripting():  # its compiler takes neither contexts nor gates
+            N = scripted_linear(h, self.numerator.weight, self.numerator.bias)
+            return Pair(N, scripted_linear(h, self.denominator.weight, self.denominator.bias))
         if h.ndim == 0 or h.shape[-1] != self.in_features:
             raise ShapeError(
                 f"features must have the shape (*batch, {self.in_features}), got {tuple(h.shape)}"
@@ -91,6 +96,13 @@ class ProjectiveHead(PolicyModule):
     def extra_repr(self) -> str:
         """Name what the sub-layers do not show."""
         return f"shared_denominator={self.shared_denominator}"
+
+
+def scripted_linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return W h + b in at least float32; autocast, which a script cannot leave, must be off."""
+    h, weight, bias = scripted_widen(h), scripted_widen(weight), scripted_widen(bias)
+    dtype = torch.promote_types(h.dtype, weight.dtype)
+    return functional.linear(h.to(dtype), weight.to(dtype), bias.to(dtype))
 
 
 def _linear(h: Tensor, layer: nn.Linear) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, whole
+from zeroproof.autodiff.torch_internals import is_scripting
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.pair import Pair
@@ -79,13 +80,17 @@ class ProjectiveMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Pair:
         """Return ⟨N, D⟩ for inputs x, `(*batch, in_features)`."""
+        if not is_scripting():  # its compiler takes no such error
+            self._check(x)
+        # buffers in float64 take off a large mean before digits are lost
+        h = ((x - self.x_mean) / self.x_std).to(self.head.numerator.weight.dtype)
+        return self.head(self.trunk(h))
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"inputs must have the shape (*batch, {self.in_features}), got {tuple(x.shape)}"
             )
-        # buffers in float64 take off a large mean before digits are lost
-        h = ((x - self.x_mean) / self.x_std).to(self.head.numerator.weight.dtype)
-        return self.head(self.trunk(h))
 
     def spec(self) -> dict[str, Any]:
         """Return the constructor's arguments, fit for JSON; `state_dict()` has the numbers."""

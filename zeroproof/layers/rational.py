@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zeroproof._checks import one_of, whole
 from zeroproof.autodiff.gate import gating
 from zeroproof.autodiff.policies import PolicyModule
-from zeroproof.autodiff.torch_internals import is_tracing
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers._activations import ACTIVATIONS, DEGREES
 from zeroproof.layers._rational_kernel import quotient
@@ -211,7 +211,9 @@ class Rational(_RationalBase):
         wide = (widen(x), widen(self.numerator), widen(self.denominator))
         gated = gating(*wide)
         recorded = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
-        if gated or not (recorded or torch.compiler.is_exporting() or is_tracing()):
+        plain = recorded and not gated  # somebody else differentiates a recorded graph
+        # tangents take plain operations too: kernels that write in place would lose them
+        if not (plain or is_forward_mode() or torch.compiler.is_exporting() or is_tracing()):
             dtype = _joint_dtype(wide[0], wide[1])
             X, P, Q = (z.to(dtype) for z in wide)
             form = Form(self.basis, self.domain, self.policy_code)
@@ -288,7 +290,7 @@ class ProjectiveRational(_RationalBase):
             )
         wide = (widen(x), widen(self.numerator), widen(self.denominator))
         wanted = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
-        if gating(*wide) or not (wanted or is_tracing()):
+        if not is_forward_mode() and (gating(*wide) or not (wanted or is_tracing())):
             form = Form(self.basis, self.domain, self.policy_code)
             pair = polynomials(*wide, form, wanted)
             if pair is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.projective.angle import cross, squared
 
 __all__ = ["attached_quotient"]
@@ -22,7 +23,8 @@ def attached_quotient(
     Formula: E = \|N·Y_d - D·Y_n\|², S = \|D\|²\|Y_d\|² + \|N\|²\|Y_n\|². Values beyond the number
     range saturate at a quarter of its end, derivatives at its end.
     """
-    return _Quotient.apply(N, D, Y_n, Y_d, m, Y_m, root_gamma)
+    function = _ForwardQuotient if is_forward_mode() else _Quotient
+    return function.apply(N, D, Y_n, Y_d, m, Y_m, root_gamma)
 
 
 class _Quotient(torch.autograd.Function):
@@ -56,6 +58,28 @@ class _Quotient(torch.autograd.Function):
             )
         ]
         return (*gradients, None, None, None)
+
+
+class _ForwardQuotient(_Quotient):
+    """The same where derivatives travel forward."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Quotient.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:6])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        N, D, Y_n, Y_d, m, Y_m = ctx.saved_tensors
+        n, d, y_n, y_d, root, size = _scaled(N, D, Y_n, Y_d, m, Y_m, ctx.root_gamma)
+        slopes = _slopes(n, d, y_n, y_d, root, size) + _slopes(y_n, y_d, n, d, root, size)
+        total = torch.zeros_like(size)
+        for slope, unit, t in zip(slopes, (m, m, Y_m, Y_m), tangents, strict=False):
+            if t is not None:
+                along = slope.conj() * t
+                total = total + (along.real if along.is_complex() else along) / size / unit / size
+        limit = torch.finfo(m.dtype).max
+        return total.clamp(-limit, limit).to(m.dtype)
 
 
 def _scaled(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zeroproof._checks import in_range, positive
 from zeroproof.defaults import TARGET_COVERAGE, TAU_TRAIN, TEMPERATURE
-from zeroproof.errors import ShapeError
+from zeroproof.errors import RangeError, ShapeError
 from zeroproof.losses._reduction import mean, weighted
 from zeroproof.projective.gauge import widen
 
@@ -44,7 +44,7 @@ def soft_coverage(score: Tensor, tau: float, temperature: float = TEMPERATURE.va
         Scalar `()` in [0, 1], in at least float32.
 
     Raises:
-        RangeError: τ or T is not a finite number above 0.
+        RangeError: τ or T is not a finite number above 0, or the score is complex.
 
     Examples:
         >>> soft_coverage(torch.tensor([1.0, 0.5, 1e-4, 0.0]), tau=1e-4, temperature=1e-5)
@@ -58,6 +58,7 @@ def soft_values(score: Tensor, tau: float, temperature: float) -> Tensor:
     """Return σ((score - τ) / T) of every entry; the arguments of `soft_coverage`."""
     in_range(tau, TAU_TRAIN, name="tau")
     positive(temperature, "temperature")
+    _real(score, "score")
     score = widen(score)
     score = torch.where(torch.isfinite(score), score, -math.inf)
     return ((score - tau) / temperature).sigmoid()
@@ -79,7 +80,7 @@ def rejection_loss(
 
     Raises:
         ShapeError: `coverage` is not one number (a mask, for instance).
-        RangeError: A number outside [0, 1]; a tensor's value is not looked at.
+        RangeError: A number outside [0, 1] (a tensor's value is not looked at), or a complex one.
 
     Examples:
         >>> rejection_loss(torch.tensor(0.75), target_coverage=0.95)
@@ -90,4 +91,10 @@ def rejection_loss(
         coverage = torch.tensor(float(in_range(coverage, TARGET_COVERAGE, name="coverage")))
     if coverage.numel() != 1:
         raise ShapeError(f"coverage must be one number, got the shape {tuple(coverage.shape)}")
+    _real(coverage, "coverage")
     return (target_coverage - widen(coverage).reshape(())).relu().square()
+
+
+def _real(x: Tensor, name: str) -> None:
+    if x.is_complex():
+        raise RangeError(f"{name} must be real, got {x.dtype}")

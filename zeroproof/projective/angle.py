@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, same_shape
 from zeroproof.autodiff.eager import chunk_size, chunks
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.projective.gauge import least_square, rescaled, widen
 from zeroproof.scm.quotients import divisible
 
@@ -192,6 +193,8 @@ def _angle_now(N: Tensor, D: Tensor, scale: float) -> Tensor:
 
 
 def _modulus(D: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and D.requires_grad:  # autograd's derivative of abs is 0 at 0
+    recorded = torch.is_grad_enabled() and D.requires_grad
+    # autograd's derivative of abs is 0 at 0; a trace shall not hang on who asked for gradients
+    if recorded or is_forward_mode() or is_tracing():
         return torch.where(D == 0, D.real, D.abs())
     return D.abs()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
 __all__ = ["Operation", "evaluate", "pull"]
 
@@ -25,6 +26,7 @@ class Operation(NamedTuple):
         False  # can make ⊥: the whole policy acts; otherwise gradients are only masked at ⊥
     )
     steep: Callable[..., Tensor] | None = None  # where the value is finite but a slope is not
+    holomorphic: bool = True  # complex: its derivative is a number; else a symmetric matrix
 
 
 def _safe(operation: Operation, operands: tuple[Tensor, ...], unsafe: Tensor) -> list[Tensor]:
@@ -138,6 +140,42 @@ def pull(
     return tuple(fitted)
 
 
+class _ForwardTotal(_Total):
+    """The same where derivatives travel forward: a tangent is 0 at ⊥ and where a slope is infinite.
+
+    No policy acts on tangents: they are what gradients are under PROJECT.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _Total.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(output[1], *inputs[3:])
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
+        bottom, *operands = ctx.saved_tensors
+        return _tangent(ctx.operation, bottom, tuple(operands), tangents[3:]), None
+
+
+def _tangent(
+    operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...], tangents: tuple[Any, ...]
+) -> Tensor:
+    """Return how the value moves with the operands: Σ ∂value/∂operand · tangent."""
+    if operation.steep is not None:
+        bottom = bottom | operation.steep(*operands)
+    safe, total = _safe(operation, operands, bottom), torch.zeros((), device=bottom.device)
+    for k, tangent in enumerate(tangents):
+        if tangent is None:
+            continue
+        t = torch.where(bottom, 0, tangent)
+        # the pullback of one entry is its slope's conjugate, of a symmetric matrix itself
+        turned = t.conj() if operation.holomorphic else t
+        pulled = operation.pullback(*_widened(turned, *safe))[k]
+        total = total + (pulled.conj() if operation.holomorphic else pulled)
+    like = torch.result_type(*operands) if len(operands) == 2 else operands[0].dtype
+    return total.expand(bottom.shape).to(like)
+
+
 def _widened(*tensors: Tensor) -> list[Tensor]:
     """Return half precision as float32: slopes next to ⊥ leave its range where products do not."""
     return [x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in tensors]
@@ -171,17 +209,19 @@ def evaluate(
     Returns:
         (value, bottom) in the broadcast shape; the value is nan at ⊥. What overflows is ⊥ too.
     """
-    immediate = ordinary(*operands) and bottom.numel() > 0
-    if gating(*operands):
+    forward, immediate = is_forward_mode(), ordinary(*operands) and bottom.numel() > 0
+    if forward or gating(*operands):
         if immediate:
             return _recorded(operation, bottom, operands, fixed)
         if len(operands) == 2 and operands[0] is operands[1]:  # the compiler takes none twice
             operands = (operands[0], operands[1].view_as(operands[1]))
-        return _Total.apply(operation, bottom, fixed, *operands)
+        function = _ForwardTotal if forward else _Total
+        return function.apply(operation, bottom, fixed, *operands)
     if immediate:
         return _look(operation, bottom, operands)[:2]
     value, settled = _settle(operation, bottom, operands)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+    if recorded or is_tracing():  # `torch.jit.trace` demands one graph, with gradients on and off
         # a plain graph is recorded for others to differentiate: overflow must be safe in it too
         value, settled = _settle(operation, settled, operands)
     return value, settled

@@ -17,7 +17,7 @@ def _pullback(g: Tensor, z: Tensor) -> tuple[Tensor]:
     return ((g - s * (s.conj() * g).real) / z.abs(),)
 
 
-_SIGN = Operation(torch.sgn, _pullback, safe=(1,), steep=lambda z: z == 0)
+_SIGN = Operation(torch.sgn, _pullback, safe=(1,), steep=lambda z: z == 0, holomorphic=False)
 
 
 def weak_sign(x: Operand) -> SCM:

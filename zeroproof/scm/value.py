@@ -27,7 +27,8 @@ class SCM:
 
     While backward runs, gradients at ⊥ are 0. `/`, `inv()` and powers other than positive whole
     ones can make ⊥: on the gradients of their operands the whole gradient policy acts. Under
-    `GradientPolicy.PASSTHROUGH` raw IEEE gradients go through ⊥.
+    `GradientPolicy.PASSTHROUGH` raw IEEE gradients go through ⊥. Forward mode (`torch.func.jvp`)
+    knows no policy: tangents are 0 at ⊥ and plain elsewhere.
 
     Args:
         payload: Numbers, real or complex, `(*batch,)`; integers become the default float type.

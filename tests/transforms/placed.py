@@ -1,0 +1,75 @@
+"""Public names outside of the matrix of transforms, and why: nothing differentiates them.
+
+A whole room or module may stand here, or one name of it. What is new in a module that does not
+stand here as a whole has to be placed: here, or in the matrix.
+"""
+
+__all__ = ["PLACED"]
+
+_ROOM = {
+    "zeroproof.cli": "A command reads and writes files.",
+    "zeroproof.data": "Tables are read and written; their numbers are NumPy's.",
+    "zeroproof.defaults": "It holds numbers with their legal ranges.",
+    "zeroproof.errors": "It holds types of errors.",
+    "zeroproof.estimators": "An estimator fits and answers whole tables of NumPy numbers.",
+    "zeroproof.export": "A run folder is written and read.",
+    "zeroproof.metrics": "Metrics are counts and sums for reports; nothing learns from them.",
+    "zeroproof.native": "Kernels in place, which losses and layers call.",
+    "zeroproof.plots": "Pictures are drawn from plain numbers.",
+    "zeroproof.solve": "The solver fits in closed form, without autograd.",
+    "zeroproof.testing": "It asserts and generates, for tests.",
+}
+_MODULE = {
+    "zeroproof.autodiff.eager": "It tells where values may be looked at.",
+    "zeroproof.autodiff.policies": "It says which policy is in force.",
+    "zeroproof.autodiff.torch_internals": "It holds private names of torch.",
+    "zeroproof.inference.config": "It holds thresholds.",
+    "zeroproof.integrations._lightning": "It joins the loop of Lightning.",
+    "zeroproof.integrations.lightning": "It joins the loop of Lightning.",
+    "zeroproof.integrations.torchmetrics": "Metrics count; nothing learns from them.",
+    "zeroproof.integrations.transformers": "It joins the loop of Transformers.",
+    "zeroproof.projective.arrays": "It turns NumPy arrays into tensors.",
+    "zeroproof.scm.pytree": "It registers types with torch.",
+    "zeroproof.training.adaptive": "A schedule moves a weight between epochs.",
+    "zeroproof.training.callbacks": "It is called by the trainer between steps.",
+    "zeroproof.training.checkpoint": "Checkpoints are files.",
+    "zeroproof.training.config": "It holds options.",
+    "zeroproof.training.history": "It holds what an epoch gave.",
+    "zeroproof.training.readout": "The closed-form readout runs between epochs, without autograd.",
+    "zeroproof.training.sampler": "It chooses rows.",
+    "zeroproof.training.stopping": "It counts epochs.",
+    "zeroproof.training.thresholds": "It draws numbers on the host.",
+    "zeroproof.training.trainer": "It runs the loop itself.",
+    "zeroproof.training.trunk": "It runs a whole fit.",
+}
+_PART = "It is called inside a backward, or decides whether there is one."
+_NAME = {
+    "zeroproof.autodiff.gate.Ruling": _PART,
+    "zeroproof.autodiff.gate.gating": _PART,
+    "zeroproof.autodiff.gate.rule": _PART,
+    "zeroproof.autodiff.gate.shielded": _PART,
+    "zeroproof.autodiff.gate.submit": _PART,
+    "zeroproof.inference.strict.checked_config": "It checks an option.",
+    "zeroproof.layers.basis.checked_domain": "It checks an option.",
+    "zeroproof.layers.basis.identity_coefficients": "It returns constants.",
+    "zeroproof.layers.basis.in_basis": "It converts lists of Python numbers.",
+    "zeroproof.layers.basis.reach_bounds": "It bounds what may be evaluated, without a gradient.",
+    "zeroproof.layers.features.Column": "It holds the scale of a column.",
+    "zeroproof.layers.features.GradedFeatures": "It holds what feature_matrix evaluates.",
+    "zeroproof.layers.features.ModuleFeatures": "It holds what feature_matrix evaluates.",
+    "zeroproof.layers.features.RandomFeatures": "It holds what feature_matrix evaluates.",
+    "zeroproof.layers.features.fit_column": "It measures a column on the host.",
+    "zeroproof.layers.features.graded_features": "It builds a table of degrees.",
+    "zeroproof.layers.features.random_features": "It draws constants.",
+    "zeroproof.layers.features.width_of": "It counts features.",
+    "zeroproof.losses._reduction.Parts": "It holds a sum and its weight.",
+    "zeroproof.losses.coverage.coverage": "It counts; soft_coverage has a gradient.",
+    "zeroproof.projective.decoding.Thresholds": "It holds thresholds.",
+    "zeroproof.projective.gauge.least_square": "It returns a Python number.",
+    "zeroproof.projective.gauge.target_scale": "It returns a Python number.",
+    "zeroproof.scm.operation.pull": _PART,
+    "zeroproof.scm.quotients.Limits": "It holds thresholds.",
+    "zeroproof.scm.quotients.divisible": "It tells where values may be looked at.",
+    "zeroproof.scm.reduce.coverage": "It counts; soft_coverage has a gradient.",
+}
+PLACED = {**_ROOM, **_MODULE, **_NAME}
