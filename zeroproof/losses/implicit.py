@@ -1,7 +1,8 @@
 """The implicit loss: how far a tuple is from its target, without dividing N by D."""
 
 import math
-from typing import Unpack
+from functools import partial
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -77,13 +78,20 @@ def implicit_loss(
     """
     in_range(gamma, GAMMA)
     one_of(normalizer, NORMALIZERS, "normalizer")
-
-    def plain(N: Tensor, D: Tensor) -> Tensor:
-        options = {"normalizer": normalizer, "oriented": oriented}
-        return reduced(*implicit_values(N, D, Y_n, Y_d, gamma, **options), **counting)
-
+    options = {"gamma": gamma, "normalizer": normalizer, "oriented": oriented}
     recipe = NOTHING._replace(normalizer="oriented" if oriented else normalizer, gamma=gamma)
+    plain = partial(_plain, targets=(Y_n, Y_d), options=options, counting=counting)
     return single("fit", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, plain, counting)
+
+
+def _plain(
+    N: Tensor,
+    D: Tensor,
+    targets: tuple[Tensor, Tensor],
+    options: dict[str, Any],
+    counting: Counting,
+) -> Tensor:
+    return reduced(*implicit_values(N, D, *targets, **options), **counting)
 
 
 def implicit_values(

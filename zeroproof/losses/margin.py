@@ -64,21 +64,18 @@ def margin_loss(
         tensor(0.1250)
     """
     _check(tau_train, N, relative=relative, score=score, scale=scale)
-
-    def plain(numerators: Tensor, D: Tensor) -> Tensor:
-        n = None if N is None else numerators
-        options = {"relative": relative, "score": score, "scale": scale}
-        return reduced(*margin_values(D, tau_train, n, **options), **counting)
-
-    options = {"tau": float(tau_train), "relative": relative, "score": score, "scale": scale}
+    options = {"relative": relative, "score": score, "scale": scale}
+    recipe = NOTHING._replace(margin=True, tau=float(tau_train), **options)
     D = widen(D)
-    targets = D.detach()  # that nobody looks at
-    tuples = (targets if N is None else widen(N), D, targets, targets)
-    if N is not None and N.shape != D.shape:
-        targets = tuples[0].detach()
-        tuples = (*tuples[:2], targets, targets)
+    numerators = D.detach() if N is None else widen(N)
+    targets = numerators.detach()  # that nobody looks at
+
+    def plain(n: Tensor, D: Tensor) -> Tensor:
+        values = margin_values(D, tau_train, None if N is None else n, **options)
+        return reduced(*values, **counting)
+
+    tuples = (numerators, D, targets, targets)
     # D = 0 alone is no ⟨0, 0⟩
-    recipe = NOTHING._replace(margin=True, **options)
     return single("margin", tuples, recipe, plain, counting, masks=N is not None)
 
 
