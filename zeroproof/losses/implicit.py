@@ -76,12 +76,16 @@ def implicit_loss(
         >>> implicit_loss(N, D, Y_n, Y_d, oriented=True)
         tensor(2.)
     """
-    in_range(gamma, GAMMA)
-    one_of(normalizer, NORMALIZERS, "normalizer")
-    options = {"gamma": gamma, "normalizer": normalizer, "oriented": oriented}
+    options = _checked(gamma, normalizer, oriented=oriented)
     recipe = NOTHING._replace(normalizer="oriented" if oriented else normalizer, gamma=gamma)
     plain = partial(_plain, targets=(Y_n, Y_d), options=options, counting=counting)
     return single("fit", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, plain, counting)
+
+
+def _checked(gamma: float, normalizer: str, *, oriented: bool) -> dict[str, Any]:
+    in_range(gamma, GAMMA)
+    one_of(normalizer, NORMALIZERS, "normalizer")
+    return {"gamma": gamma, "normalizer": normalizer, "oriented": oriented}
 
 
 def _plain(
