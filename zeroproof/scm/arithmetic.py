@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.scm.division import divide
-from zeroproof.scm.operation import Operation, evaluate
+from zeroproof.scm.operation import Operation, either, evaluate
 
 __all__ = ["add", "div", "fill", "inv", "mul", "neg", "sub"]
 
@@ -57,9 +57,9 @@ def neg(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
 
 def inv(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return x⁻¹; 0⁻¹ = ⊥⁻¹ = ⊥."""
-    return evaluate(_INV, bottom | (x == 0), x, fixed=fixed)
+    return evaluate(_INV, either(bottom, x == 0), x, fixed=fixed)
 
 
 def div(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return x / y = x · y⁻¹; x / 0 = ⊥."""
-    return divide(x, y, bottom | (y == 0), fixed)
+    return divide(x, y, either(bottom, y == 0), fixed)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
 
-__all__ = ["Operation", "evaluate"]
+__all__ = ["Operation", "compiling", "either", "evaluate", "finite"]
 
 
 class Operation(NamedTuple):
@@ -26,6 +26,28 @@ class Operation(NamedTuple):
     steep: Callable[..., Tensor] | None = None  # where the value is finite but a slope is not
 
 
+def either(*masks: Tensor) -> Tensor:
+    """Return where one of the masks is true; they broadcast.
+
+    A compiled graph keeps the result of `|` for backward, as bools, which its kernels store many
+    times more slowly than floats; a `where` it computes anew.
+    """
+    joined, *others = masks
+    for mask in others:
+        joined = torch.where(joined, True, mask) if compiling() else joined | mask
+    return joined
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return where numbers are finite; one comparison, which a compiled graph computes anew too."""
+    return x.abs() < math.inf if compiling() and not x.is_complex() else torch.isfinite(x)
+
+
+def compiling() -> bool:
+    """Tell whether kernels are being generated; an exported graph shall stay plain."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
 def _safe(operation: Operation, operands: tuple[Tensor, ...], unsafe: Tensor) -> list[Tensor]:
     pairs = zip(operation.safe, operands, strict=True)
     return [torch.where(unsafe, stand_in, x) for stand_in, x in pairs]
@@ -36,7 +58,7 @@ def _settle(
 ) -> tuple[Tensor, Tensor]:
     # made safe before the operation: a `where` behind it alone would leak nan into gradients
     value = operation.value(*_safe(operation, operands, bottom))
-    bottom = bottom | ~torch.isfinite(value)
+    bottom = either(bottom, ~finite(value))
     return torch.where(bottom, math.nan, value), bottom
 
 
