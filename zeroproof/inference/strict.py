@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import pair_shapes
+from zeroproof.autodiff.compiled import compiling
 from zeroproof.errors import RangeError
 from zeroproof.inference.config import InferenceConfig
+from zeroproof.projective._traced_decoding import traced_decoding
 from zeroproof.projective.angle import denominator_score
 from zeroproof.projective.arrays import from_array, is_array
 from zeroproof.projective.decoding import decode_scored
@@ -91,6 +93,9 @@ def decided(
     score = denominator_score(N.detach(), D.detach(), config.score, config.scale)
     if bottom is not None:
         score = torch.where(bottom, 0, score)
+    if compiling() and not (N.is_complex() or D.is_complex()):
+        thresholds = config.tau_infer, config.tau_train
+        return StrictResult(*traced_decoding(N, D, score, *thresholds, fixed))
     decoded, is_bottom = decode_scored(N, D, score, config.tau_infer, fixed)
     return StrictResult(decoded, is_bottom, (score < config.tau_train) & ~is_bottom)
 

@@ -10,15 +10,16 @@ The compiled kernels follow from how the formulas are written:
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling, finite
 from zeroproof.autodiff.gate import Ruling, shielded, submit
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds, unit
 
-__all__ = ["Form", "as_bytes", "as_mask", "compiling", "moments", "plain_backward", "plain_forward", "row_length"]
+__all__ = ["Form", "moments", "plain_backward", "plain_forward", "row_length"]
 
 _LONGEST = 4096  # terms that float32 may sum one after the other
 _SHORTEST = 256  # a row worth a loop
@@ -32,43 +33,11 @@ class Form(NamedTuple):
     fixed: int  # policy code, -1 to follow the context
 
 
-def compiling() -> bool:
-    """Tell whether kernels are being generated; an exported graph shall stay plain."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-
-
-@torch.library.custom_op("zeroproof::as_mask", mutates_args=())
-def as_mask(flags: Tensor) -> Tensor:
-    """Return bytes as booleans, outside of the kernel that made them."""
-    return flags.view(torch.bool).clone()
-
-
-@as_mask.register_fake
-def _(flags: Tensor) -> Tensor:
-    return torch.empty_like(flags, dtype=torch.bool)
-
-
-@torch.library.custom_op("zeroproof::as_bytes", mutates_args=())
-def as_bytes(mask: Tensor) -> Tensor:
-    """Return booleans as bytes, outside of the kernel that reads them."""
-    return mask.view(torch.uint8).clone()
-
-
-@as_bytes.register_fake
-def _(mask: Tensor) -> Tensor:
-    return torch.empty_like(mask, dtype=torch.uint8)
-
-
 def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: Form) -> Tensor:
     x = x.detach()
     u = x.abs() if form.basis == "monomial" else 2 * unit(x, form.domain).abs() + 1
     inside = u <= limit  # false where x is not finite
     return inside if bottom is None else inside & (bottom == 0)
-
-
-def _finite(value: Tensor, limit: Any = math.inf) -> Tensor:
-    # of a complex number the modulus may overflow where both parts are finite
-    return torch.isfinite(value) if value.is_complex() else value.abs() < limit
 
 
 def plain_forward(
@@ -83,7 +52,7 @@ def plain_forward(
     # of x as it is, since no derivative goes this way: a mask ahead of the polynomials would have
     # every one of their steps wait for it
     value = polynomial(x, P, form.basis, form.domain) / polynomial(x, Q, form.basis, form.domain)
-    sound = _inside(x, bottom, limit, form) & _finite(value)
+    sound = _inside(x, bottom, limit, form) & finite(value)
     return torch.where(sound, value, math.nan), sound
 
 
@@ -161,7 +130,7 @@ def _compiled_operands(
     safe = torch.where(inside, x, 0)
     (p, slope_P), (q, slope_Q) = (_with_slope(safe, c, form) for c in (P, Q))
     value = torch.where(inside, p / q, math.nan)
-    return _Operands(safe, q, value, (slope_P, slope_Q), ~_finite(value, limit + math.inf))
+    return _Operands(safe, q, value, (slope_P, slope_Q), ~(value.abs() < limit + math.inf))
 
 
 def _plain_operands(
@@ -172,7 +141,7 @@ def _plain_operands(
     inside = _inside(x, bottom, limit, form)
     safe = torch.where(inside, x, 0)
     (p, slope_P), (q, slope_Q) = (_with_slope(safe, c, form) for c in (P, Q))
-    lost = ~(inside & _finite((p / q).detach()))
+    lost = ~(inside & torch.isfinite((p / q).detach()))
     unsafe = shielded(ruling, lost)
     q = torch.where(unsafe, 1, q)
     return _Operands(safe, q, torch.where(unsafe, 0, p) / q, (slope_P, slope_Q), lost)

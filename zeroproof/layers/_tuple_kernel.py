@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import CHUNK, Basis, chunkable
-from zeroproof.layers._rational_plain import Form, compiling, moments, row_length
+from zeroproof.layers._rational_plain import Form, moments, row_length
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds
 
 __all__ = ["polynomials"]

@@ -12,8 +12,9 @@ Laws: Bergstra & Ponse, arXiv:1406.6878; Bergstra & Tucker, arXiv:2307.04270.
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import either
 from zeroproof.scm.division import divide
-from zeroproof.scm.operation import Operation, either, evaluate
+from zeroproof.scm.operation import Operation, evaluate
 
 __all__ = ["add", "div", "fill", "inv", "mul", "neg", "sub"]
 

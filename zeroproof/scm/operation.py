@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
 
-__all__ = ["Operation", "compiling", "either", "evaluate", "finite"]
+__all__ = ["Operation", "evaluate"]
 
 
 class Operation(NamedTuple):
@@ -26,28 +27,6 @@ class Operation(NamedTuple):
     steep: Callable[..., Tensor] | None = None  # where the value is finite but a slope is not
 
 
-def either(*masks: Tensor) -> Tensor:
-    """Return where one of the masks is true; they broadcast.
-
-    A compiled graph keeps the result of `|` for backward, as bools, which its kernels store many
-    times more slowly than floats; a `where` it computes anew.
-    """
-    joined, *others = masks
-    for mask in others:
-        joined = torch.where(joined, True, mask) if compiling() else joined | mask
-    return joined
-
-
-def finite(x: Tensor) -> Tensor:
-    """Return where numbers are finite; one comparison, which a compiled graph computes anew too."""
-    return x.abs() < math.inf if compiling() and not x.is_complex() else torch.isfinite(x)
-
-
-def compiling() -> bool:
-    """Tell whether kernels are being generated; an exported graph shall stay plain."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-
-
 def _safe(operation: Operation, operands: tuple[Tensor, ...], unsafe: Tensor) -> list[Tensor]:
     pairs = zip(operation.safe, operands, strict=True)
     return [torch.where(unsafe, stand_in, x) for stand_in, x in pairs]
@@ -56,8 +35,10 @@ def _safe(operation: Operation, operands: tuple[Tensor, ...], unsafe: Tensor) ->
 def _settle(
     operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
-    # made safe before the operation: a `where` behind it alone would leak nan into gradients
-    value = operation.value(*_safe(operation, operands, bottom))
+    # made safe before the operation: a `where` behind it alone would leak nan into gradients, of
+    # which a compiled graph has none but those of `_Total`
+    safe = operands if compiling() else _safe(operation, operands, bottom)
+    value = operation.value(*safe)
     bottom = either(bottom, ~finite(value))
     return torch.where(bottom, math.nan, value), bottom
 

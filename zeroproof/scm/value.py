@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import same_shape
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.scm.arithmetic import add, div, fill, inv, mul, neg, sub
-from zeroproof.scm.operation import compiling, either, finite
 from zeroproof.scm.power import complex_dtype, integer_power, real_power
 from zeroproof.scm.pytree import register_class
 
