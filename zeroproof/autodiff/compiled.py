@@ -12,7 +12,21 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["as_bytes", "as_mask", "as_two_masks", "compiling", "either", "finite", "stored"]
+__all__ = [
+    "LANES",
+    "as_bytes",
+    "as_mask",
+    "as_two_masks",
+    "compiling",
+    "either",
+    "finite",
+    "row_length",
+    "stored",
+]
+
+LANES = 16  # floats in the widest vector
+_LONGEST = 4096  # terms that float32 may sum one after the other
+_SHORTEST = 256  # a row worth a loop
 
 
 def compiling() -> bool:
@@ -71,3 +85,16 @@ def _(mask: Tensor) -> Tensor:
 def stored(mask: Tensor) -> Tensor:
     """Return a mask as bytes, which a loop writes quickly; `as_mask` makes bools of them."""
     return torch.where(mask, 1.0, 0.0).to(torch.uint8)
+
+
+def row_length(n: int) -> int | None:
+    """Return the length of rows into which a long sum of n terms is cut, a multiple of `LANES`.
+
+    Row by row it stays in the cache and needs no compensation. `None` where it is short, has no
+    such rows, or where n is left open by a graph for any number of rows.
+    """
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # imports half of a compiler
+
+    if not has_static_value(n) or n <= _LONGEST:
+        return None
+    return next((k for k in range(_LONGEST, _SHORTEST - 1, -LANES) if n % k == 0), None)

@@ -15,14 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.compiled import compiling, finite
+from zeroproof.autodiff.compiled import compiling, finite, row_length
 from zeroproof.autodiff.gate import Ruling, shielded, submit
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds, unit
 
-__all__ = ["Form", "moments", "plain_backward", "plain_forward", "row_length"]
+__all__ = ["Form", "moments", "plain_backward", "plain_forward"]
 
 _LONGEST = 4096  # terms that float32 may sum one after the other
-_SHORTEST = 256  # a row worth a loop
 
 
 class Form(NamedTuple):
@@ -95,16 +94,8 @@ def _total(term: Tensor, like: Tensor, rows: bool) -> Tensor:
     return (total if like.is_complex() or not total.is_complex() else total.real).to(like.dtype)
 
 
-def row_length(n: int) -> int | None:
-    """Return how many of n terms go into a row whose sum may stay plain; `None`: no good number."""
-    if not compiling() or not isinstance(n, int) or n <= _LONGEST:
-        return None
-    longest = next(k for k in range(_LONGEST, 0, -1) if n % k == 0)
-    return longest if longest >= _SHORTEST else None
-
-
 def _row_length(x: Tensor, coefficients: Tensor) -> int | None:
-    return row_length(x.numel()) if coefficients.ndim == 1 else None
+    return row_length(x.numel()) if compiling() and coefficients.ndim == 1 else None
 
 
 class _Operands(NamedTuple):

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.compiled import compiling
+from zeroproof.autodiff.compiled import LANES, compiling, row_length
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import CHUNK, Basis, chunkable
-from zeroproof.layers._rational_plain import Form, moments, row_length
+from zeroproof.layers._rational_plain import Form, moments
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds
 
 __all__ = ["polynomials"]
 
-_NARROW = 16  # outputs that fill no vector
+_NARROW = LANES  # outputs: fewer fill no vector
 
 
 def _safe(
@@ -62,7 +62,7 @@ def _traced_backward(
     # the recomputation hangs on a scalar of backward, see _rational_plain
     ruling = rule(g[0], form.fixed)
     row = row_length(x.numel())
-    shape = (-1,) if row is None else (-1, row // 16, 16)
+    shape = (-1,) if row is None else (-1, row // LANES, LANES)
     safe, beyond = _safe(x.reshape(shape), P, Q, form, ruling.closed & ~ruling.masked)
     g_x, sums = torch.zeros_like(safe), []
     for part, c in zip(g, (P, Q), strict=True):
