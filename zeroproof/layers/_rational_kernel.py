@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import as_bytes, as_mask, compiling, stored
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import (
@@ -13,9 +14,6 @@ from zeroproof.layers._rational_chunks import (
 )
 from zeroproof.layers._rational_plain import (
     Form,
-    as_bytes,
-    as_mask,
-    compiling,
     plain_backward,
     plain_forward,
 )
@@ -33,7 +31,7 @@ def _forward(
     if ordinary(x, P, Q):
         return chunked_forward(x, P, Q, bottom, form)
     value, sound = plain_forward(x, P, Q, bottom, form)
-    return value, torch.where(sound, 0.0, 1.0).to(torch.uint8) if compiling() else ~sound
+    return value, stored(~sound) if compiling() else ~sound
 
 
 class _Quotient(torch.autograd.Function):

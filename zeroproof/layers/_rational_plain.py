@@ -10,18 +10,18 @@ The compiled kernels follow from how the formulas are written:
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling, finite, row_length
 from zeroproof.autodiff.gate import Ruling, shielded, submit
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds, unit
 
-__all__ = ["Form", "as_bytes", "as_mask", "compiling", "moments", "plain_backward", "plain_forward"]
+__all__ = ["Form", "moments", "plain_backward", "plain_forward"]
 
 _LONGEST = 4096  # terms that float32 may sum one after the other
-_SHORTEST = 256  # a row worth a loop
 
 
 class Form(NamedTuple):
@@ -32,43 +32,11 @@ class Form(NamedTuple):
     fixed: int  # policy code, -1 to follow the context
 
 
-def compiling() -> bool:
-    """Tell whether kernels are being generated; an exported graph shall stay plain."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-
-
-@torch.library.custom_op("zeroproof::as_mask", mutates_args=())
-def as_mask(flags: Tensor) -> Tensor:
-    """Return bytes as booleans, outside of the kernel that made them."""
-    return flags.view(torch.bool).clone()
-
-
-@as_mask.register_fake
-def _(flags: Tensor) -> Tensor:
-    return torch.empty_like(flags, dtype=torch.bool)
-
-
-@torch.library.custom_op("zeroproof::as_bytes", mutates_args=())
-def as_bytes(mask: Tensor) -> Tensor:
-    """Return booleans as bytes, outside of the kernel that reads them."""
-    return mask.view(torch.uint8).clone()
-
-
-@as_bytes.register_fake
-def _(mask: Tensor) -> Tensor:
-    return torch.empty_like(mask, dtype=torch.uint8)
-
-
 def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: Form) -> Tensor:
     x = x.detach()
     u = x.abs() if form.basis == "monomial" else 2 * unit(x, form.domain).abs() + 1
     inside = u <= limit  # false where x is not finite
     return inside if bottom is None else inside & (bottom == 0)
-
-
-def _finite(value: Tensor, limit: Any = math.inf) -> Tensor:
-    # of a complex number the modulus may overflow where both parts are finite
-    return torch.isfinite(value) if value.is_complex() else value.abs() < limit
 
 
 def plain_forward(
@@ -80,12 +48,26 @@ def plain_forward(
     overflows.
     """
     limit = torch.cat([reach_bounds(P), reach_bounds(Q)]).amin(0)
-    inside = _inside(x, bottom, limit, form)
-    safe = torch.where(inside, x, 0)
-    options = (form.basis, form.domain)
-    value = polynomial(safe, P, *options) / polynomial(safe, Q, *options)
-    sound = inside & _finite(value)
+    # of x as it is, since no derivative goes this way: a mask ahead of the polynomials would have
+    # every one of their steps wait for it
+    value = polynomial(x, P, form.basis, form.domain) / polynomial(x, Q, form.basis, form.domain)
+    sound = _inside(x, bottom, limit, form) & finite(value)
     return torch.where(sound, value, math.nan), sound
+
+
+def _with_slope(x: Tensor, coefficients: Tensor, form: Form) -> tuple[Tensor, Tensor]:
+    """Return a polynomial and its derivative."""
+    options = (form.basis, form.domain)
+    if form.basis != "monomial":
+        return polynomial(x, coefficients, *options), polynomial(
+            x, derivative(coefficients, *options), *options
+        )
+    *rest, value = coefficients.unbind()
+    value, slope = value + torch.zeros_like(x), torch.zeros_like(x)
+    for k, c in enumerate(reversed(rest)):  # the rule of Horner, differentiated step by step
+        slope = slope * x + value if k else value
+        value = value * x + c
+    return value, slope
 
 
 def moments(g: Tensor, x: Tensor, like: Tensor, form: Form, rows: bool = False) -> Tensor:
@@ -113,17 +95,21 @@ def _total(term: Tensor, like: Tensor, rows: bool) -> Tensor:
 
 
 def _row_length(x: Tensor, coefficients: Tensor) -> int | None:
-    n = x.numel()
-    if not compiling() or not isinstance(n, int) or coefficients.ndim > 1 or n <= _LONGEST:
-        return None
-    longest = next(k for k in range(_LONGEST, 0, -1) if n % k == 0)
-    return longest if longest >= _SHORTEST else None
+    return row_length(x.numel()) if compiling() and coefficients.ndim == 1 else None
+
+
+class _Operands(NamedTuple):
+    safe: Tensor  # x, 0 where P and Q must not be taken
+    q: Tensor
+    value: Tensor  # P / Q
+    slopes: tuple[Tensor, Tensor]  # of P and Q
+    lost: Tensor  # ⊥
 
 
 def _compiled_operands(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, ruling: Ruling
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (x made safe, Q, P / Q or nan, ⊥) as one loop; see the head of this file."""
+) -> _Operands:
+    """Return what backward needs, the value nan at ⊥, as one loop; see the head of this file."""
     never = ruling.closed & ~ruling.masked
     bounds = torch.where(never, 0, torch.cat([reach_bounds(P), reach_bounds(Q)]))
     blocked = P.ndim == 1 and x.ndim == 2 and _row_length(x, P) == x.shape[1]
@@ -133,23 +119,23 @@ def _compiled_operands(
     limit = limit.unsqueeze(-1) if blocked else limit
     inside = _inside(x, bottom, limit, form)
     safe = torch.where(inside, x, 0)
-    q = polynomial(safe, Q, form.basis, form.domain)
-    value = torch.where(inside, polynomial(safe, P, form.basis, form.domain) / q, math.nan)
-    return safe, q, value, ~_finite(value, limit + math.inf)
+    (p, slope_P), (q, slope_Q) = (_with_slope(safe, c, form) for c in (P, Q))
+    value = torch.where(inside, p / q, math.nan)
+    return _Operands(safe, q, value, (slope_P, slope_Q), ~(value.abs() < limit + math.inf))
 
 
 def _plain_operands(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, ruling: Ruling
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> _Operands:
     """Return the same with Q and P / Q safe where the policy masks, for further derivatives."""
     limit = torch.cat([reach_bounds(P), reach_bounds(Q)]).amin(0)
     inside = _inside(x, bottom, limit, form)
     safe = torch.where(inside, x, 0)
-    p, q = (polynomial(safe, c, form.basis, form.domain) for c in (P, Q))
-    lost = ~(inside & _finite((p / q).detach()))
+    (p, slope_P), (q, slope_Q) = (_with_slope(safe, c, form) for c in (P, Q))
+    lost = ~(inside & torch.isfinite((p / q).detach()))
     unsafe = shielded(ruling, lost)
     q = torch.where(unsafe, 1, q)
-    return safe, q, torch.where(unsafe, 0, p) / q, lost
+    return _Operands(safe, q, torch.where(unsafe, 0, p) / q, (slope_P, slope_Q), lost)
 
 
 def plain_backward(
@@ -162,18 +148,13 @@ def plain_backward(
         x, g = x.reshape(-1, row), g.reshape(-1, row)
         bottom = None if bottom is None else bottom.reshape(-1, row)
     operands = _compiled_operands if compiling() and not x.is_complex() else _plain_operands
-    safe, q, value, lost = operands(x, P, Q, bottom, form, ruling)
+    safe, q, value, slopes, lost = operands(x, P, Q, bottom, form, ruling)
     if operands is _plain_operands:
         # g goes first: 0 times a finite slope stays 0 in every further derivative
         g = torch.where(shielded(ruling, lost), 0, g)
     g_P = submit(g / q.conj(), lost, ruling)
     g_Q = submit(-(g * value.conj()) / q.conj(), lost, ruling)
-    slopes = (
-        polynomial(safe, derivative(c, form.basis, form.domain), form.basis, form.domain)
-        for c in (P, Q)
-    )
-    slope_P, slope_Q = (slope.conj() for slope in slopes)
-    g_x = g_P * slope_P + g_Q * slope_Q
+    g_x = g_P * slopes[0].conj() + g_Q * slopes[1].conj()
     return (
         g_x.reshape(shape),
         moments(g_P, safe, P, form, row is not None),

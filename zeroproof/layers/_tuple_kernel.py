@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import LANES, compiling, row_length
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import CHUNK, Basis
-from zeroproof.layers._rational_plain import Form, compiling, moments
+from zeroproof.layers._rational_plain import Form, moments
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds
 
 __all__ = ["polynomials"]
+
+_NARROW = LANES  # outputs: fewer fill no vector
 
 
 def _safe(
@@ -29,10 +32,49 @@ def _safe(
     return torch.where(beyond, 0, x), beyond
 
 
+def _narrow(P: Tensor) -> bool:
+    return compiling() and P.shape[1] < _NARROW
+
+
 def _plain(x: Tensor, P: Tensor, Q: Tensor, form: Form) -> tuple[Tensor, ...]:
     safe, beyond = _safe(x, P, Q, form)
     values = (polynomial(safe, c, form.basis, form.domain) for c in (P, Q))
     return tuple(torch.where(beyond, math.nan, value) for value in values)
+
+
+def _traced(x: Tensor, P: Tensor, Q: Tensor, form: Form) -> tuple[Tensor, ...]:
+    """Return the same, output by output: a vector then holds entries of the batch, not outputs."""
+    safe, beyond = _safe(x.squeeze(-1), P, Q, form)
+    return tuple(
+        torch.stack(
+            [
+                torch.where(beyond, math.nan, polynomial(safe, column, form.basis, form.domain))
+                for column in c.unbind(-1)
+            ],
+            -1,
+        )
+        for c in (P, Q)
+    )
+
+
+def _traced_backward(
+    g: tuple[Tensor, Tensor], x: Tensor, P: Tensor, Q: Tensor, form: Form
+) -> tuple[Tensor, ...]:
+    # the recomputation hangs on a scalar of backward, see _rational_plain
+    ruling = rule(g[0], form.fixed)
+    row = row_length(x.numel())
+    shape = (-1,) if row is None else (-1, row // LANES, LANES)
+    safe, beyond = _safe(x.reshape(shape), P, Q, form, ruling.closed & ~ruling.masked)
+    g_x, sums = torch.zeros_like(safe), []
+    for part, c in zip(g, (P, Q), strict=True):
+        totals = []
+        for column, coefficients in zip(part.unbind(-1), c.unbind(-1), strict=True):
+            g_p = torch.where(beyond, 0, column.reshape(shape))
+            slopes = derivative(coefficients, form.basis, form.domain)
+            g_x = g_x + g_p * polynomial(safe, slopes, form.basis, form.domain)
+            totals.append(moments(g_p, safe, coefficients, form, row is not None))
+        sums.append(torch.stack(totals, -1))
+    return g_x.reshape(x.shape), *sums
 
 
 def _plain_backward(
@@ -102,7 +144,7 @@ class _Polynomials(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, P: Tensor, Q: Tensor, form: Form) -> tuple[Tensor, ...]:
         if not ordinary(x, P, Q):
-            return _plain(x, P, Q, form)
+            return (_traced if _narrow(P) else _plain)(x, P, Q, form)
         batch = x.shape[:-1]
         N, D = (x.new_empty(x.numel(), c.shape[1]) for c in (P, Q))
         _write(x.reshape(-1), (P, Q), (N, D), form)
@@ -118,7 +160,8 @@ class _Polynomials(torch.autograd.Function):
         x, P, Q = ctx.saved_tensors
         # a gradient of gradients needs operations that record
         if torch.is_grad_enabled() or not ordinary(g_N, g_D, x, P, Q):
-            return *_plain_backward((g_N, g_D), x, P, Q, ctx.form), None
+            backward = _traced_backward if _narrow(P) else _plain_backward
+            return *backward((g_N, g_D), x, P, Q, ctx.form), None
         g_x = torch.empty_like(x).reshape(-1) if ctx.needs_input_grad[0] else None
         sums = [torch.zeros_like(c, dtype=torch.float64) for c in (P, Q)]
         flats = (x.reshape(-1), g_N.reshape(-1, P.shape[1]), g_D.reshape(-1, Q.shape[1]))

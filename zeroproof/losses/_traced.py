@@ -7,11 +7,13 @@ selection: there is no autograd behind it which could take a nan along.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import row_length
 from zeroproof.autodiff.gate import rule
 from zeroproof.losses._chunks import Recipe
 
@@ -32,18 +34,22 @@ class Weights(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Tuples divided by their larger modulus, and what the parts share."""
+    """Tuples divided by their size, and what the parts share."""
 
     n: Tensor
     d: Tensor
     y_n: Tensor
     y_d: Tensor
-    unit: Tensor  # 1 / the larger modulus of (N, D)
+    unit: Tensor  # 1 / the size of (N, D)
     Y_unit: Tensor
+    entries: Tensor  # where outputs are finite
     outputs: Tensor  # rows with finite outputs
-    rows: Tensor  # those with finite targets too
+    rows: Tensor  # 1 for those with finite targets too, else 0: a loop stores bools slowly
     sound: Tensor  # entries of them where neither tuple is ⟨0, 0⟩
     difference: Tensor  # N·Y_d - D·Y_n of the divided ones
+    along: Tensor  # N·Y_n + D·Y_d of the divided ones
+    square: Tensor  # the squared length of (n, d)
+    squares: Tensor  # the product of both squared lengths
 
 
 def traceable(tuples: tuple[Tensor, ...], mask: Tensor | None, recipe: Recipe) -> bool:
@@ -85,24 +91,30 @@ class _Traced(torch.autograd.Function):
         recipe: Recipe,
         weights: Weights,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        s = _state(N, D, Y_n, Y_d)
-        fit, fitted = _summed(_fit(s, recipe), s.rows)
-        total = fit / fitted
-        held = singular = torch.ones_like(total)
-        lacking = torch.zeros_like(total)
+        flat = _is_flat(N, D, Y_d, mask)
+        if flat:
+            N, D, Y_n, Y_d = (_in_rows(x) for x in (N, D, Y_n, Y_d))
+            mask = None if mask is None else _in_rows(mask)
+            if D.ndim > 1:  # a factor for each row keeps the loop over rows apart from that within
+                D = D * torch.where(D[:, :1] > 0, 1.0, 1.0)
+        s = _state(N, D, Y_n, Y_d, flat)
+        fitted = _sum(s.rows.expand(N.shape)).clamp_min(1)
+        total = _summed(_fit(s, recipe), s.rows > 0) / fitted
+        held, singular, lacking = (torch.zeros_like(total) for _ in range(3))
         score = _score(s, D, recipe)
         if recipe.margin:
-            margin, held = _summed(_gap(score, recipe).square(), s.outputs)
-            total = total + weights.margin * (margin / held)
+            held = _counted(s.outputs, N)
+            margin = _summed(_gap(score, recipe).square(), s.outputs) / held
+            total = total + weights.margin * margin
         if recipe.sign:
-            counts = _singular(s, Y_d, mask, recipe)
+            counts = _singular(s, Y_d, mask, recipe).expand(N.shape)
+            singular = _sum(counts).clamp_min(1)
             # a number in place of a truth value: next to the latter no sum is made by vectors
-            losses = torch.where(s.rows, _turned(s, recipe), 0) * counts
-            singular = counts.expand(N.shape).sum().clamp_min(1)
-            total = total + weights.sign * (losses.sum() / singular)
+            turned = _sum(torch.where(s.rows > 0, _turned(s, recipe), 0) * counts)
+            total = total + weights.sign * (turned / singular)
         if recipe.coverage:
             grown = _grown(score, recipe)
-            covered = torch.where(_finite(N, D), grown / (1 + grown), 0).sum() / max(N.numel(), 1)
+            covered = _summed(grown / (1 + grown), s.entries) / max(N.numel(), 1)
             lacking = (weights.target_coverage - covered).relu()
             total = total + weights.rejection * lacking.square()
         return total, fitted, held, singular, lacking
@@ -120,26 +132,34 @@ class _Traced(torch.autograd.Function):
         weights: Weights = ctx.weights
         ruling = rule(g, -1)
         gated = torch.where(ruling.closed, 0, g)
-        s = _state(N, D, Y_n, Y_d)
+        s = _state(N, D, Y_n, Y_d, _is_flat(N, D, Y_d, mask))
         out = _Gradients(N, D, ruling.bound)
-        out.add(_fit_slopes(s, recipe, gated / fitted), s.sound)
+        slopes = [_fit_slopes(s, recipe, gated / fitted)]
         if recipe.sign:
             counts = _singular(s, Y_d, mask, recipe)
-            factor = gated * weights.sign / singular
-            out.add(_turned_slopes(s, recipe, factor * counts), s.sound)
-        score = _score(s, D, recipe)
+            slopes.append(_turned_slopes(s, recipe, gated * weights.sign / singular * counts))
+        out.add(slopes, s.sound)
+        score, free = _score(s, D, recipe), []
+        if recipe.coverage:
+            share = g * lacking * (-2 * weights.rejection / N.numel() / recipe.temperature)
+            free = [_score_slopes(s, D, recipe, _covered_slope(score, recipe) * share)]
         if recipe.margin:
             slope = _gap(score, recipe) * (gated / held * (-2 * weights.margin))
             slope = slope / recipe.tau if recipe.relative else slope
-            kept = s.outputs & ~(out.bottom(N, D) & ruling.masked)
-            kinked = recipe.score == "denominator" and not recipe.relative
-            out.add(_score_slopes(s, D, recipe, slope, kinked=kinked), kept)
-        if recipe.coverage:
-            grown = _grown(score, recipe)
-            factor = g * lacking * (-2 * weights.rejection / N.numel() / recipe.temperature)
-            slope = grown / (1 + grown).square() * factor
-            out.add(_score_slopes(s, D, recipe, slope), _finite(N, D), gated=False)
+            kept = s.outputs
+            if recipe.score == "denominator" and not recipe.relative:
+                slope = torch.where(D == 0, 0, slope)  # a kink; ⟨0, 0⟩ lies there too
+            else:
+                kept = kept & ~(out.bottom(N, D) & ruling.masked)
+            joined = free if kept is s.entries else []
+            out.add([_score_slopes(s, D, recipe, slope)], kept, joined)
+            free = [] if joined else free
+        if free:
+            out.add([], s.entries, free)
         return (*out.found(), None, None, None, None, None)
+
+
+Slopes = tuple[Tensor | None, Tensor]  # by N and D
 
 
 class _Gradients:
@@ -155,21 +175,21 @@ class _Gradients:
         origin = (N == 0) & (D == 0)
         return origin.all(-1, keepdim=True) if self._shared else origin
 
-    def add(
-        self, slopes: tuple[Tensor | None, Tensor], kept: Tensor, *, gated: bool = True
-    ) -> None:
-        """Add what one part contributes, where it counts."""
-        g_N, g_D = slopes
-        if g_N is not None:
-            self._N = self._N + self._bounded(torch.where(kept, g_N, 0), gated)
-        g_D = torch.where(kept, g_D, 0)
-        if self._shared:
-            g_D = g_D.expand(self._N.shape).sum(-1, keepdim=True)
-        self._D = self._D + self._bounded(g_D, gated)
+    def add(self, slopes: Sequence[Slopes], kept: Tensor, free: Sequence[Slopes] = ()) -> None:
+        """Add what some parts contribute where they count, those in `free` without a bound."""
+        parts = [(self._bounded, x) for x in slopes] + [(_unbounded, x) for x in free]
+        for_N = [bounded(g_N) for bounded, (g_N, _) in parts if g_N is not None]
+        if for_N:
+            self._N = self._N + torch.where(kept, sum(for_N[1:], for_N[0]), 0)
+        if self._shared:  # the bound holds for the sum
+            for bounded, (_, g_D) in parts:
+                wide = torch.where(kept, g_D, 0).expand(self._N.shape)
+                self._D = self._D + bounded(wide.sum(-1, keepdim=True))
+        else:
+            for_D = [bounded(g_D) for bounded, (_, g_D) in parts]
+            self._D = self._D + torch.where(kept, sum(for_D[1:], for_D[0]), 0)
 
-    def _bounded(self, gradient: Tensor, gated: bool) -> Tensor:
-        if not gated:
-            return gradient
+    def _bounded(self, gradient: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(gradient, -self._bound), self._bound)
 
     def found(self) -> tuple[Tensor, Tensor]:
@@ -177,60 +197,85 @@ class _Gradients:
         return self._N, self._D
 
 
-def _summed(losses: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of the losses that count, and their number, at least 1."""
-    number = counts.expand(losses.shape).to(losses.dtype).sum()
-    return torch.where(counts, losses, 0).sum(), number.clamp_min(1)
+def _unbounded(gradient: Tensor) -> Tensor:
+    return gradient
 
 
-def _finite(N: Tensor, D: Tensor) -> Tensor:
-    return torch.maximum(N.abs(), D.abs()) < math.inf
+def _is_flat(N: Tensor, D: Tensor, Y_d: Tensor, mask: Tensor | None) -> bool:
+    """Tell whether every entry is a row of its own."""
+    single = N.ndim == 1 or N.shape[-1] == 1
+    return single and all(x is None or x.shape == N.shape for x in (D, Y_d, mask))
 
 
-def _all_of_row(entries: Tensor) -> Tensor:
-    return entries.all(-1, keepdim=True) if entries.ndim > 1 else entries
+def _in_rows(x: Tensor) -> Tensor:
+    row = row_length(x.numel())
+    return x.reshape(-1) if row is None else x.reshape(-1, row)
 
 
-def _state(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> _State:
-    m, Y_m = torch.maximum(N.abs(), D.abs()), torch.maximum(Y_n.abs(), Y_d.abs())
+def _sum(x: Tensor) -> Tensor:
+    return x.sum(-1).sum() if x.ndim > 1 else x.sum()
+
+
+def _summed(losses: Tensor, counts: Tensor) -> Tensor:
+    """Return the sum of the losses that count."""
+    return _sum(torch.where(counts, losses, 0))
+
+
+def _counted(counts: Tensor, like: Tensor) -> Tensor:
+    """Return how many count, at least 1."""
+    ones = torch.where(counts, 1.0, 0.0).to(like.dtype)
+    return _sum(ones.expand(like.shape)).clamp_min(1)
+
+
+def _state(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, flat: bool) -> _State:
+    # half the sum: a maximum takes four instructions, as it looks for nan
+    m, Y_m = N.abs() * 0.5 + D.abs() * 0.5, Y_n.abs() * 0.5 + Y_d.abs() * 0.5
     tiny = torch.finfo(m.dtype).tiny
-    unit, Y_unit = 1 / m.clamp_min(tiny), 1 / Y_m.clamp_min(tiny)
-    outputs = _all_of_row(m < math.inf)
-    rows = outputs & _all_of_row(Y_m < math.inf)
+    unit, Y_unit = 1 / (m + tiny), 1 / (Y_m + tiny)
+    entries, rows = m < math.inf, m + Y_m < math.inf
+    outputs = entries
+    if not flat and N.ndim > 1:
+        outputs, rows = outputs.all(-1, keepdim=True), rows.all(-1, keepdim=True)
+    rows = torch.where(rows, 1.0, 0.0).to(m.dtype)
     n, d, y_n, y_d = N * unit, D * unit, Y_n * Y_unit, Y_d * Y_unit
-    sound = rows & (m > 0) & (Y_m > 0)
-    return _State(n, d, y_n, y_d, unit, Y_unit, outputs, rows, sound, n * y_d - d * y_n)
+    square = n.square() + d.square()
+    squares = square * (y_n.square() + y_d.square())
+    return _State(
+        n=n,
+        d=d,
+        y_n=y_n,
+        y_d=y_d,
+        unit=unit,
+        Y_unit=Y_unit,
+        entries=entries,
+        outputs=outputs,
+        rows=rows,
+        sound=(rows > 0) & (squares > 0),
+        difference=n * y_d - d * y_n,
+        along=n * y_n + d * y_d,
+        square=square,
+        squares=squares,
+    )
 
 
 def _size(s: _State, recipe: Recipe) -> Tensor:
-    limits = torch.finfo(s.n.dtype)
-    root = (s.unit * math.sqrt(recipe.gamma) * s.Y_unit).clamp_max(math.sqrt(limits.max) / 2)
-    size = (s.d * s.y_d).square() + (s.n * s.y_n).square() + root.square()
-    return size.clamp_min(4 * limits.tiny)
-
-
-def _squares(s: _State) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the squared lengths of the two tuples, and their product."""
-    return (
-        s.n.square() + s.d.square(),
-        s.y_n.square() + s.y_d.square(),
-        s.n * s.y_n + s.d * s.y_d,
-    )
+    root = s.unit * math.sqrt(recipe.gamma) * s.Y_unit
+    # the last addend keeps a quotient of scaled tuples in the number range
+    least = torch.finfo(s.n.dtype).tiny * 2.0**14
+    return (s.d * s.y_d).square() + (s.n * s.y_n).square() + (root.square() + least)
 
 
 def _fit(s: _State, recipe: Recipe) -> Tensor:
     if recipe.normalizer == "detached":
         return s.difference.square() / _size(s, recipe)
-    square, Y_square, _ = _squares(s)
-    return torch.where(s.sound, s.difference.square() / (square * Y_square), 1).clamp(max=1)
+    return torch.where(s.sound, s.difference.square() / s.squares, 1).clamp(max=1)
 
 
 def _fit_slopes(s: _State, recipe: Recipe, factor: Tensor) -> tuple[Tensor, Tensor]:
     if recipe.normalizer == "detached":
         steep = s.difference / _size(s, recipe) * s.unit * (2 * factor)
         return steep * s.y_d, -steep * s.y_n
-    square, Y_square, along = _squares(s)
-    steep = s.difference * along / (square.square() * Y_square) * s.unit * (2 * factor)
+    steep = s.difference * s.along / (s.squares * s.square) * s.unit * (2 * factor)
     return steep * s.d, -steep * s.n
 
 
@@ -238,32 +283,29 @@ def _turned(s: _State, recipe: Recipe) -> Tensor:
     """Return the losses of the sign."""
     if recipe.sign_variant == "angle":
         return _angle(s).square() / 2
-    square, Y_square, along = _squares(s)
-    lengths = (square * Y_square).sqrt()
-    # 1 - cos = sin² / (1 + cos), which keeps its digits where the cosine is near 1
-    ahead = along > 0
-    over = torch.where(ahead, s.difference.square(), lengths - along)
-    return torch.where(s.sound, over / torch.where(ahead, lengths * (lengths + along), lengths), 1)
+    lengths = s.squares.sqrt()
+    # 1 - |cos| = sin² / (1 + |cos|), which keeps its digits where the cosine is near 1
+    turned = s.difference.square() / (lengths * (lengths + s.along.abs()))
+    return torch.where(s.sound, torch.where(s.along < 0, 2 - turned, turned), 1)
 
 
 def _angle(s: _State) -> Tensor:
-    along = s.n * s.y_n + s.d * s.y_d
-    return torch.atan2(torch.where(s.sound, s.difference, 1), torch.where(s.sound, along, 0))
+    return torch.atan2(torch.where(s.sound, s.difference, 1), torch.where(s.sound, s.along, 0))
 
 
 def _turned_slopes(s: _State, recipe: Recipe, factor: Tensor) -> tuple[Tensor, Tensor]:
-    square, Y_square, _ = _squares(s)
     if recipe.sign_variant == "angle":
-        turn = _angle(s) / square
+        turn = _angle(s) / s.square
     else:
-        turn = s.difference / ((square * Y_square).sqrt() * square)
+        turn = s.difference / (s.squares.sqrt() * s.square)
     turn = turn * s.unit * factor
     return turn * s.d, -turn * s.n
 
 
 def _singular(s: _State, Y_d: Tensor, mask: Tensor | None, recipe: Recipe) -> Tensor:
     """Return the weight of every entry in the loss of the sign, 0 or 1."""
-    counts = (s.rows & (Y_d.abs() < recipe.tau_sing)).to(Y_d.dtype)
+    near = torch.where(Y_d.abs() < recipe.tau_sing, 1.0, 0.0).to(Y_d.dtype)
+    counts = near * s.rows
     return counts if mask is None else counts * mask.to(Y_d.dtype)
 
 
@@ -275,10 +317,10 @@ def _score(s: _State, D: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _score_slopes(
-    s: _State, D: Tensor, recipe: Recipe, slope: Tensor, *, kinked: bool = False
+    s: _State, D: Tensor, recipe: Recipe, slope: Tensor
 ) -> tuple[Tensor | None, Tensor]:
     """Return `slope` times the derivative of the score by N and D; that of D → 0+ at D = 0."""
-    side = D.sign() if kinked else torch.where(D < 0, -1.0, 1.0)
+    side = torch.where(D < 0, -1.0, 1.0)
     if recipe.score == "denominator":
         return None, slope * side
     ratio = s.n / recipe.scale
@@ -293,15 +335,23 @@ def _gap(score: Tensor, recipe: Recipe) -> Tensor:
     return (1 - score / recipe.tau if recipe.relative else recipe.tau - score).relu()
 
 
+def _covered_slope(score: Tensor, recipe: Recipe) -> Tensor:
+    grown = _grown(score, recipe)
+    rest = 1 / (1 + grown)
+    return grown * rest * rest
+
+
 def _grown(score: Tensor, recipe: Recipe) -> Tensor:
     """Return exp((s - τ) / T), of which the soft coverage is made."""
-    x = ((score - recipe.tau) * (math.log2(math.e) / recipe.temperature)).clamp(-115, 115)
+    x = (score - recipe.tau) * (math.log2(math.e) / recipe.temperature)
     if x.dtype != torch.float32:
-        return x.exp2()
+        return x.clamp(-115, 115).exp2()
     # the compiler's exp is a call per vector: written out it takes half of the time
+    x = x.clamp(max=115)
     k = x.round()
     rest = x - k
     series = rest * _POWERS[6] + _POWERS[5]
     for power in _POWERS[4::-1]:
         series = series * rest + power
-    return series * ((k + 127) * 2**23).to(torch.int32).view(torch.float32)  # 2^k by its bits
+    # 2^k by its bits; a relu takes one instruction, a clamp that minds nan takes four
+    return series * ((k + 127).relu() * 2**23).to(torch.int32).view(torch.float32)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, threshold
+from zeroproof.autodiff.compiled import compiling
 from zeroproof.defaults import TAU_INFER
+from zeroproof.projective._traced_decoding import traced_decoding
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.division import divide
@@ -45,6 +47,8 @@ def decode_within(
     score = denominator_score(N.detach(), D.detach(), thresholds.score, thresholds.scale)
     if bottom is not None:
         score = torch.where(bottom, 0, score)
+    if compiling() and thresholds.gap is not None and not (N.is_complex() or D.is_complex()):
+        return traced_decoding(N, D, score, thresholds.bottom, thresholds.gap, fixed)
     value, bottom = decode_scored(N, D, score, thresholds.bottom, fixed)
     gap = None if thresholds.gap is None else (score < thresholds.gap) & ~bottom
     return value, bottom, gap

@@ -12,6 +12,7 @@ Laws: Bergstra & Ponse, arXiv:1406.6878; Bergstra & Tucker, arXiv:2307.04270.
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import either
 from zeroproof.scm.division import divide
 from zeroproof.scm.operation import Operation, evaluate
 
@@ -57,7 +58,7 @@ def neg(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
 
 def inv(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return x⁻¹; 0⁻¹ = ⊥⁻¹ = ⊥."""
-    return evaluate(_INV, bottom | (x == 0), x, fixed=fixed)
+    return evaluate(_INV, either(bottom, x == 0), x, fixed=fixed)
 
 
 def div(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:

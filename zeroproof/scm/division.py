@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling
 from zeroproof.scm.operation import evaluate
 from zeroproof.scm.quotients import DIVISION, divisible, quotients
 
@@ -26,4 +27,6 @@ def divide(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tenso
     if N.shape == bottom.shape and divisible(N, D):
         value, lost, _ = quotients(N, D, bottom=bottom, fixed=fixed)
         return value, lost
-    return evaluate(DIVISION, bottom | (D == 0), N, D, fixed=fixed)
+    if not compiling():  # there a quotient is looked at in any case, and one by 0 is not finite
+        bottom = bottom | (D == 0)
+    return evaluate(DIVISION, bottom, N, D, fixed=fixed)

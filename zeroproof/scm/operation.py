@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
@@ -37,9 +38,11 @@ def _safe(operation: Operation, operands: tuple[Tensor, ...], unsafe: Tensor) ->
 def _settle(
     operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
-    # made safe before the operation: a `where` behind it alone would leak nan into gradients
-    value = operation.value(*_safe(operation, operands, bottom))
-    bottom = bottom | ~torch.isfinite(value)
+    # made safe before the operation: a `where` behind it alone would leak nan into gradients, of
+    # which a compiled graph has none but those of `_Total`
+    safe = operands if compiling() else _safe(operation, operands, bottom)
+    value = operation.value(*safe)
+    bottom = either(bottom, ~finite(value))
     return torch.where(bottom, math.nan, value), bottom
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import same_shape
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.scm.arithmetic import add, div, fill, inv, mul, neg, sub
 from zeroproof.scm.power import complex_dtype, integer_power, real_power
@@ -207,7 +208,12 @@ def _binary(kernel: Callable[..., tuple[Tensor, Tensor]], left: Operand, right: 
     like = left if isinstance(left, SCM) else right if isinstance(right, SCM) else None
     left, right = as_scm(left, like), as_scm(right, like)
     _check_broadcast(left.shape, right.shape)
-    return trusted(*kernel(left.payload, right.payload, left.bottom | right.bottom))
+    return trusted(*kernel(left.payload, right.payload, either(_lost(left), _lost(right))))
+
+
+def _lost(x: SCM) -> Tensor:
+    """Return ⊥; of a compiled graph's vectors by the payload, since they load bools slowly."""
+    return ~finite(x.payload) if compiling() else x.bottom
 
 
 def _check_broadcast(left: torch.Size, right: torch.Size) -> None:
