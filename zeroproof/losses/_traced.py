@@ -7,6 +7,7 @@ selection: there is no autograd behind it which could take a nan along.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -92,7 +93,8 @@ class _Traced(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         flat = _is_flat(N, D, Y_d, mask)
         if flat:
-            N, D, Y_n, Y_d, mask = (_in_rows(x) for x in (N, D, Y_n, Y_d, mask))
+            N, D, Y_n, Y_d = (_in_rows(x) for x in (N, D, Y_n, Y_d))
+            mask = None if mask is None else _in_rows(mask)
             if D.ndim > 1:  # a factor for each row keeps the loop over rows apart from that within
                 D = D * torch.where(D[:, :1] > 0, 1.0, 1.0)
         s = _state(N, D, Y_n, Y_d, flat)
@@ -173,9 +175,9 @@ class _Gradients:
         origin = (N == 0) & (D == 0)
         return origin.all(-1, keepdim=True) if self._shared else origin
 
-    def add(self, slopes: list[Slopes], kept: Tensor, free: list[Slopes] | None = None) -> None:
+    def add(self, slopes: Sequence[Slopes], kept: Tensor, free: Sequence[Slopes] = ()) -> None:
         """Add what some parts contribute where they count, those in `free` without a bound."""
-        parts = [(self._bounded, x) for x in slopes] + [(_unbounded, x) for x in free or []]
+        parts = [(self._bounded, x) for x in slopes] + [(_unbounded, x) for x in free]
         for_N = [bounded(g_N) for bounded, (g_N, _) in parts if g_N is not None]
         if for_N:
             self._N = self._N + torch.where(kept, sum(for_N[1:], for_N[0]), 0)
@@ -205,9 +207,7 @@ def _is_flat(N: Tensor, D: Tensor, Y_d: Tensor, mask: Tensor | None) -> bool:
     return single and all(x is None or x.shape == N.shape for x in (D, Y_d, mask))
 
 
-def _in_rows(x: Tensor | None) -> Tensor | None:
-    if x is None:
-        return None
+def _in_rows(x: Tensor) -> Tensor:
     row = row_length(x.numel())
     return x.reshape(-1) if row is None else x.reshape(-1, row)
 
