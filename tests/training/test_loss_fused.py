@@ -258,7 +258,7 @@ def test_forward_derivatives_follow_the_plain_losses():
 
 # dynamo itself instantiates autograd.Function, which torch deprecates
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("name", ["guide", "chordal", "angle", "strong", "sharp"])
+@pytest.mark.parametrize("name", ["guide", "fit", "chordal", "angle", "strong", "sharp"])
 def test_the_compiled_loss_equals_the_plain_one(name, plain):
     torch.compiler.reset()  # other tests count towards the limit of recompilations
     loss_fn = SCMTrainingLoss(**OPTIONS[name])
