@@ -24,7 +24,7 @@ from zeroproof.layers.basis import (
     polynomial,
     polynomial_reach,
 )
-from zeroproof.layers.head import gated
+from zeroproof.projective.gated import gated
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair
 from zeroproof.scm.division import divide
