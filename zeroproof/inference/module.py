@@ -11,8 +11,7 @@ from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.strict import StrictResult, checked_config, decided
-from zeroproof.projective.gated import gated
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.pair import Pair, gated
 
 __all__ = ["StrictModule"]
 

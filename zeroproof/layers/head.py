@@ -9,9 +9,8 @@ from torch.nn import functional
 from zeroproof._checks import whole
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.errors import ShapeError
-from zeroproof.projective.gated import gated
 from zeroproof.projective.gauge import widen
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.pair import Pair, gated
 
 __all__ = ["ProjectiveHead"]
 
