@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.policies import Ruling, ruling_in_force
 from zeroproof.autodiff.torch_internals import is_tracing
 
@@ -120,6 +121,19 @@ class _Gate(torch.autograd.Function):
         return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None
 
 
+class _GateNow(torch.autograd.Function):
+    """The same in eager mode; without `setup_context`, for which torch inspects every call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, N: Tensor, D: Tensor, bottom: Tensor, fixed: int
+    ) -> tuple[Tensor, Tensor]:
+        _Gate.setup_context(ctx, (N, D, bottom, fixed), (N, D))
+        return _Gate.forward(N, D, bottom, fixed)
+
+    backward = staticmethod(_Gate.backward)  # pyright: ignore[reportAssignmentType]
+
+
 def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
 
@@ -132,6 +146,8 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
     """
     if not gating(N, D):
         return N, D
+    if ordinary(N, D):
+        return _GateNow.apply(N, D, bottom, fixed)
     if N is D:  # the compiler takes no tensor twice
         D = D.view_as(D)
     return _Gate.apply(N, D, bottom, fixed)

@@ -13,6 +13,7 @@ __all__ = [
     "copy_all",
     "flag_nonfinite",
     "is_forward_mode",
+    "is_recording",
     "is_tracing",
     "is_transforming",
     "stash",
@@ -43,6 +44,11 @@ def is_transforming() -> bool:
 def is_forward_mode() -> bool:
     """Tell whether a level of forward-mode differentiation is open."""
     return forward_ad._current_level >= 0
+
+
+def is_recording() -> bool:
+    """Tell whether `make_fx` records operations, for which tensors have no values."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
