@@ -55,8 +55,8 @@ def homes(path):
     """Return {name: defining module} for what an `__init__` re-exports."""
     imports = [
         node
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))  # types alone included
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("zeroproof")
     ]
     return {alias.name: node.module for node in imports for alias in node.names}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from zeroproof.autodiff import GradientPolicy, eager, gradient_policy
 from zeroproof.inference import InferenceConfig, strict_inference
@@ -132,6 +133,12 @@ def test_second_derivatives_in_batches_and_in_forward_mode_are_plain() -> None:
     sound = ~decode(N, D)[1]
     assert_same(second[0], torch.where(sound, -1 / D / D, 0).detach())
     assert_same(rows, basis * first[0].detach())
+
+
+def test_a_recorder_sees_plain_operations() -> None:
+    graph = make_fx(lambda N, D: decode(N, D)[0])(*tuples("sound"))
+    N, D = tuples("mostly sound")
+    assert_same(graph(N, D), decode(N, D)[0])
 
 
 def test_a_graph_is_recorded_only_where_a_gradient_is_wanted() -> None:

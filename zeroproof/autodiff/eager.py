@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing, is_transforming
+from zeroproof.autodiff.torch_internals import (
+    is_forward_mode,
+    is_recording,
+    is_tracing,
+    is_transforming,
+)
 
 __all__ = ["any_true", "chunk_size", "chunks", "ordinary", "surely_finite"]
 
@@ -26,7 +31,7 @@ def ordinary(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
-    if is_tracing() or is_transforming() or is_forward_mode():
+    if is_tracing() or is_transforming() or is_forward_mode() or is_recording():
         return False
     dtype = tensors[0].dtype
     return dtype in _REAL and all(

@@ -7,57 +7,17 @@
 - A tensor hook sees dL/dy, while the policies speak of dL/dN and dL/dD.
 """
 
-import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.policies import GradientPolicy, policy_in_force
+from zeroproof.autodiff.eager import ordinary
+from zeroproof.autodiff.policies import Ruling, ruling_in_force
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
 __all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
-
-
-class Ruling(NamedTuple):
-    """What the policy in force asks for: Python values in eager, scalar tensors when compiled."""
-
-    masked: Any  # true: gradients at ⊥ are 0
-    bound: Any  # |gradient| may not exceed this
-    closed: Any  # true: every gradient is 0
-
-
-def _ruling(fixed: int) -> Ruling:
-    return _made(*policy_in_force(fixed))
-
-
-@functools.lru_cache(maxsize=64)
-def _made(policy: GradientPolicy, bound: float) -> Ruling:
-    return Ruling(
-        masked=policy is not GradientPolicy.PASSTHROUGH,
-        bound=bound if policy is GradientPolicy.CLAMP else math.inf,
-        closed=policy is GradientPolicy.REJECT,
-    )
-
-
-@torch.library.custom_op("zeroproof::policy_scalars", mutates_args=())
-def _policy_scalars(gradient: Tensor, fixed: int) -> Tensor:
-    return torch.tensor([float(x) for x in _ruling(fixed)], device=gradient.device)
-
-
-@_policy_scalars.register_fake
-def _(gradient: Tensor, fixed: int) -> Tensor:
-    return torch.empty(3, dtype=torch.float32, device=gradient.device)
-
-
-def _policy_scalars_vmap(
-    info: object, in_dims: object, gradient: Tensor, fixed: int
-) -> tuple[Tensor, None]:
-    return _policy_scalars(gradient, fixed), None
-
-
-torch.library.register_vmap("zeroproof::policy_scalars", _policy_scalars_vmap)
 
 
 class _ReadPolicy(torch.autograd.Function):
@@ -65,7 +25,10 @@ class _ReadPolicy(torch.autograd.Function):
 
     @staticmethod
     def forward(gradient: Tensor, fixed: int) -> Tensor:
-        return _policy_scalars(gradient, fixed)
+        # registering an operation takes as long as a room does, and the compiler alone needs it
+        from zeroproof.autodiff.scalars import policy_scalars
+
+        return policy_scalars(gradient, fixed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -88,7 +51,7 @@ def rule(gradient: Tensor, fixed: int) -> Ruling:
     if torch.compiler.is_compiling():
         masked, bound, closed = _ReadPolicy.apply(gradient.detach(), fixed).unbind()
         return Ruling(masked > 0, bound, closed > 0)
-    return _ruling(fixed)
+    return ruling_in_force(fixed)
 
 
 def shielded(ruling: Ruling, bottom: Tensor) -> Tensor:
@@ -180,6 +143,19 @@ def _bottom_of(D: Tensor, bottom: Tensor) -> Tensor:
     return bottom if D.shape == bottom.shape else bottom.all(-1, keepdim=True)
 
 
+class _GateNow(torch.autograd.Function):
+    """The same in eager mode; without `setup_context`, for which torch inspects every call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, N: Tensor, D: Tensor, bottom: Tensor, fixed: int
+    ) -> tuple[Tensor, Tensor]:
+        _Gate.setup_context(ctx, (N, D, bottom, fixed), (N, D))
+        return _Gate.forward(N, D, bottom, fixed)
+
+    backward = staticmethod(_Gate.backward)  # pyright: ignore[reportAssignmentType]
+
+
 def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
     """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
 
@@ -196,6 +172,8 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
     forward = is_forward_mode()
     if not (forward or gating(N, D)):
         return N, D
+    if ordinary(N, D):
+        return _GateNow.apply(N, D, bottom, fixed)
     if N is D:  # the compiler takes no tensor twice
         D = D.view_as(D)
     function = _ForwardGate if forward else _Gate

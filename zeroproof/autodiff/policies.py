@@ -8,6 +8,8 @@ different thread.
 
 import contextlib
 import enum
+import functools
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -124,6 +126,28 @@ def policy_in_force(fixed: int) -> tuple[GradientPolicy, float]:
     """Return (policy, CLAMP's bound); the policy is `fixed` unless that is negative."""
     state = _state()
     return (GradientPolicy(fixed) if fixed >= 0 else state.policy), state.loss_scale
+
+
+class Ruling(NamedTuple):
+    """What the policy in force asks for: Python values in eager, scalar tensors when compiled."""
+
+    masked: Any  # true: gradients at ⊥ are 0
+    bound: Any  # |gradient| may not exceed this
+    closed: Any  # true: every gradient is 0
+
+
+def ruling_in_force(fixed: int) -> Ruling:
+    """Return what the policy in force asks for; it is `fixed` unless that is negative."""
+    return _ruling(*policy_in_force(fixed))
+
+
+@functools.lru_cache(maxsize=64)
+def _ruling(policy: GradientPolicy, bound: float) -> Ruling:
+    return Ruling(
+        masked=policy is not GradientPolicy.PASSTHROUGH,
+        bound=bound if policy is GradientPolicy.CLAMP else math.inf,
+        closed=policy is GradientPolicy.REJECT,
+    )
 
 
 class PolicyModule(nn.Module):

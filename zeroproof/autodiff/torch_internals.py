@@ -13,6 +13,7 @@ __all__ = [
     "copy_all",
     "flag_nonfinite",
     "is_forward_mode",
+    "is_recording",
     "is_scripting",
     "is_tracing",
     "is_transforming",
@@ -50,6 +51,11 @@ def is_forward_mode() -> bool:
     Not while compiling: torch's compiler refuses autograd functions with a `jvp`.
     """
     return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def is_recording() -> bool:
+    """Tell whether `make_fx` records operations, for which tensors have no values."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

@@ -12,8 +12,7 @@ from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference._scripted import ScriptedStrict, check_one_input
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.strict import StrictResult, checked_config, decided
-from zeroproof.layers.head import gated
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.pair import Pair, gated
 
 __all__ = ["StrictModule"]
 

@@ -7,28 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zeroproof._checks import whole
-from zeroproof.autodiff.gate import gate
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.torch_internals import is_scripting
 from zeroproof.errors import ShapeError
 from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.pair import Pair, gated
 
-__all__ = ["ProjectiveHead", "gated"]
+__all__ = ["ProjectiveHead"]
 
 _SPREAD = 0.1  # of the denominators around 1 when training starts
-
-
-def gated(N: Tensor, D: Tensor, fixed: int) -> Pair:
-    """Let the policy registered on a layer act on dL/dN and dL/dD; without one they pass.
-
-    A tuple is ⊥ where it is ⟨0, 0⟩ or not finite; ⟨±1, 0⟩ is an ordinary point at infinity.
-    """
-    if fixed < 0:
-        return Pair(N, D)
-    bottom = ((N == 0) & (D == 0)) | ~torch.isfinite(N) | ~torch.isfinite(D)
-    return Pair(*gate(N, D, bottom, fixed))
 
 
 class ProjectiveHead(PolicyModule):

@@ -24,9 +24,8 @@ from zeroproof.layers.basis import (
     polynomial,
     polynomial_reach,
 )
-from zeroproof.layers.head import gated
 from zeroproof.projective.gauge import widen
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.pair import Pair, gated
 from zeroproof.scm.division import divide
 from zeroproof.scm.value import SCM, trusted
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import same_shape
+from zeroproof.autodiff.gate import gate
 from zeroproof.scm.pytree import register_namedtuple
 
-__all__ = ["Pair", "encode"]
+__all__ = ["Pair", "encode", "gated"]
 
 
 class Pair(NamedTuple):
@@ -44,3 +45,14 @@ def encode(payload: Tensor, bottom: Tensor | None = None) -> Pair:
         same_shape(bottom, payload, "bottom", "payload")
         is_bottom = is_bottom | bottom
     return Pair(torch.where(is_bottom, 1, payload), (~is_bottom).to(payload.dtype))
+
+
+def gated(N: Tensor, D: Tensor, fixed: int) -> Pair:
+    """Let the policy registered on a layer act on dL/dN and dL/dD; without one they pass.
+
+    A tuple is ⊥ where it is ⟨0, 0⟩ or not finite; ⟨±1, 0⟩ is an ordinary point at infinity.
+    """
+    if fixed < 0:
+        return Pair(N, D)
+    bottom = ((N == 0) & (D == 0)) | ~torch.isfinite(N) | ~torch.isfinite(D)
+    return Pair(*gate(N, D, bottom, fixed))

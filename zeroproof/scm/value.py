@@ -10,7 +10,7 @@ from zeroproof._checks import same_shape
 from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.scm.arithmetic import add, div, fill, inv, mul, neg, sub
-from zeroproof.scm.power import complex_dtype, integer_power, real_power
+from zeroproof.scm.powers import complex_dtype, integer_power, real_power
 from zeroproof.scm.pytree import register_class
 
 __all__ = ["SCM", "Operand", "as_scm", "from_ieee", "to_ieee", "trusted"]
