@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 
+from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
-from zeroproof.autodiff.torch_internals import is_tracing, is_transforming
 from zeroproof.losses._chunks import (
     Dense,
     Factors,
@@ -42,8 +41,6 @@ BLOCK = 1024  # from how many entries on reading by words pays
 
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]
-_REAL = (torch.float32, torch.float64)
-_PLAIN = (Tensor, nn.Parameter)
 
 
 class Sums(NamedTuple):
@@ -75,25 +72,14 @@ class Plan(NamedTuple):
 def fusible(tuples: Tuples, mask: Tensor | None) -> bool:
     """Tell whether the one pass can stand in for the plain losses, errors included."""
     N, D, Y_n, Y_d = tuples
-    shape, dtype = N.shape, N.dtype
+    shape = N.shape
     narrow = (*shape[:-1], 1) if len(shape) > 1 else shape
-    if _recorded(tuples) or Y_n.requires_grad or Y_d.requires_grad:
+    if not ordinary(*tuples) or Y_n.requires_grad or Y_d.requires_grad:
         return False
     if Y_n.shape != shape or any(x.shape not in (shape, narrow) for x in (D, Y_d)):
         return False
-    if dtype not in _REAL or any(not x.is_cpu or x.dtype != dtype for x in tuples):
-        return False
     fits = mask is None or (mask.shape in (shape, narrow) and mask.dtype == torch.bool)
     return fits and N.numel() > 0
-
-
-def _recorded(tuples: Tuples) -> bool:
-    """Tell whether something else than plain autograd looks on, which needs plain operations."""
-    if is_transforming() or is_tracing():
-        return True
-    return any(
-        type(x) not in _PLAIN or forward_ad.unpack_dual(x).tangent is not None for x in tuples
-    )
 
 
 def fused_total(tuples: Tuples, mask: Tensor | None, plan: Plan) -> Tensor:
