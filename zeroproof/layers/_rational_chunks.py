@@ -19,7 +19,7 @@ from zeroproof.layers.basis import derivative, reach_bounds
 
 __all__ = ["chunked_backward", "chunked_forward"]
 
-CHUNK = 24_000  # entries, of no power of two, whose rows would meet in few lines of the cache
+CHUNK = 20_000  # entries, of no power of two, whose rows would meet in few lines of the cache
 
 
 def _padded(*columns: Tensor) -> Tensor:
@@ -228,5 +228,6 @@ class _Pullback:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the gradients of the coefficients."""
-        B, (p, q) = self._basis.matrix, self._lengths
-        return torch.mv(B, self._pair[0])[:p], torch.mv(B, self._pair[1]).neg_()[:q]
+        p, q = self._lengths
+        by_P, by_Q = torch.mm(self._g, self._basis.matrix.t()).unbind()
+        return by_P[:p], by_Q[:q].neg_()
