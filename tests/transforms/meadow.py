@@ -4,7 +4,7 @@ from tests.transforms.functions import Input, computed
 from zeroproof import scm
 from zeroproof.scm import SCM, arithmetic, operation, quotients, value
 from zeroproof.scm.division import divide
-from zeroproof.scm.power import complex_dtype, integer_power, real_power
+from zeroproof.scm.powers import complex_dtype, integer_power, real_power
 
 __all__ = ["MEADOW"]
 

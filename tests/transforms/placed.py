@@ -20,6 +20,7 @@ _ROOM = {
     "zeroproof.testing": "It asserts and generates, for tests.",
 }
 _MODULE = {
+    "zeroproof.autodiff.compiled": "It shapes masks and sums for compiled graphs.",
     "zeroproof.autodiff.eager": "It tells where values may be looked at.",
     "zeroproof.autodiff.policies": "It says which policy is in force.",
     "zeroproof.autodiff.torch_internals": "It holds private names of torch.",
@@ -44,7 +45,6 @@ _MODULE = {
 }
 _PART = "It is called inside a backward, or decides whether there is one."
 _NAME = {
-    "zeroproof.autodiff.gate.Ruling": _PART,
     "zeroproof.autodiff.gate.gating": _PART,
     "zeroproof.autodiff.gate.rule": _PART,
     "zeroproof.autodiff.gate.shielded": _PART,

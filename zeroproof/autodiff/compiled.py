@@ -1,10 +1,10 @@
 """Masks in compiled graphs: what the kernels of a vector unit are slow at, and how to go around it.
 
 A vectorised loop stores and loads bools many times more slowly than floats. So a mask that leaves a
-graph is written as bytes and turned into bools outside of the kernel; and a mask that backward
-needs is computed anew, for which it may consist only of operations that the partitioner repeats:
-neither `|`, nor a comparison that reads more than four times what it writes, as that within
-`isfinite` does.
+graph is written as bytes and turned into bools outside of the kernel (`masks`); and a mask that
+backward needs is computed anew, for which it may consist only of operations that the partitioner
+repeats: neither `|`, nor a comparison that reads more than four times what it writes, as that
+within `isfinite` does.
 """
 
 import math
@@ -14,9 +14,6 @@ from torch import Tensor
 
 __all__ = [
     "LANES",
-    "as_bytes",
-    "as_mask",
-    "as_two_masks",
     "compiling",
     "either",
     "finite",
@@ -46,40 +43,6 @@ def finite(x: Tensor) -> Tensor:
     """Return where numbers are finite."""
     # of a complex number the modulus may overflow where both parts are finite
     return x.abs() < math.inf if compiling() and not x.is_complex() else torch.isfinite(x)
-
-
-@torch.library.custom_op("zeroproof::as_mask", mutates_args=())
-def as_mask(flags: Tensor) -> Tensor:
-    """Return bytes as booleans, outside of the kernel that made them."""
-    return flags.view(torch.bool).clone()
-
-
-@as_mask.register_fake
-def _(flags: Tensor) -> Tensor:
-    return torch.empty_like(flags, dtype=torch.bool)
-
-
-@torch.library.custom_op("zeroproof::as_two_masks", mutates_args=())
-def as_two_masks(flags: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the lowest bit of a byte is set, and where the next one is: of 0, 1 and 2."""
-    return (flags & 1).view(torch.bool), (flags >> 1).view(torch.bool)
-
-
-@as_two_masks.register_fake
-def _(flags: Tensor) -> tuple[Tensor, Tensor]:
-    mask = torch.empty_like(flags, dtype=torch.bool)
-    return mask, torch.empty_like(mask)
-
-
-@torch.library.custom_op("zeroproof::as_bytes", mutates_args=())
-def as_bytes(mask: Tensor) -> Tensor:
-    """Return booleans as bytes, outside of the kernel that reads them."""
-    return mask.view(torch.uint8).clone()
-
-
-@as_bytes.register_fake
-def _(mask: Tensor) -> Tensor:
-    return torch.empty_like(mask, dtype=torch.uint8)
 
 
 def stored(mask: Tensor) -> Tensor:

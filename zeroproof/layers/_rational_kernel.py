@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.compiled import as_bytes, as_mask, compiling, stored
+from zeroproof.autodiff.compiled import compiling, stored
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
+from zeroproof.autodiff.masks import as_bytes, as_mask
 from zeroproof.layers._rational_chunks import (
     chunked_backward,
     chunked_forward,

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.compiled import as_two_masks, either, finite
+from zeroproof.autodiff.compiled import either, finite
+from zeroproof.autodiff.masks import as_two_masks
 from zeroproof.scm.division import divide
 
 __all__ = ["traced_decoding"]

@@ -9,7 +9,6 @@ from torch import Tensor
 from zeroproof._checks import one_of, pair_shapes, positive, threshold
 from zeroproof.autodiff.compiled import compiling
 from zeroproof.defaults import TAU_INFER
-from zeroproof.projective._traced_decoding import traced_decoding
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
 from zeroproof.scm.division import divide
@@ -48,6 +47,8 @@ def decode_within(
     if bottom is not None:
         score = torch.where(bottom, 0, score)
     if compiling() and thresholds.gap is not None and not (N.is_complex() or D.is_complex()):
+        from zeroproof.projective._traced_decoding import traced_decoding
+
         return traced_decoding(N, D, score, thresholds.bottom, thresholds.gap, fixed)
     value, bottom = decode_scored(N, D, score, thresholds.bottom, fixed)
     gap = None if thresholds.gap is None else (score < thresholds.gap) & ~bottom
