@@ -25,7 +25,7 @@ def reciprocal(rows=300, pole=0.31, locked=0):
 
 def test_a_pole_is_found_where_it_is():
     X, y = reciprocal()
-    fitted = fit(X, y, FitOptions(steps=600, progress=False))
+    fitted = fit(X, y, FitOptions(steps=2000, progress=False))
     facts = fitted.run.facts
     assert facts["kept"] == "projective"
     assert facts["diagnosis"]["crosses_pole"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.gate import rule
+from zeroproof.autodiff.gate import Ruling, rule
 from zeroproof.losses._chunks import (
     Dense,
     Factors,
@@ -31,7 +31,7 @@ from zeroproof.losses._reduction import Terms
 from zeroproof.losses._singular import sign_gradients, sign_sum
 from zeroproof.native.door import native
 
-__all__ = ["Plan", "Sums", "fused_total", "fusible"]
+__all__ = ["Plan", "Sums", "fused_total", "fusible", "recorded", "scalar"]
 
 
 CHUNK = 65_536  # entries: inputs and work space fit into the shared cache
@@ -78,6 +78,8 @@ def fusible(tuples: Tuples, mask: Tensor | None) -> bool:
         return False
     if Y_n.shape != shape or any(x.shape not in (shape, narrow) for x in (D, Y_d)):
         return False
+    if torch.is_grad_enabled() and any(x.is_inference() for x in tuples):
+        return False  # they cannot be kept for backward
     fits = mask is None or (mask.shape in (shape, narrow) and mask.dtype == torch.bool)
     return fits and N.numel() > 0
 
@@ -91,7 +93,12 @@ def fused_total(tuples: Tuples, mask: Tensor | None, plan: Plan) -> Tensor:
         return _Fused.apply(*tuples, mask, plan, kernels)
     with torch.no_grad():
         total = _total(tuples, mask, plan, kernels)[0]
-    return torch.full((), total, dtype=tuples[0].dtype)
+    return scalar(total, tuples[0])
+
+
+def scalar(x: float, like: Tensor) -> Tensor:
+    """Return a number as a tensor of the kind of another; beyond its range it is infinite."""
+    return like.new_full((), x, dtype=torch.float64).to(like.dtype)
 
 
 def _worthwhile(tuples: Tuples, recipe: Recipe) -> bool:
@@ -115,30 +122,42 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         tuples = (N, D, Y_n, Y_d)
         total, ctx.slopes, ctx.kinds = _total(tuples, mask, plan, kernels)
-        ctx.plan, ctx.kernels = plan, kernels
+        ctx.plan = plan
         ctx.save_for_backward(*tuples, mask)
-        return torch.full((), total, dtype=N.dtype)
+        return scalar(total, N)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *tuples, mask = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            found = _differentiable(tuple(tuples), mask, ctx.plan, g, wanted)
+        N, D, *targets = tuples
+        plan: Plan = ctx.plan
+        kernels = native("losses", *tuples)
+        quick = kernels is not None or plan.recipe.normalizer != "oriented"
+        # a gradient of gradients, or many at once, needs operations that autograd knows
+        if torch.is_grad_enabled() or not ordinary(g) or not quick:
+            found = recorded(lambda N, D: plan.whole((N, D, *targets), mask), N, D, g)
         else:
-            found = _backward(tuple(tuples), mask, ctx, g)
+            found = _backward(tuple(tuples), mask, ctx, g, kernels)
         needed = (x if want else None for x, want in zip(found, wanted, strict=True))
         return (*needed, None, None, None, None, None)
 
 
-def _differentiable(
-    tuples: Tuples, mask: Tensor | None, plan: Plan, g: Tensor, wanted: tuple[bool, bool]
-) -> list[Tensor | None]:
-    """Return gradients that can be differentiated again, from the plain losses."""
-    inputs = [x for x, want in zip(tuples[:2], wanted, strict=True) if want]
-    total = plan.whole(tuples, mask)
-    found = iter(torch.autograd.grad(total, inputs, g, create_graph=True, materialize_grads=True))
-    return [next(found) if want else None for want in wanted]
+def recorded(
+    loss: Callable[[Tensor, Tensor], Tensor], N: Tensor, D: Tensor, g: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a loss by plain operations; `None` where none is wanted.
+
+    They can be differentiated again where gradients are recorded. They are taken of aliases: N may
+    depend on D, and both may have hooks, which autograd itself will mind.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = N.view_as(N), D.view_as(D)
+        value = loss(*aliases)
+    inputs = [x for x in aliases if x.requires_grad]
+    found = iter(torch.autograd.grad(value, inputs, g, create_graph=again, materialize_grads=True))
+    return tuple(next(found) if x.requires_grad else None for x in aliases)
 
 
 class _Flat(NamedTuple):
@@ -221,7 +240,8 @@ def _total(
     else:
         counted, kinds = Sums(*kernels.sums(tuples, mask, plan.recipe)), []
     total, slopes = plan.joined(counted)
-    if not math.isfinite(total):  # a sum may overflow where its mean does not
+    # a sum may overflow where its mean does not
+    if not abs(total) <= torch.finfo(tuples[0].dtype).max:
         total = plan.whole(tuples, mask).item()
     return total, slopes, kinds
 
@@ -297,18 +317,21 @@ def _add_plain(counted: dict[str, float], chunk: _Flat, plan: Plan) -> None:
         counted[name + "_weight"] += weights.sum(dtype=torch.float64).item()
 
 
-def _backward(tuples: Tuples, mask: Tensor | None, ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(
+    tuples: Tuples, mask: Tensor | None, ctx: Any, g: Tensor, kernels: Any
+) -> tuple[Tensor, Tensor]:
     plan: Plan = ctx.plan
-    factors = _factors(ctx.slopes, g)
-    if ctx.kernels is not None:
-        masked = bool(rule(g, -1).masked)
-        return ctx.kernels.gradients(tuples, mask, plan.recipe, factors, masked)
+    ruling = rule(g, -1)
+    factors = _factors(ctx.slopes, g, ruling)
+    if kernels is not None:
+        return kernels.gradients(tuples, mask, plan.recipe, factors, bool(ruling.masked))
+    kinds = ctx.kinds or _forward(tuples, mask, plan)[1]  # nobody looked if kernels went forward
     N, D = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in tuples[:2])
     flat, (flat_N, flat_D) = _flat(tuples, mask), (N.view(-1), D.view(-1))
     shared = flat.width if D.numel() != N.numel() else 1
     work = room(min(CHUNK, N.numel()), N, plan.recipe)
     singular = _Singular(flat, plan.recipe.tau_sing)
-    for found, (start, end, chunk) in zip(ctx.kinds, flat.chunks(), strict=True):
+    for found, (start, end, chunk) in zip(kinds, flat.chunks(), strict=True):
         out = flat_N[start:end], flat_D[start // shared : end // shared]
         if found is None:
             _plain_gradients(chunk, plan, factors, out)
@@ -323,8 +346,7 @@ def _backward(tuples: Tuples, mask: Tensor | None, ctx: Any, g: Tensor) -> tuple
     return N, D
 
 
-def _factors(slopes: tuple[float, ...], g: Tensor) -> Factors:
-    ruling = rule(g, -1)
+def _factors(slopes: tuple[float, ...], g: Tensor, ruling: Ruling) -> Factors:
     fit, margin, sign, coverage = (g.item() * slope for slope in slopes)
     if ruling.closed:
         return Factors(0.0, 0.0, 0.0, coverage, math.inf)

@@ -9,7 +9,7 @@ from torch import Tensor
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
 from zeroproof.losses._chunks import Recipe, usual
-from zeroproof.losses._fused import fusible
+from zeroproof.losses._fused import fusible, recorded, scalar
 from zeroproof.losses._reduction import Counting
 from zeroproof.native.door import native
 
@@ -39,7 +39,6 @@ class _Task(NamedTuple):
     part: str
     recipe: Recipe
     plain: Callable[[Tensor, Tensor], Tensor]
-    kernels: Any
     masks: bool  # whether ⟨0, 0⟩ is ⊥ to the policy
     largest: float | None  # of the weights, for a sum; None for a mean
 
@@ -74,8 +73,8 @@ def single(
     if kernels is None or not (weight is None or _weighs(weight, N)):
         return plain(N, D)
     counts, largest = _counts(weight, mask)
-    task = _Task(part, recipe, plain, kernels, masks, largest if reduction == "sum" else None)
-    return _Single.apply(*tuples, counts, task)
+    task = _Task(part, recipe, plain, masks, largest if reduction == "sum" else None)
+    return _Single.apply(*tuples, counts, task, kernels)
 
 
 def _weighs(weight: Tensor, N: Tensor) -> bool:
@@ -108,36 +107,31 @@ class _Single(torch.autograd.Function):
         Y_d: Tensor,
         counts: Tensor | None,
         task: _Task,
+        kernels: Any,
     ) -> Tensor:
         tuples = (N, D, Y_n, Y_d)
         place = 2 * _PARTS.index(task.part)
-        total, weight = task.kernels.sums(tuples, None, task.recipe, counts)[place : place + 2]
+        total, weight = kernels.sums(tuples, None, task.recipe, counts)[place : place + 2]
         ctx.share = (1 / weight if weight else 0.0) if task.largest is None else task.largest
         ctx.task = task
         ctx.save_for_backward(*tuples, counts)
-        return torch.full((), total * ctx.share, dtype=N.dtype)
+        return scalar(total * ctx.share, N)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *tuples, counts = ctx.saved_tensors
         task: _Task = ctx.task
-        if torch.is_grad_enabled():
-            found = _differentiable(tuples[0], tuples[1], task, g)
+        kernels = native("losses", *tuples)
+        # a gradient of gradients, or many at once, needs operations that autograd knows
+        if kernels is None or torch.is_grad_enabled() or not ordinary(g):
+            found = recorded(task.plain, tuples[0], tuples[1], g)
         else:
             ruling = rule(g, -1)
             slopes = [0.0] * 4
             slopes[_PARTS.index(task.part)] = 0.0 if ruling.closed else g.item() * ctx.share
             masked = bool(ruling.masked) and task.masks
-            found = task.kernels.gradients(
+            found = kernels.gradients(
                 tuple(tuples), None, task.recipe, (*slopes, ruling.bound), masked, counts
             )
         wanted = zip(found, ctx.needs_input_grad, strict=False)
-        return (*(x if want else None for x, want in wanted), None, None, None, None)
-
-
-def _differentiable(N: Tensor, D: Tensor, task: _Task, g: Tensor) -> list[Tensor | None]:
-    """Return gradients that can be differentiated again."""
-    inputs = [x for x in (N, D) if x.requires_grad]
-    loss = task.plain(N, D)
-    found = iter(torch.autograd.grad(loss, inputs, g, create_graph=True, materialize_grads=True))
-    return [next(found) if x.requires_grad else None for x in (N, D)]
+        return (*(x if want else None for x, want in wanted), None, None, None, None, None)

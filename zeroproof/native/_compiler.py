@@ -1,6 +1,8 @@
 """How kernels are compiled."""
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -13,12 +15,21 @@ _CONTRACT = {"contract"}
 _SUM = {"contract", "reassoc", "nsz"}
 
 
+# Numba would compile a kernel anew only when its own file changes, not when one that it calls does
+_SOURCES = sorted(Path(__file__).parent.glob("_*.py"))
+_STAMP = sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
+
+
 def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
     options = {"nogil": True, "error_model": "numpy", "fastmath": flags}
     try:
-        return njit(cache=True, **options)(function)
+        kept: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
         return njit(**options)(function)
+    index = getattr(getattr(kept, "_cache", None), "_cache_file", None)
+    if index is not None:
+        index._source_stamp = _STAMP  # noqa: SLF001 - Numba offers no other way
+    return kept
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -272,11 +272,12 @@ def sum_covered(lacking, finite):
 @kernel
 def coverage_slopes(x, lacking, options, slopes, out):
     factor = slopes.coverage / options.temperature
-    one = np.float32(1)
+    one, beyond = np.float32(1), np.float32(2.0**124)  # where `lacking` stopped growing
     finite = x[6]
     for i in range(out.shape[0]):
         inverse = one / (one + lacking[i])
-        out[i] = factor * finite[i] * (lacking[i] * inverse * inverse)
+        slope = lacking[i] * inverse * inverse
+        out[i] = factor * finite[i] * (slope if lacking[i] < beyond else 0)
 
 
 @kernel

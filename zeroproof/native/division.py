@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.gate import Ruling
 from zeroproof.native import _division_kernels as kernels
-from zeroproof.native.door import array, in_parts
+from zeroproof.native.door import array, empty, in_parts
 
 __all__ = ["backward", "forward"]
 
@@ -41,8 +41,8 @@ def forward(
         sound: The least \|D\| and the largest \|N / D\| that are not ⊥.
         safe: Those that are not in the gap.
     """
-    value, lost = torch.empty(N.shape), torch.empty(N.shape, dtype=torch.bool)
-    gap = None if safe is None else torch.empty_like(lost)
+    value, lost = (empty(N.shape, kind) for kind in (N.dtype, torch.bool))
+    gap = None if safe is None else empty(N.shape, torch.bool)
     given, out = _flat(N, D.expand(N.shape), bottom), _flat(value, lost, gap)
     limits = _limits(*sound), _limits(*(safe or sound))
 
@@ -57,7 +57,8 @@ def backward(
     g: Tensor, N: Tensor, D: Tensor, lost: Tensor, ruling: Ruling
 ) -> tuple[Tensor, Tensor]:
     """Return dL/dN and dL/dD of tensors of one shape, under a policy that masks ⊥."""
-    found, bound = (torch.empty(N.shape), torch.empty(N.shape)), np.float32(ruling.bound)
+    found = empty(N.shape, N.dtype), empty(N.shape, N.dtype)
+    bound = np.float32(ruling.bound)
     given, out = _flat(g, N, D, lost), _flat(*found)
 
     def run(*part: int) -> None:

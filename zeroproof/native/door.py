@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.eager import ordinary
 
-__all__ = ["array", "available", "disabled", "in_parts", "native", "served"]
+__all__ = ["array", "available", "disabled", "empty", "in_parts", "native", "served"]
 
 Result = TypeVar("Result")
 
@@ -45,23 +45,36 @@ def available() -> bool:
         ...     available()
         False
     """
-    return _wanted and _installed()
+    return _wanted and not _pauses.count and _installed()
+
+
+class _Pauses:
+    """How many `with disabled()` blocks are open, in all threads, since backward has its own."""
+
+    def __init__(self) -> None:
+        self.count, self._lock = 0, threading.Lock()
+
+    def add(self, more: int) -> None:
+        with self._lock:
+            self.count += more
+
+
+_pauses = _Pauses()
 
 
 @contextlib.contextmanager
 def disabled() -> Iterator[None]:
-    """Leave everything to torch inside the `with` block, in all threads.
+    """Leave everything to torch inside the `with` block, in all threads; blocks may overlap.
 
     Examples:
         >>> with disabled():
         ...     pass  # compare, or time, what torch alone does
     """
-    global _wanted  # noqa: PLW0603 - backward runs in threads of its own, which must see it too
-    before, _wanted = _wanted, False
+    _pauses.add(1)
     try:
         yield
     finally:
-        _wanted = before
+        _pauses.add(-1)
 
 
 def served(*tensors: Tensor) -> bool:
@@ -77,7 +90,12 @@ def native(name: str, *tensors: Tensor) -> Any:
 
 def array(x: Tensor) -> Any:
     """Return the entries of a tensor in one row, as NumPy sees them."""
-    return x.detach().contiguous().numpy().reshape(-1)
+    return x.detach().resolve_neg().contiguous().numpy().reshape(-1)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a tensor for a kernel to fill, whatever torch's default device is."""
+    return torch.empty(shape, dtype=dtype, device="cpu")
 
 
 class _Pool:
@@ -85,7 +103,8 @@ class _Pool:
 
     def __init__(self) -> None:
         self._lock, self._threads, self._size = threading.Lock(), None, 0
-        os.register_at_fork(after_in_child=self._forget)
+        if hasattr(os, "register_at_fork"):  # there are platforms without forks
+            os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         self._lock, self._threads, self._size = threading.Lock(), None, 0
@@ -111,5 +130,8 @@ def in_parts(run: Callable[[int, int], Result], n: int, rows: int = 1) -> list[R
         return [run(0, n)]
     step = -(-n // (threads * rows)) * rows
     cuts = [(start, min(start + step, n)) for start in range(0, n, step)]
-    waiting = [_pool.of(threads).submit(run, *cut) for cut in cuts[1:]]
+    try:
+        waiting = [_pool.of(threads).submit(run, *cut) for cut in cuts[1:]]
+    except RuntimeError:  # the interpreter is about to end, and starts no threads
+        return [run(0, n)]
     return [run(*cuts[0]), *(other.result() for other in waiting)]

@@ -1,40 +1,22 @@
 """The combined loss by native kernels: from tensors to arrays and back."""
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from zeroproof.native import _loss_kernels as kernels
 from zeroproof.native._loss_parts import Options, Slopes
-from zeroproof.native.door import array, in_parts
+from zeroproof.native.door import array, empty, in_parts
 
-__all__ = ["Recipe", "gradients", "sums"]
+__all__ = ["gradients", "sums"]
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]
 _FITS = {"none": -1, "detached": 0, "attached": 1, "chordal": 2, "oriented": 3}
 
 
-class Recipe(Protocol):
-    """Options of the parts of a loss; see `losses._chunks.Recipe`."""
-
-    normalizer: str
-    gamma: float
-    tau: float
-    relative: bool
-    score: str
-    scale: float
-    temperature: float
-    tau_sing: float
-    sign_variant: str
-    margin: bool
-    sign: bool
-    coverage: bool
-
-
-def _options(recipe: Recipe) -> Options:
+def _options(recipe: Any) -> Options:
     return Options(
         fit=_FITS[recipe.normalizer],
         angle_score=recipe.score == "angle",
@@ -72,14 +54,14 @@ class _Rows:
 
 
 def sums(
-    tuples: Tuples, mask: Tensor | None, recipe: Recipe, weight: Tensor | None = None
+    tuples: Tuples, mask: Tensor | None, recipe: Any, weight: Tensor | None = None
 ) -> list[float]:
     """Return sum and weight of the losses of fit, margin, sign and coverage; 0 where one is off.
 
     Args:
         tuples: N, D, Y_n, Y_d of float32; N and Y_n `(*batch, k)`, the others so or `(*batch, 1)`.
         mask: True where the sign of the target is known, the shape of N or `(*batch, 1)`.
-        recipe: What to compute.
+        recipe: What to compute, a `losses._chunks.Recipe`.
         weight: Of the losses of fit, margin and sign, float64, at least 0, shaped as `mask`.
     """
     rows, options = _Rows(tuples, mask, weight), _options(recipe)
@@ -95,7 +77,7 @@ def sums(
 def gradients(
     tuples: Tuples,
     mask: Tensor | None,
-    recipe: Recipe,
+    recipe: Any,
     slopes: tuple[float, ...],
     masked: bool,
     weight: Tensor | None = None,
@@ -111,7 +93,7 @@ def gradients(
         weight: As in `sums`.
     """
     rows, options = _Rows(tuples, mask, weight), _options(recipe)
-    found = [torch.empty(x.shape) for x in tuples[:2]]
+    found = [empty(x.shape, x.dtype) for x in tuples[:2]]
     g_N, g_D = (x.numpy().reshape(-1) for x in found)
     fit, margin, sign, coverage, bound = map(float, slopes)
     asked = Slopes(fit, margin, sign, coverage, bound, masked)

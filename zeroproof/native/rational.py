@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.gate import Ruling
 from zeroproof.native import _rational_kernels as kernels
-from zeroproof.native.door import array, in_parts
+from zeroproof.native.door import array, empty, in_parts
 
 __all__ = ["backward", "forward"]
 
@@ -67,7 +67,8 @@ def _rows(x: Tensor, P: Tensor) -> Any:
     """Return the entries as an array, one row for every channel."""
     if P.ndim == 1:
         return array(x).reshape(1, -1)
-    return x.detach().reshape(-1, P.shape[1]).t().contiguous().numpy()
+    columns = x.reshape(-1, P.shape[1]).t()
+    return array(columns).reshape(columns.shape)
 
 
 def _shaped(rows: Tensor, shape: torch.Size) -> Tensor:
@@ -92,7 +93,7 @@ def forward(
     """
     rows = _rows(x, P)
     known = None if bottom is None else _rows(bottom, P)
-    value, lost = torch.empty(rows.shape), torch.empty(rows.shape, dtype=torch.bool)
+    value, lost = (empty(rows.shape, kind) for kind in (x.dtype, torch.bool))
     values, masks = value.numpy(), lost.numpy()
     for k, column in enumerate(_columns(P, Q, form)):
 
@@ -113,7 +114,7 @@ def backward(
         return torch.zeros_like(x), torch.zeros_like(P), torch.zeros_like(Q)
     rows, slopes = _rows(x, P), _rows(g, P)
     known = None if bottom is None else _rows(bottom, P)
-    g_x, bound = torch.empty(rows.shape), np.float32(ruling.bound)
+    g_x, bound = empty(rows.shape, x.dtype), np.float32(ruling.bound)
     out, sums = g_x.numpy(), []
     for k, column in enumerate(_columns(P, Q, form)):
 
