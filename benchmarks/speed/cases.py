@@ -147,6 +147,19 @@ def _strict(field: str, config: InferenceConfig | None = None) -> Callable:
     return make
 
 
+def _by_hand(N: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Decode as one would by hand, without minding what is not finite."""
+    size = D.abs()
+    bottom = size < 1e-6
+    value = torch.where(bottom, math.nan, N / torch.where(bottom, 1, D))
+    return value, bottom, (size < 1e-4) & ~bottom
+
+
+def _strict_by_hand(n: int) -> tuple[Step, Step]:
+    tuples = _outputs(n)
+    return Step(strict_inference, tuples), Step(_by_hand, tuples)
+
+
 def _by_hypot(N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     size = torch.hypot(N.detach(), D.detach())
     return N / size, D / size
@@ -197,6 +210,7 @@ CASES = (
     Case("SCMTrainingLoss, chordal", MSE, _loss(normalizer="chordal"), None, None, 40),
     Case("SCMTrainingLoss, oriented", MSE, _loss(oriented=True), None, None, 40),
     Case("strict_inference", QUOTIENT, _strict("all"), Bounds(10, 2.5), Bounds(5, 2.5), 14),
+    Case("strict_inference", "masks by hand", _strict_by_hand, None, None, 14),
     Case("strict_inference, payload", QUOTIENT, _strict("decoded"), None, Bounds(1.5, 1.2), 12),
     Case("strict_inference, angle score", QUOTIENT, _strict("all", ANGLE), None, None, 14),
     Case("renormalize", "hypot and two divisions", _renormalize, Bounds(2, 1.3), None, 32),
