@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from zeroproof import native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.layers import ProjectiveRational, Rational, _rational_chunks, _tuple_kernel
 from zeroproof.layers import _rational_kernel as kernel
@@ -236,3 +237,50 @@ def test_second_derivatives_of_tuples():
 
     x = torch.randn(3, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(function, (x, *layer.parameters()))
+
+
+LAYERS = {
+    "quotient": lambda: Rational((5, 4), "tensor", init=COEFFICIENTS),
+    "tuples": lambda: ProjectiveRational((5, 4), out_features=2, basis="monomial"),
+}
+
+
+def _everything(layer, x):
+    """Values and gradients by torch operations alone, backward included."""
+    leaf = x.clone().requires_grad_()
+    with native.disabled(), gradient_policy(GradientPolicy.PROJECT):
+        y = layer(leaf)
+        parts = (y,) if isinstance(y, torch.Tensor) else tuple(y)
+        g = [torch.full_like(part, 0.3) for part in parts]
+        return *parts, *torch.autograd.grad(parts, (leaf, *layer.parameters()), g)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast_takes_no_digits(name):
+    layer, x = LAYERS[name](), torch.randn(333, 1)
+    expected = _everything(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _everything(layer, x)
+        assert torch.is_autocast_enabled("cpu")
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("x", [INPUTS["random"], INPUTS["bottoms"]], ids=["random", "bottoms"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_defaults_of_torch_do_not_matter(name, x):
+    layer, x = LAYERS[name](), x.unsqueeze(-1)
+    expected = _everything(layer, x)
+    with torch.device("meta"):
+        found = _everything(layer, x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = _everything(layer, x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_layer_may_be_made_on_another_device():
+    with torch.device("meta"):
+        assert Rational.from_safe([0, 1], [1, 2], basis="chebyshev").numerator.is_meta

@@ -16,6 +16,7 @@ from zeroproof.projective import (
     misalignment,
 )
 from zeroproof.projective.angle import norm
+from zeroproof.projective.gauge import renormalize
 
 coordinates = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-3)
 points = st.tuples(coordinates, coordinates).filter(any)
@@ -214,6 +215,40 @@ def test_the_angle_score_at_the_edges_of_the_range(monkeypatch, chunk, scale, sh
         counts = torch.isfinite(n) & torch.isfinite(wide)
         assert score[~counts].isnan().all()
         torch.testing.assert_close(score[counts], expected[counts].float(), rtol=6e-7, atol=1e-42)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("scale", [1e-200, 1e-50, 1e-30, 1e20, 1e36, 1e50, 1e200])
+def test_a_scale_beyond_float32_is_a_scale(monkeypatch, scale, dtype, quick):
+    if not quick:
+        monkeypatch.setattr("zeroproof.projective.angle.divisible", lambda *_: False)
+    edges = [0.0, 1e-37, 1e-15, 1.0, -2.0, 1e20, 3e38]
+    N, D = torch.tensor(list(itertools.product(edges, edges))[1:], dtype=dtype).T
+    expected = [
+        abs(d) / math.hypot(abs(n) / scale**0.5, abs(d) * scale**0.5) * scale**0.5
+        for n, d in zip(N.tolist(), D.tolist(), strict=True)
+    ]
+    score = denominator_score(N, D.requires_grad_(), "angle", scale)
+    assert score.dtype == N.real.dtype
+    wanted = torch.tensor(expected, dtype=score.dtype)
+    torch.testing.assert_close(score, wanted, rtol=1e-6, atol=1e-42)
+    assert torch.equal(denominator_score(N, D.detach(), "angle", scale), score)
+
+
+def test_a_scale_beyond_float32_in_a_compiled_graph():
+    function = torch.compile(denominator_score, fullgraph=True, backend="aot_eager")
+    for dtype in (torch.float32, torch.complex64):
+        N, D = torch.tensor([[3e38], [1e-15]], dtype=dtype)
+        assert torch.equal(function(N, D, "angle", 1e50), denominator_score(N, D, "angle", 1e50))
+
+
+def test_scores_and_sizes_are_where_the_tuples_are():
+    N, D = torch.randn(2, 100)
+    expected = denominator_score(N, D, "angle"), *renormalize(N, D)
+    with torch.device("meta"):
+        found = denominator_score(N, D, "angle"), *renormalize(N, D)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("function", [chordal_distance, cosine, misalignment])

@@ -3,17 +3,20 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from zeroproof import native
 from zeroproof.autodiff import GradientPolicy, eager, gradient_policy
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.projective import decode
+from zeroproof.scm import SCM
 from zeroproof.scm.division import divide
-from zeroproof.scm.quotients import Limits, divisible
+from zeroproof.scm.quotients import Limits, divisible, quotients
 
 INF, NAN = math.inf, math.nan
 EDGES = [0.0, 1e-45, 1e-38, 1e-20, 9.9e-7, 1e-6, 1e-5, 1e-4, 0.5, 1.0, 1e4, 1e20, 3e38, INF, NAN]
@@ -170,3 +173,65 @@ def test_what_is_not_divisible() -> None:
     assert not divisible(one[:0], one[:0])
     assert not divisible(one.to("meta"), one.to("meta"))
     assert Limits() == ("", 0.0, None)
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "SCM": lambda N, D: (SCM(N) / SCM(D)).payload,
+    "strict": lambda N, D: strict_inference(N, D).decoded,
+    "angle": lambda N, D: strict_inference(N, D, InferenceConfig(score="angle")).decoded,
+    "no limits": lambda N, D: quotients(N, D)[0],
+}
+
+
+@pytest.mark.usefixtures("both_ways", "_steps")
+@pytest.mark.parametrize("denominator", [2.0, 0.0])
+@pytest.mark.parametrize("shapes", [(1, 1), (50, 1), (5000, 1), ((5, 10), (5, 1))], ids=str)
+@pytest.mark.parametrize("name", WAYS)
+def test_all_outputs_of_a_flat_tensor_may_share_one_denominator(
+    name: str, shapes: tuple[Any, Any], denominator: float
+) -> None:
+    N, D = torch.randn(shapes[0]), torch.full_like(torch.empty(shapes[1]), denominator)
+    g = torch.randn_like(N)
+    value = WAYS[name](N.requires_grad_(), D.requires_grad_())
+    with gradient_policy(GradientPolicy.PROJECT):
+        g_N, g_D = torch.autograd.grad(value, (N, D), g)
+    sound = denominator != 0
+    expected = (g.double() / 2, -(g.double() * N.detach()).sum(-1, keepdim=True) / 4)
+    assert_same(value, N / 2 if sound else torch.full_like(N, NAN))
+    torch.testing.assert_close(g_N, (expected[0] * sound).float())
+    torch.testing.assert_close(g_D, (expected[1] * sound).float(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.usefixtures("both_ways", "_steps")
+@pytest.mark.parametrize("limits", [Limits(), Limits("D", 1e-6), Limits("quotient", 1e6)], ids=str)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("size", [10, 5000])
+def test_an_infinite_denominator_is_bottom_though_nobody_marked_it(
+    size: int, shared: bool, limits: Limits
+) -> None:
+    N, D = torch.randn(size, 2), torch.ones(size, 1 if shared else 2)
+    D[1], D[3] = INF, -INF
+    value, bottom, _ = quotients(N, D, limits)
+    assert torch.equal(bottom, D.isinf().expand(N.shape))
+    assert_same(value, torch.where(bottom, NAN, N))
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_defaults_of_torch_do_not_matter(name: str) -> None:
+    N, D = tuples("mostly sound")
+
+    def results() -> Pair:
+        leaf = N.clone().requires_grad_()
+        value = WAYS[name](leaf, D)
+        return value.detach(), torch.autograd.grad(value, leaf, torch.ones_like(N))[0]
+
+    with native.disabled(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eager, "CHUNK", 7)
+        expected = results()
+        with torch.device("meta"):
+            assert_same(results(), expected)
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert_same(results(), expected)
+        finally:
+            torch.set_default_dtype(torch.float32)

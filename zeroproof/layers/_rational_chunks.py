@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.eager import full_precision
 from zeroproof.autodiff.gate import Ruling
 from zeroproof.layers._rational_plain import Form, plain_backward, plain_forward
 from zeroproof.layers.basis import derivative, reach_bounds
@@ -87,11 +88,12 @@ def chunked_forward(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (value, ⊥, which chunks are free of ⊥)."""
-    value = torch.empty(x.shape, dtype=x.dtype)
-    lost = torch.zeros(x.shape, dtype=torch.bool)
+    value = x.new_empty(x.shape)
+    lost = x.new_zeros(x.shape, dtype=torch.bool)
     flats = [_flat(z, P) for z in (x, value, lost, bottom)]
-    clean = _forward_chunks(_split(P, *flats), P, Q, form)
-    return value, lost, torch.tensor(clean, dtype=torch.bool)
+    with full_precision():
+        clean = _forward_chunks(_split(P, *flats), P, Q, form)
+    return value, lost, torch.tensor(clean, dtype=torch.bool, device=x.device)
 
 
 @torch.inference_mode()
@@ -159,11 +161,12 @@ def chunked_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of x, P and Q; `wanted` are that of x and those of the coefficients."""
     x, P, Q, bottom, clean = saved
-    g_x = torch.empty(x.shape, dtype=x.dtype) if wanted[0] else None
+    g_x = x.new_empty(x.shape) if wanted[0] else None
     flats = [_flat(z, P) for z in (x, g, bottom, g_x)]
-    sums = [torch.zeros(c.shape, dtype=torch.float64) for c in (P, Q)]
+    sums = [c.new_zeros(c.shape, dtype=torch.float64) for c in (P, Q)]
     chunks = zip(_split(P, *flats), clean.tolist(), strict=False)
-    _backward_chunks(chunks, (P, Q), sums if wanted[1] else [], form, ruling)
+    with full_precision():
+        _backward_chunks(chunks, (P, Q), sums if wanted[1] else [], form, ruling)
     g_P, g_Q = (total.to(P.dtype) if wanted[1] else None for total in sums)
     return g_x, g_P, g_Q
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.compiled import LANES, compiling, row_length
-from zeroproof.autodiff.eager import ordinary
+from zeroproof.autodiff.eager import full_precision, ordinary
 from zeroproof.autodiff.gate import rule
 from zeroproof.layers._rational_chunks import CHUNK, Basis
 from zeroproof.layers._rational_plain import Form, moments
@@ -147,7 +147,8 @@ class _Polynomials(torch.autograd.Function):
             return (_traced if _narrow(P) else _plain)(x, P, Q, form)
         batch = x.shape[:-1]
         N, D = (x.new_empty(x.numel(), c.shape[1]) for c in (P, Q))
-        _write(x.reshape(-1), (P, Q), (N, D), form)
+        with full_precision():
+            _write(x.reshape(-1), (P, Q), (N, D), form)
         return N.reshape(*batch, -1), D.reshape(*batch, -1)
 
     @staticmethod
@@ -165,7 +166,8 @@ class _Polynomials(torch.autograd.Function):
         g_x = torch.empty_like(x).reshape(-1) if ctx.needs_input_grad[0] else None
         sums = [torch.zeros_like(c, dtype=torch.float64) for c in (P, Q)]
         flats = (x.reshape(-1), g_N.reshape(-1, P.shape[1]), g_D.reshape(-1, Q.shape[1]))
-        _pull_back(flats, (P, Q), ctx.form, g_x, sums)
+        with full_precision():
+            _pull_back(flats, (P, Q), ctx.form, g_x, sums)
         g_P, g_Q = (total.to(P.dtype) for total in sums)
         return None if g_x is None else g_x.reshape(x.shape), g_P, g_Q, None
 

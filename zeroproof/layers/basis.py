@@ -185,9 +185,10 @@ def in_basis(
         return list(coefficients)
     low, high = domain
     # on Chebyshev points the system is as well conditioned as it can be
-    angles = (torch.arange(len(coefficients), dtype=torch.float64) + 0.5) / len(coefficients)
-    t = torch.cos(math.pi * angles)
-    c = torch.as_tensor(coefficients)
+    # and on the host, since numbers come back, whatever the default device
+    k = torch.arange(len(coefficients), dtype=torch.float64, device="cpu")
+    t = torch.cos(math.pi * (k + 0.5) / len(coefficients))
+    c = torch.as_tensor(coefficients, device="cpu")
     c = c.to(torch.complex128 if c.is_complex() else torch.float64)
     values = polynomial((low + high) / 2 + (high - low) / 2 * t, c, "monomial")
     rows = chebyshev_basis(t, len(coefficients) - 1).to(values.dtype)

@@ -245,7 +245,7 @@ def _functions(column: Column, X: Tensor, most: int) -> Tensor:
     """Return the functions of one column, `(n, most + 1)`, in rising degree."""
     if column.transform != "trig":
         return chebyshev_basis(_enter(column, X), most)
-    x = X[:, column.place, None] * torch.arange(1, most // 2 + most % 2 + 1).to(X)
+    x = X[:, column.place, None] * torch.arange(1, most // 2 + most % 2 + 1, device=X.device).to(X)
     waves = torch.stack([torch.cos(x), torch.sin(x)], 2).flatten(1)
     return torch.cat([torch.ones_like(waves[:, :1]), waves], 1)[:, : most + 1]
 

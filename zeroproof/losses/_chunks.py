@@ -143,8 +143,8 @@ class Found(NamedTuple):
 def room(n: int, like: Tensor, recipe: Recipe) -> Room:
     """Return work space for n entries."""
     wide = torch.float64 if recipe.normalizer == "attached" else like.dtype
-    gamma = torch.full((n,), recipe.gamma, dtype=wide)
-    return Room(gamma, *(torch.empty(n, dtype=like.dtype) for _ in "abc"))
+    gamma = like.new_full((n,), recipe.gamma, dtype=wide)
+    return Room(gamma, *(like.new_empty(n) for _ in "abc"))
 
 
 def sums(x: Dense, recipe: Recipe, work: Room) -> Found | None:

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 SCORES = ("denominator", "angle")
+_USUAL = (1e-15, 1e15)  # scales whose squares leave room in the number range of float32
 
 
 def norm(N: Tensor, D: Tensor) -> Tensor:
@@ -168,8 +169,18 @@ def denominator_score(
     N, D = widen(N), widen(D)
     if score == "denominator":
         return _modulus(D).expand(N.shape)
+    if not _USUAL[0] <= scale <= _USUAL[1]:
+        return _wide_angle(N, D, scale)
     wanted = torch.is_grad_enabled() and (N.requires_grad or D.requires_grad)
     return _angle(N, D, scale) if wanted or not divisible(N, D) else _angle_now(N, D, scale)
+
+
+def _wide_angle(N: Tensor, D: Tensor, scale: float) -> Tensor:
+    """The same in float64, where float32 holds neither s nor what a tuple of unit size loses."""
+    if N.device.type == "mps":  # Apple's GPUs have no float64
+        return _angle(N, D, scale)
+    n, d = (x.to(torch.complex128 if x.is_complex() else torch.float64) for x in (N, D))
+    return _angle(n, d, scale).to(torch.promote_types(N.real.dtype, D.real.dtype))
 
 
 def _angle(N: Tensor, D: Tensor, scale: float) -> Tensor:
@@ -181,7 +192,7 @@ def _angle(N: Tensor, D: Tensor, scale: float) -> Tensor:
 
 def _angle_now(N: Tensor, D: Tensor, scale: float) -> Tensor:
     """The same chunk by chunk, in eager mode; rescaled only where squares would leave the range."""
-    score = torch.empty(N.shape, dtype=N.dtype)
+    score = N.new_empty(N.shape)
     least = least_square(N.dtype)
     for n, d, out in chunks(chunk_size(), D.numel(), N, D, score):
         torch.div(n, scale, out=out).square_().addcmul_(d, d)

@@ -87,7 +87,7 @@ def renormalize(N: Tensor, D: Tensor, gamma: float = GAMMA.value) -> Pair:
 
 def _sizes(N: Tensor, D: Tensor, gamma: float) -> Tensor | None:
     """Return S, 1 for rows that are not finite; `None` where a row is too large or small for it."""
-    size = torch.empty(D.shape, dtype=D.dtype)
+    size = D.new_empty(D.shape)
     least = least_square(N.dtype)
     if gamma >= 8 * least**0.5:  # what is lost in smaller squares does not show beside γ
         least = 0.0

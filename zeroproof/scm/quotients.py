@@ -59,7 +59,7 @@ def quotients(
     Args:
         N: Numerators.
         D: Denominators.
-        limits: On D or on the quotients; without any, ⊥ is where N / D is not finite.
+        limits: On D or on the quotients; without any, ⊥ is where N / D or D is not finite.
         bottom: Further ⊥ entries, in the shape of N.
         fixed: Policy code of a layer, -1 to follow the context while backward runs.
     """
@@ -125,7 +125,7 @@ def _settle(
     lost: Tensor,
     gap: Tensor | None,
 ) -> bool:
-    """Make N / D nan at ⊥, write into the masks what is true; return whether nothing is ⊥."""
+    """Make N / D nan at ⊥, write into the masks what is true; return whether surely none is."""
     size = torch.abs(D if limits.of == "D" else value) if limits.of else None
     marks = known if known is not None and any_true(known) else None
     if marks is None and _within(size, limits) and _surely_sound(value, D):
@@ -136,8 +136,8 @@ def _settle(
             gap.copy_(beyond(size, limits.gap, out=torch.empty_like(size)))
         # 1 or 0, by which the quotient is divided: 1 changes nothing, 0 leaves no finite number
         value.div_(size.ge_(limits.bottom) if limits.of == "D" else size.le_(limits.bottom))
-        if not surely_finite(D):  # N / inf is 0
-            value.sub_(D - D)
+    if not surely_finite(D):  # N / inf is 0
+        value.sub_(D - D)
     spoilt = value - value  # 0 or nan
     value.sub_(spoilt)  # not added: -0 - 0 is -0
     lost.copy_(spoilt)
@@ -146,12 +146,13 @@ def _settle(
         value.masked_fill_(marks, math.nan)
     if gap is not None:
         gap.bitwise_and_(~lost)
-    return not any_true(lost)
+    # without limits something is, unless a sum overflowed: not worth another look
+    return size is not None and marks is None and not any_true(lost)
 
 
 def _surely_sound(value: Tensor, D: Tensor) -> bool:
     """Tell that quotients and denominators are finite: 0 · inf is not, nor is a sum with it."""
-    if value.ndim == D.ndim == 1:
+    if value.ndim == 1 and value.shape == D.shape:
         return math.isfinite(torch.dot(value, D).item())
     return surely_finite(value) and surely_finite(D)
 
@@ -195,7 +196,7 @@ def _where_wanted(
 
 
 def _empty(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype)
+    return x.new_empty(x.shape)  # contiguous, so that chunks of it are views
 
 
 def _pull(
