@@ -281,7 +281,7 @@ class _Singular:
         """Mark the singular targets of a chunk."""
         if self._marks is None:
             words = -(-self._flat.N.numel() // WORD)
-            self._marks = torch.zeros(words * WORD, dtype=torch.bool)
+            self._marks = torch.zeros(words * WORD, dtype=torch.bool, device=Y_d.device)
         # in place the answer is a number, which is written much faster than a truth value
         close = torch.abs(Y_d, out=work.c).lt_(self._tau)
         self._marks[start : start + close.numel()].copy_(close)
@@ -306,7 +306,7 @@ def _true(marks: Tensor) -> Tensor:
         # `nonzero` takes as long for one entry as for eight of them read as one number
         words = marks.view(torch.int64).nonzero().squeeze(1)
         if 2 * WORD * words.numel() < marks.numel():
-            entries = (words.unsqueeze(1) * WORD + torch.arange(WORD)).view(-1)
+            entries = (words.unsqueeze(1) * WORD + torch.arange(WORD, device=marks.device)).view(-1)
             return entries[marks.index_select(0, entries)]
     return marks.nonzero().squeeze(1)
 
