@@ -190,7 +190,9 @@ class _Gradients:
             self._D = self._D + torch.where(kept, sum(for_D[1:], for_D[0]), 0)
 
     def _bounded(self, gradient: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(gradient, -self._bound), self._bound)
+        # two selections: minimum and maximum look for nan, in twice as many instructions
+        gradient = torch.where(gradient > self._bound, self._bound, gradient)
+        return torch.where(gradient < -self._bound, -self._bound, gradient)
 
     def found(self) -> tuple[Tensor, Tensor]:
         """Return dL/dN and dL/dD."""
