@@ -99,7 +99,9 @@ class _Traced(torch.autograd.Function):
                 D = D * torch.where(D[:, :1] > 0, 1.0, 1.0)
         s = _state(N, D, Y_n, Y_d, flat)
         fitted = _sum(s.rows.expand(N.shape)).clamp_min(1)
-        total = _summed(_fit(s, recipe), s.rows > 0) / fitted
+        # shares first: a sum of large losses may overflow where their mean does not
+        many = max(N.numel(), 1)
+        total = _summed(_fit(s, recipe) * (1 / many), s.rows > 0) * (many / fitted)
         held, singular, lacking = (torch.zeros_like(total) for _ in range(3))
         score = _score(s, D, recipe)
         if recipe.margin:
@@ -167,7 +169,9 @@ class _Gradients:
 
     def __init__(self, N: Tensor, D: Tensor, bound: Tensor) -> None:
         self._shared = D.shape != N.shape
-        self._bound = bound.to(N.dtype)
+        # infinite parts of opposite signs would add up to nan
+        self._end = torch.finfo(N.dtype).max / 2
+        self._bound = bound.to(N.dtype).clamp(max=self._end)
         self._N, self._D = torch.zeros_like(N), torch.zeros_like(D)
 
     def bottom(self, N: Tensor, D: Tensor) -> Tensor:
@@ -184,17 +188,24 @@ class _Gradients:
         if self._shared:  # the bound holds for the sum
             for bounded, (_, g_D) in parts:
                 wide = torch.where(kept, g_D, 0).expand(self._N.shape)
+                wide = _within(wide, self._end / wide.shape[-1])
                 self._D = self._D + bounded(wide.sum(-1, keepdim=True))
         else:
             for_D = [bounded(g_D) for bounded, (_, g_D) in parts]
             self._D = self._D + torch.where(kept, sum(for_D[1:], for_D[0]), 0)
 
     def _bounded(self, gradient: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(gradient, -self._bound), self._bound)
+        return _within(gradient, self._bound)
 
     def found(self) -> tuple[Tensor, Tensor]:
         """Return dL/dN and dL/dD."""
         return self._N, self._D
+
+
+def _within(gradient: Tensor, bound: Tensor | float) -> Tensor:
+    # two selections: minimum and maximum look for nan, in twice as many instructions
+    gradient = torch.where(gradient > bound, bound, gradient)
+    return torch.where(gradient < -bound, -bound, gradient)
 
 
 def _unbounded(gradient: Tensor) -> Tensor:
@@ -228,8 +239,9 @@ def _counted(counts: Tensor, like: Tensor) -> Tensor:
 
 
 def _state(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, flat: bool) -> _State:
-    # half the sum: a maximum takes four instructions, as it looks for nan
-    m, Y_m = N.abs() * 0.5 + D.abs() * 0.5, Y_n.abs() * 0.5 + Y_d.abs() * 0.5
+    # a quarter of the sum: a maximum takes four instructions, as it looks for nan, and the two
+    # sizes added up are infinite only where a number is
+    m, Y_m = N.abs() * 0.25 + D.abs() * 0.25, Y_n.abs() * 0.25 + Y_d.abs() * 0.25
     tiny = torch.finfo(m.dtype).tiny
     unit, Y_unit = 1 / (m + tiny), 1 / (Y_m + tiny)
     entries, rows = m < math.inf, m + Y_m < math.inf
@@ -260,9 +272,10 @@ def _state(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, flat: bool) -> _State
 
 def _size(s: _State, recipe: Recipe) -> Tensor:
     root = s.unit * math.sqrt(recipe.gamma) * s.Y_unit
-    # the last addend keeps a quotient of scaled tuples in the number range
-    least = torch.finfo(s.n.dtype).tiny * 2.0**14
-    return (s.d * s.y_d).square() + (s.n * s.y_n).square() + (root.square() + least)
+    size = (s.d * s.y_d).square() + (s.n * s.y_n).square() + root.square()
+    # so small only where each tuple has a 0, and a 4 here where the plain loss has a 1: its bound
+    least = 4 * torch.finfo(size.dtype).tiny * 4.0**4
+    return torch.where(size < least, least, size)
 
 
 def _fit(s: _State, recipe: Recipe) -> Tensor:
@@ -273,10 +286,15 @@ def _fit(s: _State, recipe: Recipe) -> Tensor:
 
 def _fit_slopes(s: _State, recipe: Recipe, factor: Tensor) -> tuple[Tensor, Tensor]:
     if recipe.normalizer == "detached":
-        steep = s.difference / _size(s, recipe) * s.unit * (2 * factor)
-        return steep * s.y_d, -steep * s.y_n
-    steep = s.difference * s.along / (s.squares * s.square) * s.unit * (2 * factor)
-    return steep * s.d, -steep * s.n
+        steep = s.difference / _size(s, recipe) * (2 * factor)
+        return _undivided(s, steep * s.y_d, -steep * s.y_n)
+    steep = s.difference * s.along / (s.squares * s.square) * (2 * factor)
+    return _undivided(s, steep * s.d, -steep * s.n)
+
+
+def _undivided(s: _State, by_n: Tensor, by_d: Tensor) -> tuple[Tensor, Tensor]:
+    """Return derivatives by N and D; this product alone may overflow, where no 0 is ahead."""
+    return by_n * s.unit, by_d * s.unit
 
 
 def _turned(s: _State, recipe: Recipe) -> Tensor:
@@ -298,8 +316,8 @@ def _turned_slopes(s: _State, recipe: Recipe, factor: Tensor) -> tuple[Tensor, T
         turn = _angle(s) / s.square
     else:
         turn = s.difference / (s.squares.sqrt() * s.square)
-    turn = turn * s.unit * factor
-    return turn * s.d, -turn * s.n
+    turn = turn * factor
+    return _undivided(s, turn * s.d, -turn * s.n)
 
 
 def _singular(s: _State, Y_d: Tensor, mask: Tensor | None, recipe: Recipe) -> Tensor:
@@ -312,8 +330,15 @@ def _singular(s: _State, Y_d: Tensor, mask: Tensor | None, recipe: Recipe) -> Te
 def _score(s: _State, D: Tensor, recipe: Recipe) -> Tensor:
     if recipe.score == "denominator":
         return D.abs().expand(s.n.shape)
-    square = (s.n / recipe.scale).square() + s.d.square()
-    return s.d.abs() / torch.where(square == 0, 1, square).sqrt()
+    _, d, square = _in_units(s, recipe)
+    return d.abs() / torch.where(square == 0, 1, square).sqrt()
+
+
+def _in_units(s: _State, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+    """Return N and D in units of the scale, which they share for its square, and their square."""
+    root = math.sqrt(recipe.scale)
+    n, d = s.n * (1 / root), s.d * root
+    return n, d, n.square() + d.square()
 
 
 def _score_slopes(
@@ -323,12 +348,14 @@ def _score_slopes(
     side = torch.where(D < 0, -1.0, 1.0)
     if recipe.score == "denominator":
         return None, slope * side
-    ratio = s.n / recipe.scale
-    square = ratio.square() + s.d.square()
+    n, d, square = _in_units(s, recipe)
+    root = math.sqrt(recipe.scale)
     origin = square == 0
-    common = slope * side * ratio / torch.where(origin, 1, square * square.sqrt()) * s.unit
-    at_origin = slope * math.sqrt(recipe.scale)
-    return -common * s.d / recipe.scale, torch.where(origin, at_origin, common * ratio)
+    inverse = 1 / torch.where(origin, 1, square).sqrt()
+    sine = n * inverse
+    common = slope * side * sine * inverse
+    by_N, by_D = _undivided(s, -common * (d * inverse) * (1 / root), common * sine * root)
+    return by_N, torch.where(origin, slope * root, by_D)
 
 
 def _gap(score: Tensor, recipe: Recipe) -> Tensor:
@@ -338,7 +365,8 @@ def _gap(score: Tensor, recipe: Recipe) -> Tensor:
 def _covered_slope(score: Tensor, recipe: Recipe) -> Tensor:
     grown = _grown(score, recipe)
     rest = 1 / (1 + grown)
-    return grown * rest * rest
+    # the exponential saturates; and a subnormal number takes a processor a hundred cycles
+    return torch.where(grown < 2.0**100, grown * rest * rest, 0)
 
 
 def _grown(score: Tensor, recipe: Recipe) -> Tensor:
