@@ -36,7 +36,7 @@ def gate_rows(ways: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield (
                 f"{name} over N / D, {ROWS} rows, forward and backward",
                 way,
-                f"{more:.0f} µs more",
+                f"{more:.0f} µs more than {found['anchor'].median:.0f}",
                 f"≤ {MUST:g} µs, aim {AIM:g}",
                 verdict,
             )
