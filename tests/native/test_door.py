@@ -178,6 +178,27 @@ def test_a_fork_makes_threads_of_its_own():
     assert run(code) == "0"
 
 
+def test_a_platform_without_forks_needs_none():
+    code = """
+    import logging, multiprocessing, os, random, torch
+    del os.register_at_fork
+    import zeroproof.layers
+    print(zeroproof.layers.Rational((1, 1))(torch.ones(2)).payload.tolist())
+    """
+    assert run(code) == "[1.0, 1.0]"
+
+
+def test_work_at_the_end_of_the_interpreter_is_done_by_one_thread():
+    code = """
+    import atexit, torch
+    from zeroproof.native import door
+    torch.set_num_threads(2)
+    door._GRAIN = 1
+    atexit.register(lambda: print(door.in_parts(lambda *part: part, 4)))
+    """
+    assert run(code) == "[(0, 4)]"
+
+
 def test_the_way_may_change_between_forward_and_backward():
     for first in (True, False):
         layer = Rational((5, 4), "tensor")
