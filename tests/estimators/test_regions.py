@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.defaults import TAU_INFER
-from zeroproof.estimators.regions import constant_denominator, disagreement, thresholds_of
+from zeroproof.estimators.regions import constant_denominator, disagreement, score_of, thresholds_of
 
 LINE = np.linspace(-1, 1, 200)[:, None]
 x = LINE[:, 0]
@@ -56,6 +57,21 @@ def test_singular_rows_choose_the_thresholds():
     assert (mask == singular).mean() > 0.97
     assert model.thresholds_.tau_infer > 1e-3
     assert model.thresholds_.score == "angle"
+
+
+@pytest.mark.parametrize("width", [0.005, 0.03, 0.1])
+def test_the_threshold_keeps_away_from_every_row(width):
+    singular = abs(x - 0.25) < width
+    stray = np.isin(np.arange(200), [20, 60])  # which no threshold below 1 % of the others catches
+    fit, _ = fitted(RECIPROCAL, degrees=(0, 1))
+    score = score_of(fit, TENSOR, 1.0).flatten().numpy()
+    for bad in (singular, singular | stray, stray):
+        y = torch.from_numpy(np.where(bad, math.inf, RECIPROCAL))[:, None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tau = thresholds_of(fit, TENSOR, y, 1.0).tau_infer
+        assert (abs(score / tau - 1) > 1e-4).all()
+        assert ((score < tau) == (bad & ~stray)).all()
 
 
 def test_the_threshold_never_falls_below_rounding():

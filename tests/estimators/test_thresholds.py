@@ -20,17 +20,17 @@ def best_youden(bad, good):
     return max(float((bad < t).double().mean() - (good < t).double().mean()) for t in levels)
 
 
-@pytest.mark.parametrize(
-    ("bad", "good"),
-    [
-        ([0.1, 0.01], [0.5, 0.7, 0.9]),
-        ([0.1, 0.6], [0.5, 0.7, 0.9]),
-        ([0.9, 0.01, 0.02], [0.03, 0.04, 0.5, 0.7, 0.8]),
-        ([0.3], [0.1, 0.2]),
-        ([0.3, 0.3, 0.3], [0.3, 0.4]),
-    ],
-    ids=["apart", "overlap", "outlier", "worse", "ties"],
-)
+CASES = {
+    "apart": ([0.1, 0.01], [0.5, 0.7, 0.9]),
+    "overlap": ([0.1, 0.6], [0.5, 0.7, 0.9]),
+    "outlier": ([0.9, 0.01, 0.02], [0.03, 0.04, 0.5, 0.7, 0.8]),
+    "worse": ([0.3], [0.1, 0.2]),
+    "ties": ([0.3, 0.3, 0.3], [0.3, 0.4]),
+    "near 1": ([0.9995], [0.9999, 0.99995]),
+}
+
+
+@pytest.mark.parametrize(("bad", "good"), CASES.values(), ids=CASES)
 def test_tau_infer_maximises_youdens_j_and_tau_train_covers_all_singular_rows(bad, good):
     config = chosen(bad, good)
     bad_score, good_score = torch.tensor(bad), torch.tensor(good)
@@ -38,13 +38,42 @@ def test_tau_infer_maximises_youdens_j_and_tau_train_covers_all_singular_rows(ba
     lost = (good_score < config.tau_infer).double().mean()
     assert float(caught - lost) == pytest.approx(best_youden(bad, good))
     assert (bad_score < config.tau_train).all()
-    assert config.tau_train == pytest.approx(min(1, max(2 * config.tau_infer, *bad, 0)))
+    assert config.tau_train >= min(1, 2 * config.tau_infer)
     assert (config.score, config.scale) == ("angle", 1.0)
 
 
-@pytest.mark.parametrize("score", [0.1, 0.3, 1 / 3, 0.7])
-def test_a_singular_row_lies_below_the_threshold_chosen_from_it(score):
-    assert not torch.tensor([score]) >= chosen([score], [0.9]).tau_infer
+def test_tau_infer_lies_in_the_geometric_middle_of_the_gap():
+    assert chosen([0.01, 0.02], [0.08, 0.5]).tau_infer == pytest.approx(0.04)
+    assert chosen([0.02], [0.01]).tau_infer == pytest.approx(0.04)  # nothing beyond: twice
+    assert chosen([0.81], [0.5]).tau_infer == pytest.approx(0.9)  # and never beyond 1
+    assert chosen([1.0], [0.5]).tau_infer == 1
+
+
+def test_of_thresholds_that_are_as_good_the_upper_one_is_taken():
+    # one of two ⊥ caught and none of two rows lost, or both ⊥ and one row
+    assert chosen([0.1, 0.3], [0.2, 0.9]).tau_infer > 0.3
+
+
+@pytest.mark.parametrize("bad", [0.0, 1e-7, 1e-5, 1e-3, 0.1, 0.3, 1 / 3, 0.7])
+@pytest.mark.parametrize("apart", [0.0, 1e-6, 1e-4, 0.1])
+def test_a_singular_row_keeps_a_margin_of_rounding(bad, apart):
+    near, far = bad * (1 + apart), [0.8, 0.85, 0.9]
+    tau = chosen([bad] * 5, [near, *far]).tau_infer
+    rounding = bad * (1 - bad**2) * 5e-4 + 5e-7
+    assert bad + rounding < tau
+    if bad * apart > 0.01:
+        assert tau < near - rounding
+
+
+def test_a_margin_is_not_taken_where_it_costs_more_than_it_saves():
+    # a margin above the last one would lose half of the finite rows
+    assert 0.5 < chosen([0.1, 0.1, 0.1, 0.5], [0.5001, 0.5002, 0.6, 0.7]).tau_infer < 0.5001
+
+
+def test_rounding_is_that_of_the_scores():
+    score = torch.tensor([1e-12, 1e-11], dtype=torch.float64)
+    config = choose_thresholds(score, torch.tensor([True, False]), least=1e-15)
+    assert config.tau_infer == pytest.approx(10**-11.5)
 
 
 def test_thresholds_and_decoding_agree_on_the_same_tuples():
@@ -59,8 +88,10 @@ def test_thresholds_and_decoding_agree_on_the_same_tuples():
 
 
 def test_scores_of_0_leave_a_margin():
-    config = chosen([0.0, 0.0], [0.5])
-    assert (config.tau_infer, config.tau_train) == (TAU_INFER.value, 2 * TAU_INFER.value)
+    # they count as the guide's threshold
+    assert chosen([0.0, 0.0], [0.5]) == chosen([TAU_INFER.value], [0.5])
+    assert chosen([0.0, 0.0], [0.0]).tau_infer == TAU_INFER.value
+    assert chosen([0.0], [0.5]).tau_infer > 10 * TAU_INFER.value
 
 
 @pytest.mark.parametrize(("bad", "good"), [([], [0.1, 0.2]), ([0.1], []), ([], [])])
@@ -77,16 +108,16 @@ def test_scores_that_are_nan_do_not_count():
 @pytest.mark.parametrize(
     ("fixed", "expected"),
     [
-        ({"tau_infer": 0.01}, (0.01, 0.2)),
-        ({"tau_infer": 0.4}, (0.4, 0.8)),
-        ({"tau_train": 0.3}, (0.2, 0.3)),
+        ({"tau_infer": 0.01}, (0.01, 0.4)),
+        ({"tau_infer": 0.3}, (0.3, 0.6)),
+        ({"tau_train": 0.5}, (0.4, 0.5)),
         ({"tau_infer": 0.7}, (0.7, 1.0)),
         ({"tau_train": 0.05}, (0.05, 0.05)),
         ({"tau_infer": 0.01, "tau_train": 0.02}, (0.01, 0.02)),
     ],
 )
 def test_a_threshold_of_the_user_stays(fixed, expected):
-    config = chosen([0.2], [0.5], **fixed)
+    config = chosen([0.2], [0.8], **fixed)
     assert (config.tau_infer, config.tau_train) == pytest.approx(expected, rel=1e-6)
 
 

@@ -52,6 +52,20 @@ def test_labelled_singular_rows_are_learned_and_their_thresholds_chosen():
     assert bottom[(X - 0.31).abs() > 0.05].double().mean() < 0.01
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("few", [False, True])
+def test_what_is_labelled_singular_is_bottom_alone_and_in_any_batch(seed, few):
+    pole = 0.31 if seed == 0 else 0.08 * seed - 0.8
+    X, y = reciprocal(rows=120, pole=pole, locked=12)
+    if few:  # two singular rows, of which none may be held out
+        X, y = X[10:], y[10:]
+    fitted = fit(X, y, QUICK._replace(hidden=(16,), steps=60, seed=seed))
+    singular = torch.isinf(y)
+    for size in (len(X), 1, 7):
+        bottom = torch.cat([predict_rows(fitted.run, part).bottom_mask for part in X.split(size)])
+        assert bottom[singular].all()
+
+
 @pytest.mark.parametrize("steps", [1, 24, 26, 51])
 def test_the_number_of_steps_is_the_one_asked_for(steps, monkeypatch):
     taken = []

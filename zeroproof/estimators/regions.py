@@ -55,17 +55,24 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
 
 def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
     """Separate singular rows from the others, at the cost of 1 % of these at most."""
-    found = choose_thresholds(score.flatten(), singular.flatten())
+    score, singular = score.flatten(), singular.flatten()
+    found = choose_thresholds(score, singular, least=_SMALLEST)
     finite = score[~singular]
     most = float(finite.quantile(_LOST))
-    stray = int((score[singular] > most).sum())
-    if found.tau_infer > most:
+    tau = found.tau_infer
+    if tau > most:
+        stray = singular & (score > most)
         warnings.warn(
-            f"{stray} targets are inf or nan where the fit is regular: if that means 'not "
-            "measured', leave such rows out with missing='drop'",
+            f"{int(stray.sum())} targets are inf or nan where the fit is regular: if that means "
+            "'not measured', leave such rows out with missing='drop'",
             stacklevel=4,
         )
-    tau = max(min(found.tau_infer, most), _SMALLEST)
+        kept = choose_thresholds(score[~stray], singular[~stray], least=_SMALLEST)
+        # the guide's threshold, where none of them is kept, knows nothing of these scores
+        tau = (
+            kept.tau_infer if bool((singular & ~stray).any()) else _FROM_DATA * float(finite.min())
+        )
+        tau = max(tau, _SMALLEST)
     train = min(1.0, max(_GAP * tau, min(found.tau_train, most)))
     return InferenceConfig(tau_infer=tau, tau_train=train, score="angle", scale=scale)
 

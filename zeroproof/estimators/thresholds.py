@@ -1,4 +1,4 @@
-"""Thresholds read off held-out rows; without guarantee, for these rows chose the epoch too."""
+"""Thresholds read off labelled rows; without guarantee, for these rows trained the model too."""
 
 import math
 
@@ -10,38 +10,60 @@ from zeroproof.inference import InferenceConfig
 
 __all__ = ["choose_thresholds"]
 
+_APART = 2e-3  # relative change of N / D; half of it on each side of τ
+_ROUNDING = 16.0  # units in the last place of 1, by which a sum in another order may differ
+_BEYOND = 4.0  # times the singular score, where no finite row says how far the gap reaches
+
 
 def choose_thresholds(
-    score: Tensor, singular: Tensor, tau_infer: float | None = None, tau_train: float | None = None
+    score: Tensor,
+    singular: Tensor,
+    tau_infer: float | None = None,
+    tau_train: float | None = None,
+    least: float = TAU_INFER.value,
 ) -> InferenceConfig:
     """Choose τ_infer and τ_train for the angle score in the target frame (scale 1).
 
     τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
-    singular rows (W. J. Youden, Cancer 3:32, 1950); τ_train lies just above 95 % of those scores,
-    and at least at 2 τ_infer, so that the gap holds answers that look as singular rows did. Neither
-    falls below the guide's τ_infer. Without singular rows, or without others, the guide's defaults
-    stay.
+    singular rows (W. J. Youden, Cancer 3:32, 1950), the largest such τ, where a singular row counts
+    only if τ keeps a margin above it: scores differ by rounding between processors and sizes of a
+    batch. Then τ_infer moves to the geometric middle between the last singular row it catches and
+    the next finite row. τ_train lies as far above 95 % of the singular scores, and at least at
+    2 τ_infer, so that the gap holds answers that look as singular rows did. Without singular rows,
+    or without others, the guide's defaults stay.
 
     Args:
-        score: Scores of held-out tuples, `(n,)`.
+        score: Scores of labelled tuples, `(n,)`.
         singular: True where the target was ⊥ or ±inf, `(n,)`.
         tau_infer: Fixed by the user, or `None`.
         tau_train: Fixed by the user, or `None`.
+        least: Neither threshold falls below it, and smaller scores count as it.
     """
-    bad = score[singular & torch.isfinite(score)].sort().values
-    good = score[~singular & torch.isfinite(score)]
+    bad = score[singular & torch.isfinite(score)].double().sort().values
+    good = score[~singular & torch.isfinite(score)].double().sort().values
     if len(bad) and len(good):
-        # the next number in the scores' own precision: a closer one would be rounded down to them
-        candidates = torch.nextafter(bad, torch.full_like(bad, math.inf))
-        caught = torch.arange(1, len(bad) + 1, dtype=torch.float64) / len(bad)
-        lost = torch.searchsorted(good.sort().values, candidates) / len(good)
+        # σ = 1 / √(1 + |y|²): a relative change of y by m changes σ by m σ (1 - σ²)
+        rounding = _ROUNDING * torch.finfo(score.dtype).eps
+        candidates = bad + _APART * bad * (1 - bad.square()) + rounding
+        caught = torch.arange(1, len(bad) + 1)
+        lost = torch.searchsorted(good, candidates)
+        gain = caught * len(good) - lost * len(bad)  # J in whole numbers, so that ties are ties
+        best = int(torch.nonzero(gain == gain.max()).max())
         most = math.ceil(0.95 * len(bad)) - 1
         chosen, common = (
-            max(float(tau), TAU_INFER.value)  # scores of 0 leave no margin
-            for tau in (candidates[(caught - lost).argmax()], candidates[most])
+            _middle(float(candidates[i]), float(bad[i]), bad, good, least) for i in (best, most)
         )
     else:
         chosen, common = TAU_INFER.value, TAU_TRAIN.value
     infer = min(chosen, tau_train or math.inf) if tau_infer is None else tau_infer
     train = min(1.0, max(2 * infer, common)) if tau_train is None else tau_train
     return InferenceConfig(tau_infer=infer, tau_train=train, score="angle", scale=1.0)
+
+
+def _middle(candidate: float, caught: float, bad: Tensor, good: Tensor, least: float) -> float:
+    """Return the middle between the last singular and the first finite row around a candidate."""
+    above = good[good >= candidate]
+    end = float(above[0]) if len(above) else min(1.0, _BEYOND * caught)
+    between = bad[bad < end]
+    start = max(caught, float(between[-1]) if len(between) else 0.0, least)
+    return max(least, math.sqrt(start * end))

@@ -48,10 +48,10 @@ def fit_table(
 
     Inputs are standardised, targets brought to their frame and lifted; a trunk with a projective
     head learns the chordal loss with Adam and a cosine schedule, under PROJECT; the epoch with the
-    lowest held-out loss is kept; thresholds are read off the held-out rows. Where all targets are
-    finite, a plain network of the same size, D = 1, is trained too, and kept unless poles bring a
-    clear gain. Topology: projective, +∞ and -∞ are one point. Same seed, same answer on the same
-    machine and number of threads.
+    lowest held-out loss is kept; thresholds are read off all rows. Where all targets are finite, a
+    plain network of the same size, D = 1, is trained too, and kept unless poles bring a clear gain.
+    Topology: projective, +∞ and -∞ are one point. Same seed, same answer on the same machine and
+    number of threads.
 
     Args:
         X: `(rows, len(features))`, finite.
@@ -75,9 +75,10 @@ def fit_table(
     model, frame, history, _ = candidates[kept]
     N, D = _tuples(model, X, options)
     singular = ~torch.isfinite(y)
+    # off all rows: few are singular, and what the data label ⊥ shall be ⊥, held out or not
     config = choose_thresholds(
-        denominator_score(N, D, "angle")[held_out].flatten(),
-        singular[held_out].flatten(),
+        denominator_score(N, D, "angle").flatten(),
+        singular.flatten(),
         options.tau_infer,
         options.tau_train,
     )
