@@ -25,10 +25,10 @@ def choose_thresholds(
     """Choose τ_infer and τ_train for the angle score in the target frame (scale 1).
 
     τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
-    singular rows (W. J. Youden, Cancer 3:32, 1950), the largest such τ, where a singular row counts
-    only if τ keeps a margin above it: scores differ by rounding between processors and sizes of a
-    batch. Then τ_infer moves to the geometric middle between the last singular row it catches and
-    the next finite row. τ_train lies as far above 95 % of the singular scores, and at least at
+    singular rows (W. J. Youden, Cancer 3:32, 1950), where a singular row counts only if τ keeps a
+    margin above it: scores differ by rounding between processors and sizes of a batch. Of rows that
+    do as well it takes the one that loses fewer finite rows, and of the gap above that the
+    geometric middle. τ_train lies as far above 95 % of the singular scores, and at least at
     2 τ_infer, so that the gap holds answers that look as singular rows did. Without singular rows,
     or without others, the guide's defaults stay.
 
@@ -48,7 +48,7 @@ def choose_thresholds(
         caught = torch.arange(1, len(bad) + 1)
         lost = torch.searchsorted(good, candidates)
         gain = caught * len(good) - lost * len(bad)  # J in whole numbers, so that ties are ties
-        best = int(torch.nonzero(gain == gain.max()).max())
+        best = int(torch.nonzero(gain == gain.max()).min())
         most = math.ceil(0.95 * len(bad)) - 1
         chosen, common = (
             _middle(float(candidates[i]), float(bad[i]), bad, good, least) for i in (best, most)
