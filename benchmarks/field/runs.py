@@ -22,7 +22,8 @@ class Run(NamedTuple):
     values: dict[str, float | None]
     others: dict[str, dict[str, float]]  # by measure and rival
     seconds: float
-    failure: str
+    size: str
+    failure: str = ""
 
 
 class Row(NamedTuple):
@@ -50,23 +51,22 @@ class Row(NamedTuple):
 def run(name: str, seed: int, with_rivals: bool) -> Run:
     """Fit ours and the rivals to the rows of one seed; an error is a figure, not a crash."""
     torch.set_num_threads(1)
-    case = CASES[name]
+    case, others, size = CASES[name], {}, ""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        draw = case.draw(seed)
-        errors = _errors(case, draw, with_rivals)
-        others = {
-            measure.name: {each: measure.scaled(error, errors) for each, error in errors.items()}
-            for measure in case.measures
-            if measure.scaled is not None
-        }
         try:
+            draw = case.draw(seed)
+            size = f"{len(draw.X)} x {draw.X.shape[1]}"
+            errors = _errors(case, draw, with_rivals)
+            for measure in case.measures:
+                if (scaled := measure.scaled) is not None:
+                    others[measure.name] = {each: scaled(errors[each], errors) for each in errors}
             with limited(SECONDS):
                 values, seconds = _answers(case, draw, errors)
         except Exception as failure:
-            lost = {measure.name: _worst(measure) for measure in case.measures}
-            return Run(lost, others, math.nan, type(failure).__name__)
-    return Run(values, others, seconds, "")
+            lost: dict[str, float | None] = {each.name: _worst(each) for each in case.measures}
+            return Run(lost, others, math.nan, size, type(failure).__name__)
+    return Run(values, others, seconds, size)
 
 
 def _answers(
@@ -83,7 +83,7 @@ def _answers(
 
 
 def _worst(measure: Measure) -> float:
-    return -math.inf if any(bound.least for bound in measure.bounds) else math.inf
+    return 0.0 if any(bound.least for bound in measure.bounds) else math.inf
 
 
 def _errors(case: Case, draw: Draw, with_rivals: bool) -> dict[str, float]:
@@ -104,7 +104,6 @@ def _errors(case: Case, draw: Draw, with_rivals: bool) -> dict[str, float]:
 
 def rows(case: Case, runs: list[Run]) -> list[Row]:
     """Gather the seeds of a case, a row for each measure."""
-    X = case.draw(0).X
     failures = [each.failure for each in runs if each.failure]
     note = f"{len(failures)} x {failures[0]}" if failures else ""
     seconds = [each.seconds for each in runs if math.isfinite(each.seconds)]
@@ -112,12 +111,11 @@ def rows(case: Case, runs: list[Run]) -> list[Row]:
     for measure in case.measures:
         values = [value for each in runs if (value := each.values[measure.name]) is not None]
         others = {
-            name: median(each.others[measure.name][name] for each in runs)
+            name: median(each.others.get(measure.name, {}).get(name, math.inf) for each in runs)
             for name in runs[0].others.get(measure.name, {})
         }
-        size = f"{len(X)} x {X.shape[1]}"
         cost = median(seconds) if seconds else math.nan
-        found.append(Row(case, size, measure, values, others, cost, note))
+        found.append(Row(case, runs[0].size, measure, values, others, cost, note))
     return found
 
 

@@ -21,6 +21,7 @@ from benchmarks.field.cases import CASES
 from benchmarks.field.runs import Row, Run, figure, rows, run
 
 HEAD = "| case | rows x columns | measure | median / 90 % / worst | best rival | bound | | CPU s |"
+FIGURES = ("median", "p90", "worst")
 SMOKE = (
     "diabetes",
     "4PL, 8 x 1, 4%",
@@ -95,20 +96,25 @@ def results(
 
 def line(row: Row, *, first: bool = True) -> str:
     """Return a row in Markdown; the name of a case stands at its first."""
-    least = any(bound.least for bound in row.measure.bounds)
-    three = (
-        [figure(name, row.values, least) for name in ("median", "p90", "worst")]
-        if row.values
-        else []
-    )
-    ours = " / ".join(map(short, three)) or "–"
+    bounds, ours = row.measure.bounds, "–"
+    if row.values and bounds and all(bound.figure == "mean" for bound in bounds):
+        ours = f"mean {short(figure('mean', row.values))} of {len(row.values)}"
+    elif row.values:
+        least = any(bound.least for bound in bounds)
+        ours = " / ".join(short(figure(each, row.values, least)) for each in FIGURES)
     ours += f" ({row.failure})" if row.failure else ""
     others = {name: value for name, value in row.others.items() if math.isfinite(value)}
     best = min(others, key=lambda name: others[name]) if others else ""
     rival = f"{best} {short(others[best])}" if best else ""
-    bounds = ", ".join(map(_written, row.measure.bounds))
     start = (row.case.name + (" (held back)" if row.case.held_back else ""), row.size)
-    cells = (*(start if first else ("", "")), row.measure.name, ours, rival, bounds, row.verdict)
+    cells = (
+        *(start if first else ("", "")),
+        row.measure.name,
+        ours,
+        rival,
+        ", ".join(map(_written, bounds)),
+        row.verdict,
+    )
     return (
         "| "
         + " | ".join((*cells, short(row.seconds) if first else "")).replace("|x|", "\\|x\\|")
