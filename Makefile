@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types levels tests docs format bench-solve bench-train bench-speed clean
+.PHONY: setup demo test lint types levels tests docs format bench-solve bench-field bench-train bench-speed clean
 
 setup: $(READY)
 
@@ -45,6 +45,11 @@ format: $(READY)
 bench-solve: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.solve.table $(TASKS)
+
+# pass groups, cases or options as TASKS='doses outliers --seeds 10'; all cases without
+bench-field: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.field.table $(or $(TASKS),--held-back)
 
 # pass tasks as TASKS='loop memory'; timings are of an idle machine alone
 bench-train: $(READY)
