@@ -39,6 +39,7 @@ __all__ = [
     "of_features",
     "preferred",
     "scored",
+    "searched",
 ]
 
 _MOST_FOR_RHO = 3000  # rows
@@ -110,7 +111,7 @@ def candidates(rows: Rows, request: Request, parts: Split) -> Scored:
     exact = any(each.score <= CLEAN for each in found) or (bool(found) and rows.y.is_complex())
     several = rows.y.shape[1] > 1 and features in _ONE_COLUMN
     if not exact and (features == "auto" or not found or several):
-        more, power = _searched(rows, request, parts, power)
+        more, power = searched(rows, request, parts, power)
         found += more
     found = [each for each in found if each.score < math.inf]
     if not found:
@@ -121,7 +122,7 @@ def candidates(rows: Rows, request: Request, parts: Split) -> Scored:
     return Scored(found, power or 0)
 
 
-def _searched(
+def searched(
     rows: Rows, request: Request, parts: Split, power: int | None
 ) -> tuple[list[Candidate], int]:
     """Search recipes; where y diverges at points, with the distances to them as columns too."""

@@ -46,6 +46,7 @@ class ClosedForm(NamedTuple):
         polished: Did the polish on the residual help?
         alternates: Other admissible fits, of the core rows.
         tried: Name, score and number of weights of each.
+        significant: Was each pole among the rows tested to stand out of the noise?
     """
 
     model: Model
@@ -60,6 +61,7 @@ class ClosedForm(NamedTuple):
     polished: bool
     alternates: tuple[Model, ...]
     tried: tuple[tuple[str, float, int], ...]
+    significant: bool = False
 
 
 def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:

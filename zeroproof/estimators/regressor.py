@@ -25,6 +25,7 @@ from zeroproof.estimators.inputs import (
     rows_of,
 )
 from zeroproof.estimators.model import tuples
+from zeroproof.estimators.one_column import fit_one_column, raced
 from zeroproof.estimators.picture import picture_of
 from zeroproof.estimators.regions import thresholds_of
 from zeroproof.estimators.singular import curves_of, poles_of, roots_of
@@ -156,7 +157,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
-            fit = fit_closed_form(rows, request)
+            fit = (fit_one_column if raced(rows, request) else fit_closed_form)(rows, request)
         self.fitted_ = Fitted(
             fit=fit,
             thresholds=thresholds_of(fit, rows.X, rows.y, scale),

@@ -32,6 +32,10 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
     if isinstance(fit.model, FormModel):
         form = fit.model.forms[_output(output, len(fit.model.forms))]
         table = pole_table(form, resolution=resolution, tolerance=tolerance)
+        if fit.significant:  # D changes its sign there, and N is clear of 0
+            p = table.position
+            on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
+            table = table._replace(spurious=table.spurious & ~on_data)
     else:
         model = _real(fit.model)
         table = interval_poles(

@@ -28,7 +28,7 @@ from zeroproof.layers.features import (
     ModuleFeatures,
     RandomFeatures,
 )
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm, SigmoidForm
 from zeroproof.solve.recipe import Recipe
 from zeroproof.training.trunk import default_trunk
 
@@ -39,7 +39,7 @@ _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeErro
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
+        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm, SigmoidForm,
         Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Fitted,
     )
 }  # fmt: skip

@@ -11,7 +11,7 @@ from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.estimators.singular import poles_of
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
 
 __all__ = ["described", "summary"]
 
@@ -87,6 +87,13 @@ def _quotient(model: ReadoutModel) -> str:
 def _form(form: Form) -> str:
     if isinstance(form, BarycentricForm):
         return f"rational function in barycentric form, {len(form.points)} support points"
+    if isinstance(form, SigmoidForm):
+        log = "log " if form.log else ""
+        return (
+            f"sigmoid from {float(form.low):.4g} to {float(form.high):.4g}, in units of the "
+            f"target's scale, with the middle at {log}{float(form.middle):.6g} and slope "
+            f"{float(form.slope):.4g}"
+        )
     kind = "coefficients" if isinstance(form, CoefficientForm) else "factors"
     p, q = degrees_of(form)
     return f"rational function of degrees ({p}, {q}), by its {kind}"

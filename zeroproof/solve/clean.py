@@ -8,7 +8,14 @@ from zeroproof.solve._barycentric import refit_weights
 from zeroproof.solve._marquardt import State
 from zeroproof.solve._table import Table, checked_table
 from zeroproof.solve.factored import fit_factored
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm, Form, basis_of
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    FactoredForm,
+    Form,
+    SigmoidForm,
+    basis_of,
+)
 from zeroproof.solve.poles import TOLERANCE, denominator_zeros, is_real, pole_table
 
 __all__ = ["clean_up"]
@@ -51,7 +58,7 @@ def clean_up(
     data = checked_table(x, y, weight)
     found = pole_table(form, tolerance=tolerance)
     wrong = found.position[found.spurious]
-    if not len(wrong):
+    if not len(wrong) or isinstance(form, SigmoidForm):
         return form
     if isinstance(form, BarycentricForm):
         at = _others(form.points, wrong)

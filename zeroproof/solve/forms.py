@@ -1,4 +1,4 @@
-"""Three ways to write one rational function of one variable, and how each is evaluated.
+"""Ways to write one rational function of one variable, and how each is evaluated.
 
 Coefficients of D lose relative accuracy beside multiple poles, roots and support points do not;
 `zeroproof.solve.choose` tells which form serves a table best.
@@ -12,7 +12,15 @@ from torch import Tensor
 from zeroproof.layers.basis import chebyshev_basis, monomial_basis, polynomial
 from zeroproof.projective.pair import Pair
 
-__all__ = ["BarycentricForm", "CoefficientForm", "FactoredForm", "Form", "evaluate", "predict"]
+__all__ = [
+    "BarycentricForm",
+    "CoefficientForm",
+    "FactoredForm",
+    "Form",
+    "SigmoidForm",
+    "evaluate",
+    "predict",
+]
 
 
 class CoefficientForm(NamedTuple):
@@ -48,14 +56,25 @@ class BarycentricForm(NamedTuple):
     weights: Tensor  # w, (m,)
 
 
-Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm
+class SigmoidForm(NamedTuple):
+    """f = low + (high - low) / (1 + exp(-slope (t(x) - middle))), t = x or log x; D is constant."""
+
+    low: Tensor  # each of them `()`
+    high: Tensor
+    slope: Tensor
+    middle: Tensor
+    log: bool
+    domain: tuple[float, float]
+
+
+Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm | SigmoidForm
 
 
 def evaluate(form: Form, x: Tensor) -> Pair:
     """Evaluate ⟨N, D⟩ without dividing.
 
     Args:
-        form: Any of the three forms.
+        form: Any of the forms.
         x: Points, `(*batch,)`, real or complex.
 
     Returns:
@@ -71,6 +90,10 @@ def evaluate(form: Form, x: Tensor) -> Pair:
     """
     if isinstance(form, BarycentricForm):
         return _barycentric(form, x)
+    if isinstance(form, SigmoidForm):
+        t = torch.log(x) if form.log else x
+        step = torch.sigmoid(form.slope * (t - form.middle))
+        return Pair(form.low * (1 - step) + form.high * step, torch.ones_like(step))
     if isinstance(form, FactoredForm):
         return Pair(polynomial(x, form.a, "chebyshev", form.domain), product(form, *gaps(form, x)))
     return Pair(

@@ -12,6 +12,7 @@ from zeroproof.solve.forms import (
     CoefficientForm,
     FactoredForm,
     Form,
+    SigmoidForm,
     evaluate,
     predict,
     span,
@@ -64,6 +65,9 @@ def pole_table(
     """
     positive(resolution, "resolution")
     positive(tolerance, "tolerance")
+    if isinstance(form, SigmoidForm):
+        none = torch.zeros(0, dtype=torch.complex128)
+        return PoleTable(none, none, none, none.real.long(), none.real.bool())
     low, high = span(form)
     half = (high - low) / 2
     zeros = _improved(form, denominator_zeros(form))
@@ -190,6 +194,8 @@ def on_interval(position: Tensor, low: float, high: float) -> Tensor:
 
 def denominator_zeros(form: Form) -> Tensor:
     """Return the zeros of D, repeated by multiplicity."""
+    if isinstance(form, SigmoidForm):
+        return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights)
     if isinstance(form, CoefficientForm):
@@ -200,6 +206,8 @@ def denominator_zeros(form: Form) -> Tensor:
 
 def numerator_zeros(form: Form) -> Tensor:
     """Return the zeros of N, repeated by multiplicity."""
+    if isinstance(form, SigmoidForm):  # beyond the larger end it has none on the line
+        return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights * form.values)
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"

@@ -1,0 +1,546 @@
+"""The race of one column: plain curves, a sigmoid, rational functions and AAA, on equal folds."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+from scipy import linalg
+
+from zeroproof.solve.race import (
+    NOISES,
+    TYPICAL,
+    Held,
+    deviation,
+    folds_of,
+    inner_rows,
+    winner,
+)
+from zeroproof.solve.rational import Fits, adjoint, fit_rational
+
+__all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Support", "race_line"]
+
+Array = NDArray[Any]
+EPS = float(np.finfo(float).eps)
+
+DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
+WIDE = 30.0  # max x / min x from which log x takes part
+SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
+_NOISE_ROWS = 400
+_MOST_TERMS = 100  # of AAA
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
+
+
+class Axis(NamedTuple):
+    """u = (t(x) - middle) / half, in [-1, 1] on the rows."""
+
+    transform: str
+    middle: float
+    half: float
+
+    @classmethod
+    def of(cls, x: Array, transform: str) -> "Axis":
+        """Scale to the rows."""
+        t = TRANSFORMS[transform](x)
+        return cls(transform, float(t.max() + t.min()) / 2, max(float(np.ptp(t)) / 2, 1e-300))
+
+    def __call__(self, x: Array) -> Array:
+        """Return u."""
+        return (TRANSFORMS[self.transform](x) - self.middle) / self.half
+
+
+class Polynomial:
+    """Chebyshev polynomial of degree p; a ridge penalises all degrees above 1."""
+
+    q = 0
+
+    def __init__(self, axis: Axis, p: int, ridge: float = 0.0) -> None:
+        self.axis, self.p, self.ridge, self.free = axis, p, ridge, float(p + 1)
+        kind = "constant" if p == 0 else "line" if p == 1 else f"polynomial of degree {p}"
+        self.name = kind + (f", ridge {ridge:g}" if ridge else "") + _in(axis)
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (a, b) for each weighting."""
+        A, z = w[..., None] * chebyshev.chebvander(u, self.p), (w * y)[..., None]
+        if self.ridge:
+            penalty = np.sqrt(self.ridge * len(u)) * np.median(w[0])
+            P = penalty * np.diag(np.r_[0, 0, np.ones(self.p - 1)][: self.p + 1])
+            P = np.broadcast_to(P, (*A.shape[:2], *P.shape))
+            whole = np.concatenate([A, P], 2)
+            # effective degrees of freedom: the trace of the matrix from targets to answers
+            R = np.asarray(np.linalg.qr(whole[0, 0], mode="r"))
+            self.free = float((np.abs(np.linalg.solve(R.T.conj(), A[0, 0].T)) ** 2).sum())
+            A, z = whole, np.concatenate([z, np.zeros((*P.shape[:3], 1))], 2)
+        Q, R = np.linalg.qr(A)
+        a = np.linalg.solve(R, adjoint(Q) @ z)[..., 0]
+        return np.moveaxis(a, 1, 2), np.ones((len(w), 1))
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, m)`."""
+        return chebyshev.chebvander(u, self.p) @ fit[0]
+
+
+class Rational:
+    """N / D, Chebyshev polynomials of degrees p and q."""
+
+    def __init__(self, axis: Axis, p: int, q: int) -> None:
+        self.axis, self.p, self.q, self.free = axis, p, q, float(p + q + 1)
+        self.name = f"rational function of degrees ({p}, {q})" + _in(axis)
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (a, b) for each weighting; folds start from the fit of all rows, and cold."""
+        H_N, H_D = chebyshev.chebvander(u, self.p), chebyshev.chebvander(u, self.q)
+        full = fit_rational(H_N, H_D, y, w[:1])
+        folds = fit_rational(H_N, H_D, y, w[1:], warm=full.b, cold=cold, steps=10, resolved=1e-4)
+        both = Fits(*(np.concatenate(pair) for pair in zip(full, folds, strict=True)))
+        return both.a, both.b
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, m)`; not finite where D = 0."""
+        N = chebyshev.chebvander(u, self.p) @ fit[0]
+        D = fit[1] @ chebyshev.chebvander(u, self.q).T
+        with np.errstate(all="ignore"):
+            return N / D[..., None]
+
+
+class Sigmoid:
+    """a + (b - a) / (1 + exp(-h (u - c))): Fermi's step, and in log x Hill's law, without a pole.
+
+    Where exp(h u) is written x^h it is the rational function of degrees (1, 1) of x^h.
+    """
+
+    p = q = 0
+    free = 4.0
+    slopes, middles = 2.0 ** np.arange(9), np.linspace(-1.1, 1.1, 23)
+
+    def __init__(self, axis: Axis) -> None:
+        self.axis, self.name = axis, "sigmoid" + _in(axis)
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (a, b, h, c) for each weighting: a grid of starts, then Levenberg-Marquardt."""
+        y, w = y[0], w[:, 0]
+        theta, least = np.zeros((len(w), 4)), np.full(len(w), np.inf)
+        s, sy = (w**2).sum(1), w**2 @ y
+        for h, c in ((h, c) for h in self.slopes for c in self.middles):
+            z = self.step(u, h, c)
+            sz, szz, szy = w**2 @ z, w**2 @ z**2, w**2 @ (z * y)
+            determinant = s * szz - sz**2
+            fine = determinant > 1e-12 * s * szz
+            rise = np.where(fine, (s * szy - sz * sy) / np.where(fine, determinant, 1), 0)
+            a = (sy - rise * sz) / s
+            square = (w**2 * (a[:, None] + rise[:, None] * z - y) ** 2).sum(1)
+            better = square < least
+            least = np.where(better, square, least)
+            theta[better] = np.stack([a, a + rise, 0 * a + h, 0 * a + c], 1)[better]
+        damping = np.full(len(w), 1e-3)
+        for _ in range(60):
+            low, high, h, c = theta.T[..., None]
+            z = self.step(u, h, c)
+            r = w * (low * (1 - z) + high * z - y)
+            k = (high - low) * z * (1 - z)
+            J = np.stack([1 - z, z, k * (u - c), -k * h], -1) * w[..., None]
+            size = np.linalg.norm(J, axis=1) + 1e-300
+            U, sv, Vh = np.linalg.svd(J / size[:, None], full_matrices=False)
+            gain = sv / (sv**2 + damping[:, None] ** 2)
+            d = (adjoint(Vh) @ (gain * (adjoint(U) @ r[..., None])[..., 0])[..., None])[..., 0]
+            trial = theta - d / size
+            trial[:, 2] = np.clip(trial[:, 2], theta[:, 2] / 4, theta[:, 2] * 4)
+            low, high, h, c = trial.T[..., None]
+            z = self.step(u, h, c)
+            square = ((w * (low * (1 - z) + high * z - y)) ** 2).sum(1)
+            better = square < least
+            ended = (least - square < 1e-10 * least) & (better | (damping > 1e3))
+            theta[better], least = trial[better], np.where(better, square, least)
+            damping = np.where(better, np.maximum(damping / 10, 1e-12), damping * 10)
+            if ended.all():
+                break
+        return (theta,)
+
+    @staticmethod
+    def step(u: Array, h: Any, c: Any) -> Array:
+        """Return 1 / (1 + exp(-h (u - c)))."""
+        return 1 / (1 + np.exp(-np.clip(h * (u - c), -700, 700)))
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, 1)`."""
+        low, high, h, c = fit[0].T[..., None]
+        z = self.step(u, h, c)
+        return (low * (1 - z) + high * z)[..., None]
+
+
+class Support:
+    """AAA: N / D in barycentric form through m rows (Nakatsukasa, Sète & Trefethen 2018).
+
+    All outputs share the support points and weights, and so their poles.
+    """
+
+    def __init__(self, axis: Axis, terms: int) -> None:
+        self.axis, self.terms = axis, terms
+        self.p = self.q = terms - 1
+        self.free = 2.0 * terms - 1
+        self.name = f"AAA with {terms} support points" + _in(axis)
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (points, values, weights), padded with weights of 0, for each weighting."""
+        F, m = len(w), len(y)
+        z, f, v = np.zeros((F, self.terms)), np.zeros((F, m, self.terms), y.dtype), None
+        v = np.zeros((F, self.terms), y.dtype)
+        for i, weight in enumerate(w):
+            used = np.flatnonzero(weight.max(0) > 0)
+            path = list(_greedy(u[used], y[:, used], weight[:, used], self.terms))
+            if not path:
+                raise np.linalg.LinAlgError("AAA needs rows that differ")
+            support, weights = path[-1]
+            k = len(support)
+            z[i, :k], f[i, :, :k], v[i, :k] = u[used][support], y[:, used][:, support], weights
+        return z, f, v
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, m)`."""
+        return np.stack([_barycentric(u, *one) for one in zip(*fit, strict=True)])
+
+
+def _greedy(u: Array, y: Array, w: Array, most: int) -> Iterator[tuple[Any, Array]]:
+    """Yield support rows and weights of rising size: the worst row becomes the next point."""
+    taken: list[int] = []
+    answer = np.repeat(y.mean(1, keepdims=True), len(u), 1)
+    C = np.empty((len(u), 0))
+    for _ in range(min(most, len(u) - 1)):
+        error = (np.abs(y - answer) * w).max(0)
+        error[taken] = -1
+        worst = int(error.argmax())
+        if error[worst] <= 0:
+            return
+        taken.append(worst)
+        with np.errstate(divide="ignore"):
+            C = np.c_[C, 1 / (u - u[worst])]
+        rest = np.isfinite(C).all(1)  # neither the support nor its replicates
+        f = y[:, taken]
+        A = [(w[j, rest, None] * (y[j, rest, None] - f[j])) * C[rest] for j in range(len(y))]
+        A = np.concatenate(A)
+        if A.shape[0] < A.shape[1]:
+            return
+        v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1].conj()
+        with np.errstate(all="ignore"):
+            answer = y.copy()
+            answer[:, rest] = (C[rest] @ (v * f).T).T / (C[rest] @ v)
+        answer = np.where(np.isfinite(answer), answer, 0)
+        yield np.array(taken), v
+
+
+def _barycentric(u: Array, z: Array, f: Array, v: Array) -> Array:
+    used = v != 0
+    z, f, v = z[used], f[:, used], v[used]
+    with np.errstate(all="ignore"):
+        C = 1 / (u[:, None] - z)
+        answer = (C @ (v * f).T) / (C @ v)[:, None]
+    row, point = np.nonzero(u[:, None] == z)
+    answer[row] = f[:, point].T
+    return answer
+
+
+def _real_zeros(z: Array, v: Array) -> Array:
+    """Return the real zeros of Σ v / (u - z) on [-1, 1]: eigenvalues of an arrowhead pencil."""
+    z, v = z[v != 0], v[v != 0]
+    k = len(z)
+    E, B = np.zeros((k + 1, k + 1), v.dtype), np.eye(k + 1)
+    E[0, 1:], E[1:, 0], E[1:, 1:] = v, 1, np.diag(z)
+    B[0, 0] = 0
+    zeros: Any = linalg.eigvals(E, B)
+    zeros = zeros[np.isfinite(zeros)]
+    real = (np.abs(zeros.imag) < 1e-9 * (1 + np.abs(zeros))) & (np.abs(zeros.real) <= 1)
+    return zeros[real].real
+
+
+def _in(axis: Axis) -> str:
+    return "" if axis.transform == "identity" else f" in {axis.transform} x"
+
+
+class Pole(NamedTuple):
+    """A zero of D in u, with standard errors by the delta method."""
+
+    u: complex
+    se: float
+    significance: float  # |N| over its standard error there
+    inside: bool
+
+
+class Entry:
+    """A candidate that was fitted: parameters of all rows, held-out errors, poles."""
+
+    def __init__(self, candidate: Any, fit: tuple[Array, ...], held: Held, floor: Array) -> None:
+        self.candidate, self.fit, self.held, self.floor = candidate, fit, held, floor
+        self.answers = floor  # of rows held out, `(n, m)`
+        self.free = candidate.free
+        self.poles: list[Pole] = []
+        self.pole_inside = self.doubtful = self.exact = False
+
+    @property
+    def name(self) -> str:
+        """Return what it is."""
+        return self.candidate.name
+
+
+class LineFit(NamedTuple):
+    """The winner of a race and what it was chosen from."""
+
+    entry: Entry
+    entries: tuple[Entry, ...]  # all that took part
+    tied: tuple[Entry, ...]  # those that the winner cannot be told from, the winner first
+    noise: str  # one of NOISES
+    deviation: Array  # of the noise, `(n, m)`
+    fold: NDArray[np.intp]
+    inner: NDArray[np.bool_]
+    distinct: int
+
+
+def race_line(x: Array, y: Array, *, weight: Array | None = None, seed: int = 0) -> LineFit:
+    """Choose a model of one column.
+
+    Args:
+        x: `(n,)`, finite, not constant.
+        y: Finite targets, `(n, m)`, real or complex; all outputs share D.
+        weight: Row weights, `(n,)`.
+        seed: Of the folds.
+    """
+    with np.errstate(all="ignore"):  # what is not finite drops out by its errors
+        return _raced(x, y, np.ones(len(x)) if weight is None else weight, seed)
+
+
+def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
+    race = _Race(x, y, weight, seed)
+    part = race
+    if len(x) > _NOISE_ROWS:
+        drawn = np.random.default_rng(seed).permutation(len(x))[:_NOISE_ROWS]
+        part = _Race(x[drawn], y[drawn], race.weight[drawn], seed)
+    likeliest, least = "relative", np.inf
+    for noise in NOISES if part.distinct >= 5 else ("additive",):
+        part.begin(noise)
+        part.ladder(quick=True)
+        score = min(float(np.sqrt(e.held.error).mean()) for e in part.entries)
+        if score < least * (1 - 1e-3):
+            likeliest, least = noise, score
+    race.begin(likeliest)
+    race.ladder()
+    admitted = race.admitted()
+    chosen: Any = winner(admitted)
+    unit = min(e.held.body for e in admitted)
+    near = {e: e.held.behind(chosen.held, unit) for e in admitted if e is not chosen}
+    tied = sorted(
+        (e for e, (mean, spread, ratio) in near.items() if mean <= spread and ratio <= TYPICAL),
+        key=lambda e: e.held.body,
+    )
+    return LineFit(
+        chosen, tuple(race.entries), (chosen, *tied), likeliest, race.g, race.fold, race.inner,
+        race.distinct,
+    )  # fmt: skip
+
+
+class _Race:
+    def __init__(self, x: Array, y: Array, weight: Array, seed: int) -> None:
+        self.x, self.y, self.weight = x, y, weight
+        self.fold, self.distinct = folds_of(x[:, None], seed)
+        self.count = int(self.fold.max()) + 1
+        self.inner = inner_rows(x[:, None], self.fold)
+        wide = bool(x.min() > 0 and x.max() > WIDE * x.min())
+        self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
+        largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
+        self.cap = self.distinct - largest - 1  # coefficients
+
+    def begin(self, noise: str) -> None:
+        """Forget all entries and weigh rows for a noise."""
+        self.g = deviation(self.y, noise)
+        root = np.sqrt(self.weight)[None] / self.g.T
+        self.w = np.repeat(root[None], self.count + 1, 0)
+        for f in range(self.count):
+            self.w[f + 1][:, self.fold == f] = 0
+        self.entries: list[Entry] = []
+
+    def ladder(self, *, quick: bool = False) -> None:
+        """Enter candidates from the smallest on."""
+        first = self.axes[0]
+        self.enter(Polynomial(first, 0))
+        self.enter(Polynomial(first, 1))
+        if self.distinct < 5:
+            return
+        for axis in self.axes:
+            self._plain(axis, quick=quick)
+            if self.distinct >= 7:
+                self._rational(axis, quick=quick)
+        if self.distinct < 7:
+            self.enter(Rational(first, 0, 1))
+        elif not quick:
+            self._support(first)
+            for axis in self.axes:
+                self._around(axis)
+
+    def _plain(self, axis: Axis, *, quick: bool) -> None:
+        if axis is not self.axes[0]:
+            self.enter(Polynomial(axis, 1))
+        self.enter(Polynomial(axis, 2))
+        if self.distinct < 7:
+            return
+        real = self.y.shape[1] == 1 and not np.iscomplexobj(self.y)
+        if self.cap >= 4 and real:
+            self.enter(Sigmoid(axis))
+        for p in range(3, min(self.cap, 4 if quick else 12)):
+            self.enter(Polynomial(axis, p))
+        for ridge in (1e-3, 1e-2, 1e-1):
+            self.enter(Polynomial(axis, min(7, self.distinct - 1), ridge))
+
+    def _rational(self, axis: Axis, *, quick: bool) -> None:
+        """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
+        exact = 0
+        for k in DEGREES:
+            pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
+            entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
+            exact += any(e is not None and e.exact for e in entries)
+            if exact > 1 or (quick and k == 3) or 2 * k + 1 > self.cap:
+                return
+
+    def _support(self, axis: Axis) -> None:
+        """Enter AAA of the size that does best on the first fold."""
+        u, y, own = axis(self.x), self.y.T, self.fold == 0
+        if not own.any() or self.cap < 5:
+            return
+        w, rest, sizes, errors = self.w[1], np.flatnonzero(~own), [], []
+        most = min(_MOST_TERMS, (self.cap + 1) // 2)
+        for support, v in _greedy(u[rest], y[:, rest], w[:, rest], most):
+            f = y[:, rest][:, support]
+            error = np.abs(_barycentric(u[own], u[rest][support], f, v) - self.y[own])
+            error = np.where(np.isfinite(error), error, 1e150) / self.g[own]
+            sizes.append(len(support))
+            errors.append(float(np.median(error)) + 1e-15)
+        if not errors:
+            return
+        good = np.flatnonzero(np.array(errors) <= 3 * min(errors))
+        if sizes[good[0]] > 2:
+            self.enter(Support(axis, sizes[good[0]]))
+
+    def _around(self, axis: Axis) -> None:
+        """Enter the neighbours of the best, then as many poles as matter, N longer."""
+        top = self._best(axis)
+        if top is None or not top.candidate.q:
+            return
+        p, q = top.candidate.p, top.candidate.q
+        for pair in ((p - 1, q), (p + 1, q), (p, q - 1), (p, q + 1)):
+            self.enter(Rational(axis, *pair))
+        top = self._best(axis) or top
+        clear = [pole for pole in top.poles if pole.significance > SIGNIFICANT]
+        for q in sorted({len(clear), sum(pole.inside for pole in clear)}):
+            if 0 < q <= top.candidate.q:
+                for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
+                    self.enter(Rational(axis, p, q))
+
+    def _best(self, axis: Axis) -> Entry | None:
+        mine = [e for e in self.entries if isinstance(e.candidate, Polynomial | Rational)]
+        mine = [e for e in mine if e.candidate.axis is axis and not e.doubtful]
+        return min(mine, key=lambda e: e.held.body, default=None)
+
+    def enter(self, candidate: Any) -> Entry | None:
+        """Fit to all rows and to all but each fold; nothing, if that has no finite answer."""
+        if candidate.p < 0 or (candidate.free > self.cap and candidate.q):
+            return None
+        if any(e.name == candidate.name for e in self.entries):
+            return None
+        u = candidate.axis(self.x)
+        few = len(u) <= min(400, 60 * candidate.free)  # more rows: the fit of all is a good start
+        try:
+            fits = candidate.fit(u, self.y.T, self.w, few)
+        except np.linalg.LinAlgError:
+            return None
+        held = np.full(self.y.shape, np.nan, self.y.dtype)
+        for f in range(self.count):
+            own = self.fold == f
+            held[own] = candidate.value(tuple(part[f + 1 : f + 2] for part in fits), u[own])[0]
+        full = tuple(part[:1] for part in fits)
+        # what rounding of x and of y alone can do: below, all candidates are equal
+        with np.errstate(all="ignore"):
+            up, down = (
+                candidate.value(full, candidate.axis(self.x * (1 + d)))[0] for d in (1e-7, -1e-7)
+            )
+            slope = np.abs(up - down) / 2e-7
+        floor = 50 * EPS * (np.abs(self.y) + np.where(np.isfinite(slope), slope, 0)) + 1e-100
+        error = np.abs(held - self.y)
+        error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+        square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
+        entry = Entry(candidate, full, Held(square[self.inner], self.fold[self.inner]), floor)
+        entry.answers = held
+        if isinstance(candidate, Support):
+            entry.pole_inside = bool(len(_real_zeros(full[0][0], full[2][0])))
+        entry.exact = float(np.median((error / floor)[self.inner])) < 20
+        if isinstance(candidate, Rational) and candidate.q:
+            self._judge(entry, u)
+        self.entries.append(entry)
+        return entry
+
+    def _judge(self, entry: Entry, u: Array) -> None:
+        """Find the zeros of D and how well they are known."""
+        c, a, b = entry.candidate, entry.fit[0][0], entry.fit[1][0]
+        cov = covariance(c, a, b, u, self.y, self.w[0], entry.floor)
+        for z in chebyshev.chebroots(b):
+            h_N, h_D = (chebyshev.chebvander(np.array([z]), d)[0] for d in (c.p, c.q))
+            turn = chebyshev.chebval(z, chebyshev.chebder(b)) or 1e-300
+            moves = np.r_[np.zeros(a.size), -h_D / turn]  # of the zero, with the coefficients
+            clear = 0.0
+            for j in range(a.shape[1]):
+                rise = chebyshev.chebval(z, chebyshev.chebder(a[:, j])) if c.p else 0.0
+                g = rise * moves
+                g[j * (c.p + 1) : (j + 1) * (c.p + 1)] += h_N
+                clear = max(clear, abs(h_N @ a[:, j]) / max(_root(g, cov), 1e-300))
+            real = abs(z.imag) < 1e-9 * (1 + abs(z))
+            entry.poles.append(Pole(z, _root(moves, cov), clear, real and abs(z.real) <= 1))
+        entry.pole_inside = any(pole.inside for pole in entry.poles)
+        entry.doubtful = any(
+            pole.inside and pole.significance < SIGNIFICANT for pole in entry.poles
+        )
+
+    def admitted(self) -> list[Entry]:
+        """Return entries without doubtful poles that do not leave the range between rows."""
+        places = np.unique(self.x)
+        if len(places) < 400:
+            between = pairwise(places)
+            grid = np.concatenate([np.linspace(*pair, 9)[1:-1] for pair in between])
+        else:
+            grid = np.linspace(places[0], places[-1], 4000)
+        if len(self.axes) > 1:
+            grid = np.r_[grid, np.geomspace(places[0], places[-1], 400)]
+        parts = [part(self.y) for part in (np.real, np.imag)[: 1 + np.iscomplexobj(self.y)]]
+
+        def wild(entry: Entry) -> bool:
+            if entry.pole_inside or entry.exact:
+                return False
+            answer = entry.candidate.value(entry.fit, entry.candidate.axis(grid))[0]
+            for part, y in zip((np.real, np.imag), parts, strict=False):
+                low, high, f = y.min(0), y.max(0), part(answer)
+                if not ((f <= high + (high - low) / 2) & (f >= low - (high - low) / 2)).all():
+                    return True
+            return False
+
+        return [e for e in self.entries if not e.doubtful and not wild(e)] or self.entries[:1]
+
+
+def covariance(
+    c: Rational, a: Array, b: Array, u: Array, y: Array, w: Array, floor: Array
+) -> Array:
+    """Return the covariance of (a of each output, b), by the delta method; never below rounding."""
+    H_N, H_D = chebyshev.chebvander(u, c.p), chebyshev.chebvander(u, c.q)
+    D, k = H_D @ b, c.p + 1
+    blocks, square = [], 0.0
+    for j in range(y.shape[1]):
+        answer = H_N @ a[:, j] / D
+        J = np.zeros((len(u), a.size + len(b)), np.result_type(a, b))
+        J[:, j * k : (j + 1) * k] = H_N / D[:, None]
+        J[:, a.size :] = -(answer / D)[:, None] * H_D
+        blocks.append(J * w[j][:, None])
+        square += float((np.hypot(np.abs(answer - y[:, j]), floor[:, j]) ** 2 * w[j] ** 2).sum())
+    J = np.concatenate(blocks)
+    freedom = max(len(J) - a.size - len(b) + 1, 1)
+    return np.linalg.pinv(adjoint(J) @ J, rcond=1e-15, hermitian=True) * (square / freedom)
+
+
+def _root(g: Array, cov: Array) -> float:
+    variance: Any = g @ cov @ g.conj()
+    return float(np.sqrt(max(variance.real, 0.0)))

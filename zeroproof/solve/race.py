@@ -1,0 +1,125 @@
+"""The rules of a race between models: honest folds, one noise, one standard error.
+
+Nothing here knows what a model is. A contestant hands in its squared held-out errors, row by row;
+the smallest one that the best does not beat by more than a standard error wins, and a model with a
+pole among the rows has to win by more than that.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NOISES", "Contestant", "Held", "deviation", "folds_of", "inner_rows", "winner"]
+
+Floats = NDArray[Any]
+
+LEAVE_ONE_OUT = 30  # distinct inputs; more are cut into ten folds
+FOLDS = 10
+# noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
+NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
+TYPICAL = 100.0  # ratio of typical squared errors that decides alone
+POLE = 3.0  # standard errors that a pole has to win by
+_SMALLEST = 1e-5  # of the largest targets: a scale below it is that of rows that vanish
+_BODY = 0.95  # of the rows; the others may lie next to a pole, where an error is luck
+_WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
+
+
+def folds_of(X: Floats, seed: int = 0) -> tuple[NDArray[np.intp], int]:
+    """Return the fold of each row and the number of distinct inputs; equal inputs share a fold."""
+    _, inverse = np.unique(X, axis=0, return_inverse=True)
+    inverse = inverse.ravel()
+    distinct = int(inverse.max()) + 1
+    number = np.arange(distinct)
+    if distinct > LEAVE_ONE_OUT:
+        number = np.random.default_rng(seed).permutation(distinct) % FOLDS
+    return number[inverse], distinct
+
+
+def inner_rows(X: Floats, fold: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark rows that lie among those of the other folds in every column: no extrapolation."""
+    inside = np.ones(len(X), bool)
+    for f in np.unique(fold):
+        own = fold == f
+        low, high = X[~own].min(0), X[~own].max(0)
+        inside[own] = ((X[own] >= low) & (X[own] <= high)).all(1)
+    return inside if inside.sum() >= 4 else np.ones(len(X), bool)
+
+
+def deviation(y: Floats, noise: str) -> Floats:
+    """Return how large the noise of each target is, with geometric mean 1.
+
+    Of equal geometric mean, the noise under which held-out errors are smallest is the likeliest:
+    log likelihood = -n log(mean size of the errors) + const for Laplace's law, which single rows
+    next to a pole hardly move.
+    """
+    size = np.abs(y)
+    s = max(float(np.median(size)), _SMALLEST * float(np.quantile(size, 0.95))) or 1.0
+    g = np.sqrt(NOISES[noise] ** 2 + (size / s) ** 2)
+    return g / np.exp(np.mean(np.log(g)))
+
+
+class Held:
+    """Squared held-out errors of one contestant over the noise.
+
+    Args:
+        error: Squares, `(n,)`.
+        fold: Fold of each row.
+    """
+
+    def __init__(self, error: Floats, fold: NDArray[np.intp]) -> None:
+        self.error, self.fold = error, fold
+        self.typical = float(np.median(error))
+        self.body = float(np.sort(error)[: int(np.ceil(_BODY * len(error)))].mean())
+
+    def by_fold(self, error: Floats) -> Floats:
+        """Return means over the folds that have rows."""
+        count = np.bincount(self.fold)
+        return np.bincount(self.fold, error)[count > 0] / count[count > 0]
+
+    def capped(self, unit: float) -> Floats:
+        """Return the errors, large ones cut; `unit` is the smallest mean square of a body."""
+        return np.minimum(self.error, _WINSORISED**2 * unit)
+
+    def behind(self, best: "Held", unit: float) -> tuple[float, float, float]:
+        """Compare with the best.
+
+        Returns:
+            Mean and standard error, over folds, of the paired difference; and how many times larger
+            the squared error of a typical fold is.
+        """
+        d = self.by_fold(self.capped(unit) - best.capped(unit))
+        spread = float(d.std(ddof=1) / np.sqrt(len(d))) if len(d) > 1 else np.inf
+        ratio = self.by_fold(self.error) / best.by_fold(best.error)
+        return float(d.mean()), spread, float(np.median(ratio))
+
+
+class Contestant(Protocol):
+    """What takes part: held-out errors, a number of free coefficients, maybe a pole."""
+
+    held: Held
+    free: float
+    pole_inside: bool
+
+
+def winner(entries: Sequence[Contestant]) -> Contestant:
+    """Return the smallest contestant within one standard error of the best.
+
+    Where a pole lies among the rows, it must be worth three standard errors, or tenfold in typical
+    error, beside the best model without one.
+    """
+    unit = min(e.held.body for e in entries)
+    best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
+
+    def tied(e: Contestant) -> bool:
+        mean, spread, ratio = e.held.behind(best.held, unit)
+        return mean <= spread and ratio <= TYPICAL
+
+    taken = min((e for e in entries if tied(e)), key=lambda e: (e.free, e.held.capped(unit).mean()))
+    plain = [e for e in entries if not e.pole_inside]
+    if not taken.pole_inside or not plain:
+        return taken
+    rival = min(plain, key=lambda e: float(e.held.capped(unit).mean()))
+    mean, spread, ratio = rival.held.behind(taken.held, unit)
+    return taken if mean > POLE * spread or ratio > TYPICAL else winner(plain)
