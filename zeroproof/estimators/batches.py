@@ -16,7 +16,7 @@ from zeroproof.estimators.model import ReadoutModel, inputs, tuples
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
-from zeroproof.solve._rows import re_iterable
+from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import gathered
 
 __all__ = ["Sample", "sampled", "solved_from"]

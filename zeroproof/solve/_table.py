@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zeroproof._checks import whole
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve._rows import listed
+from zeroproof.solve.spectral import listed
 
 
 class Table(NamedTuple):

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from zeroproof._checks import one_of, positive
 from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.solve._algebra import path_pairs
-from zeroproof.solve._factors import Problem, Task, read
-from zeroproof.solve._sweeps import Found, Settings, clearance_warning, sweep
 from zeroproof.solve.path import RHOS
+from zeroproof.solve.spectral import (
+    Found,
+    Problem,
+    Settings,
+    Task,
+    clearance_warning,
+    path_pairs,
+    read,
+    sweep,
+)
 from zeroproof.training._head import head_weights, set_head
 from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows
