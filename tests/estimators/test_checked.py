@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zeroproof.errors import RangeError
-from zeroproof.estimators.checked import Asked, checked_request, positive_or_zero, seed_of
+from zeroproof.estimators.options import Asked, checked_request, positive_or_zero, seed_of
 
 PLAIN = Asked("auto", None, "auto", "auto", None, 0.0, "auto", 10.0, None)
 Y = np.zeros(3)

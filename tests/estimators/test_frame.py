@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeroproof.errors import DataError
-from zeroproof.estimators.frame import frame_targets, standardise_targets
+from zeroproof.estimators.trained import frame_targets, standardise_targets
 
 INF, NAN = math.inf, math.nan
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zeroproof.estimators.objective import ChordalLoss, squared_loss
+from zeroproof.estimators.trained import ChordalLoss, squared_loss
 from zeroproof.training.targets import lift_targets
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from zeroproof.errors import RangeError
 from zeroproof.estimators import FitOptions
-from zeroproof.estimators.options import check_options
+from zeroproof.estimators.trained import check_options
 
 
 @pytest.mark.parametrize(

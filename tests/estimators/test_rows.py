@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zeroproof.estimators.rows import RowBatches
+from zeroproof.estimators.trained import RowBatches
 
 
 def test_rows_stay_together_and_in_order_without_a_seed():

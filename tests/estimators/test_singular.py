@@ -4,8 +4,8 @@ import torch
 
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.fitted import curves_of, poles_of, roots_of
 from zeroproof.estimators.model import FormModel, ReadoutModel
-from zeroproof.estimators.singular import curves_of, poles_of, roots_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve.forms import CoefficientForm
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zeroproof.estimators.skill import skill
+from zeroproof.estimators.fitted import skill
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.recipe import lift
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from zeroproof.solve._barycentric import fit_barycentric
-from zeroproof.solve._table import checked_table
+from zeroproof.solve.aaa import fit_barycentric
 from zeroproof.solve.forms import predict
+from zeroproof.solve.linearized import checked_table
 from zeroproof.solve.poles import poles
 
 X = torch.linspace(-1, 1, 201, dtype=torch.float64)

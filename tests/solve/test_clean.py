@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from zeroproof.solve.choose import FORMS, choose_form, relative_error
-from zeroproof.solve.clean import clean_up
-from zeroproof.solve.poles import poles
+from zeroproof.solve.poles import clean_up, poles
 
 X = 2 * torch.rand(300, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from zeroproof.solve.eigen import barycentric_zeros, polynomial_zeros
+from zeroproof.solve.poles import barycentric_zeros, polynomial_zeros
 
 
 def sorted_complex(values):

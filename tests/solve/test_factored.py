@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import predict
+from zeroproof.solve.marquardt import fit_factored
 
 X = torch.linspace(-1, 1, 101, dtype=torch.float64)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from zeroproof.layers.features import feature_matrix
-from zeroproof.solve._moves import SPREADS, WIDTHS, Moves, counts, possible
 from zeroproof.solve.recipe import FAMILIES, Recipe, bases
+from zeroproof.solve.search import SPREADS, WIDTHS, Moves, counts, possible
 
 X = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.1
 ALL = ("identity", "log", "inverse", "sqrt", "trig")

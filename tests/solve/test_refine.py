@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.solve.forms import predict
-from zeroproof.solve.refine import REASONS, least_squares, refine, refine_from_many
+from zeroproof.solve.marquardt import REASONS, least_squares, refine, refine_from_many
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 CERTIFIED = json.loads((DATA / "certified.json").read_text(encoding="utf-8"))

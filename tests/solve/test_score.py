@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zeroproof.solve.recipe import Recipe
-from zeroproof.solve.score import FLOOR, Table, chordal_error, oriented, slack
+from zeroproof.solve.search import FLOOR, Table, chordal_error, oriented, slack
 
 F64 = {"dtype": torch.float64}
 INF, NAN = math.inf, math.nan

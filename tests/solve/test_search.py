@@ -6,8 +6,15 @@ import torch
 
 from zeroproof.layers.features import feature_matrix
 from zeroproof.solve.recipe import Recipe, bases
-from zeroproof.solve.score import CLEAN, slack
-from zeroproof.solve.search import Candidate, SearchOptions, best_candidates, search, split
+from zeroproof.solve.search import (
+    CLEAN,
+    Candidate,
+    SearchOptions,
+    best_candidates,
+    search,
+    slack,
+    split,
+)
 
 INF, NAN = math.inf, math.nan
 
