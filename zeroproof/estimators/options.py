@@ -138,19 +138,14 @@ def _shared(value: Any) -> bool | str:
     return one_of(value, ("auto",), "shared_denominator") and "auto"
 
 
-def _listed(linear_in: Any) -> list[Any]:
-    if isinstance(linear_in, str | int | np.integer):
-        return [linear_in]
-    try:
-        return list(linear_in)
-    except TypeError:
-        raise RangeError(f"linear_in must list columns, got {linear_in!r}") from None
-
-
 def _linear(linear_in: Any, names: Sequence[str], kept: list[int]) -> tuple[int, ...] | None:
     if linear_in is None:
         return None
-    listed = _listed(linear_in)
+    single = isinstance(linear_in, str | int | np.integer)
+    try:
+        listed: list[Any] = [linear_in] if single else list(linear_in)
+    except TypeError:
+        raise RangeError(f"linear_in must list columns, got {linear_in!r}") from None
     places = []
     for item in listed:
         if isinstance(item, str):

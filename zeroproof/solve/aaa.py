@@ -10,7 +10,7 @@ from zeroproof._extras import require
 from zeroproof.errors import ShapeError
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.forms import BarycentricForm, predict
-from zeroproof.solve.linearized import Table, smallest_vector
+from zeroproof.solve.linearized import Table, double, smallest_vector
 
 __all__ = ["Barycentric", "from_aaa", "to_aaa"]
 
@@ -115,7 +115,7 @@ def from_aaa(aaa: Barycentric) -> BarycentricForm:
     if z.ndim != 1 or z.shape != f.shape or z.shape != w.shape:
         shapes = ", ".join(str(tuple(part.shape)) for part in (z, f, w))
         raise ShapeError(f"points, values and weights must be (m,) each, got {shapes}")
-    return BarycentricForm(_double(z), _double(f), _double(w))
+    return BarycentricForm(double(z), double(f), double(w))
 
 
 def to_aaa(form: BarycentricForm) -> Callable[[Any], Any]:
@@ -141,7 +141,3 @@ def to_aaa(form: BarycentricForm) -> Callable[[Any], Any]:
     for name, value in (state | dict.fromkeys(("_poles", "_residues", "_roots"))).items():
         setattr(bridge, name, value)
     return bridge
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.to(torch.complex128 if x.is_complex() else torch.float64)

@@ -218,6 +218,15 @@ def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> Rows:
     return Rows(H_N, H_D, Y_n / size, Y_d / size, weight)
 
 
+class Settings(NamedTuple):
+    """Options that were checked."""
+
+    rho: float = 1e-12
+    sweeps: int = 5
+    shared_denominator: bool = True
+    dtype: torch.dtype = torch.float64
+
+
 class Factors(NamedTuple):
     """Everything that the small algebra needs about the rows."""
 
@@ -260,26 +269,36 @@ class Problem(NamedTuple):
     pair: tuple[Tensor, Tensor] | None = None  # a, (k_N, m), and b, (k_D, 1), of unit mean square
 
 
-class Task(NamedTuple):
-    """What a reading has to collect."""
-
-    dtype: torch.dtype
-    distributed: bool
-    shared: bool  # one denominator for all outputs?
-    features: bool = True  # factors of H_N and H_D; values are checked in the same reading
-    residual: bool = True
-
-
 def read(
-    blocks: Iterable[Parts], problems: list[Problem] | None, task: Task
+    blocks: Iterable[Parts],
+    problems: list[Problem] | None,
+    settings: Settings,
+    *,
+    distributed: bool,
+    features: bool = True,
+    residual: bool = True,
 ) -> tuple[Spec, list[Totals]]:
-    """Read all rows once, on all processes; without problems, all rows weigh alike."""
-    own, error = None, None
+    """Read all rows once, on all processes; without problems, all rows weigh alike.
+
+    With `features` their factors are collected and values are checked, with `residual` R.
+    """
+    collectors, spec, own, raised = [], None, None, None
     try:
-        own = _read_own(blocks, problems, task)
-    except Exception as raised:  # noted, so that no other process waits for ever
-        error = raised
-    parts = [p for p in gathered(own, error, distributed=task.distributed) if p is not None]
+        for now, rows in slices(blocks, settings.dtype, check=features):
+            if spec is None:
+                spec, every = now, range(now.outputs)
+                shared = settings.shared_denominator
+                alike = [Problem(list(every))] if shared else [Problem([j]) for j in every]
+                collectors = [
+                    _Collector(problem, spec, rows.H_N, features=features, residual=residual)
+                    for problem in problems or alike
+                ]
+            for collector in collectors:
+                collector.add(rows)
+        own = spec and (spec, [collector.totals() for collector in collectors])
+    except Exception as error:  # noted, so that no other process waits for ever
+        raised = error
+    parts = [p for p in gathered(own, raised, distributed=distributed) if p is not None]
     if not parts:
         raise DataError("blocks must hold at least one row, got none")
     spec = parts[0][0]
@@ -287,22 +306,6 @@ def read(
         if other != spec:
             raise ShapeError(f"all processes must have alike blocks, got {spec} and {other}")
     return spec, [_merged(list(totals)) for totals in zip(*(p[1] for p in parts), strict=True)]
-
-
-def _read_own(
-    blocks: Iterable[Parts], problems: list[Problem] | None, task: Task
-) -> tuple[Spec, list[Totals]] | None:
-    collectors, spec = [], None
-    for now, rows in slices(blocks, task.dtype, check=task.features):
-        if spec is None:
-            spec = now
-            every = list(range(spec.outputs))
-            alike = [Problem(every)] if task.shared else [Problem([j]) for j in every]
-            problems = problems or alike
-            collectors = [_Collector(problem, spec, task, rows) for problem in problems]
-        for collector in collectors:
-            collector.add(rows)
-    return None if spec is None else (spec, [collector.totals() for collector in collectors])
 
 
 def _merged(parts: list[Totals]) -> Totals:
@@ -322,14 +325,15 @@ def _merged(parts: list[Totals]) -> Totals:
 
 
 class _Collector:
-    def __init__(self, problem: Problem, spec: Spec, task: Task, like: Rows) -> None:
-        H = like.H_N
+    def __init__(
+        self, problem: Problem, spec: Spec, H: Tensor, *, features: bool, residual: bool
+    ) -> None:
         self._outputs = problem.outputs
         self._pair = None if problem.pair is None else tuple(x.to(H) for x in problem.pair)
-        count = len(self._outputs) if task.residual else 0
+        count = len(self._outputs) if residual else 0
         self._residual = [TallQR(spec.k_n + spec.k_d, like=H) for _ in range(count)]
         widths = [spec.k_n] if spec.one_basis else [spec.k_n, spec.k_d]
-        self._features = [TallQR(k, like=H) for k in widths] if task.features else []
+        self._features = [TallQR(k, like=H) for k in widths] if features else []
         self._sums = torch.zeros(2, dtype=torch.float64)  # on the host, whatever the device
         self._finite = torch.zeros(len(self._outputs), dtype=torch.bool)
         self._smallest, self._rows = float("inf"), 0
@@ -472,15 +476,6 @@ def _split(factors: Factors, z: Tensor) -> tuple[Tensor, Tensor]:
     return z[: m * k_N].reshape(m, k_N).T, z[m * k_N :, None]
 
 
-class Settings(NamedTuple):
-    """Options that were checked."""
-
-    rho: float = 1e-12
-    sweeps: int = 5
-    shared_denominator: bool = True
-    dtype: torch.dtype = torch.float64
-
-
 class Found(NamedTuple):
     """The best solution of the sweeps, for outputs that share one denominator."""
 
@@ -515,8 +510,7 @@ def sweep(
     blocks: Iterable[Parts], settings: Settings, *, distributed: bool = False
 ) -> tuple[bool, list[Found]]:
     """Return (are the targets flat?, what was found for each denominator)."""
-    task = Task(settings.dtype, distributed, settings.shared_denominator)
-    spec, totals = read(blocks, None, task)
+    spec, totals = read(blocks, None, settings, distributed=distributed)
     _check_totals(spec, totals)
     factors = [_normalised(part) for part in totals]
     best: list[Found | None] = [None] * len(totals)
@@ -524,7 +518,9 @@ def sweep(
         pairs = [best_pair(f, settings.rho) for f in factors]
         pairs = [from_first(pair, distributed=distributed) for pair in pairs]
         problems = [Problem(t.scores.outputs, pair) for t, pair in zip(totals, pairs, strict=True)]
-        again = read(blocks, problems, task._replace(features=False, residual=left > 0))[1]
+        _, again = read(
+            blocks, problems, settings, distributed=distributed, features=False, residual=left > 0
+        )
         held, now = totals[0].scores.rows, again[0].scores.rows
         if held != now:
             raise DataError(

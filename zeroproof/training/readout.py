@@ -14,7 +14,6 @@ from zeroproof.solve.spectral import (
     Found,
     Problem,
     Settings,
-    Task,
     clearance_warning,
     path_pairs,
     read,
@@ -165,7 +164,6 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
     """Return ρ and what was found for each denominator; as `solve.choose_rho`, but in blocks."""
     settings = Settings(shared_denominator=train.head.shared_denominator)
     rhos = sorted(RHOS, reverse=True)
-    scoring = Task(settings.dtype, distributed, settings.shared_denominator, False, False)
     # at first all rows weigh alike: a pilot that is too small for noisy rows would ruin the weights
     for sweeps in (1, settings.sweeps):
         _, found = sweep(train.blocks(), settings._replace(sweeps=sweeps), distributed=distributed)
@@ -174,7 +172,14 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
             for j, each in enumerate(found)
             for pair in path_pairs(each.factors, rhos)
         ]
-        _, totals = read(test.blocks(), problems, scoring)
+        _, totals = read(
+            test.blocks(),
+            problems,
+            settings,
+            distributed=distributed,
+            features=False,
+            residual=False,
+        )
         errors = torch.tensor([each.scores.error for each in totals])
         errors = errors.reshape(len(found), -1).sum(0)
         # the largest of equals: a penalty for nothing less lets N and D vanish together
