@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zeroproof.solve.refine import least_squares
+from zeroproof.solve.marquardt import least_squares
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 SEEDS = range(5)

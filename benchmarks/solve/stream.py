@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.solve import RHOS, readout_path, spectral_readout, streamed_readout
-from zeroproof.solve._algebra import best_pair, path_pairs
-from zeroproof.solve._sweeps import Settings, sweep
+from zeroproof.solve.spectral import Settings, best_pair, path_pairs, sweep
 
 POLE = 0.137
 BLOCK = 100_000

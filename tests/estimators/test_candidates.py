@@ -22,8 +22,7 @@ from zeroproof.estimators.candidates import (
 from zeroproof.estimators.model import ReadoutModel, tuples
 from zeroproof.layers.features import Column, ModuleFeatures, graded_features
 from zeroproof.solve.noise import row_weight
-from zeroproof.solve.score import CLEAN
-from zeroproof.solve.search import Split, split
+from zeroproof.solve.search import CLEAN, Split, split
 
 F64 = {"dtype": torch.float64}
 INF, NAN = math.inf, math.nan

@@ -3,12 +3,24 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.estimators import FitOptions, fit_table
+from zeroproof.estimators.trained import (
+    ChordalLoss,
+    RowBatches,
+    check_options,
+    frame_targets,
+    squared_loss,
+    standardise_targets,
+)
 from zeroproof.export import predict_rows
+from zeroproof.training.targets import lift_targets
 
 QUICK = FitOptions(hidden=(8,), steps=40, progress=False)
+INF, NAN = math.inf, math.nan
 INF, NAN = math.inf, math.nan
 
 
@@ -235,3 +247,166 @@ def test_training_that_diverges_says_so():
     options = FitOptions(steps=20, hidden=(8,), learning_rate=1e30, progress=False)
     with pytest.raises(TrainingError, match=r"diverged: lower learning_rate, got 1e\+30"):
         fit_table(X, X**2, ("x",), ("y",), options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tau_infer": 1.0}, {"tau_infer": 0.1, "tau_train": 0.1}, {"epochs": 1}]
+)
+def test_legal_options_pass(options):
+    check_options(FitOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": 2**63}, r"seed must be below 2\*\*63, got 9223372036854775808"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
+        ({"held_out": 0.0}, r"held_out must lie in \(0, 1\), got 0.0"),
+        ({"held_out": math.nan}, r"held_out must lie in \(0, 1\), got nan"),
+        ({"tau_infer": 0.0}, r"tau_infer must lie in \(0, 1\], got 0.0"),
+        ({"tau_infer": 1.5}, r"tau_infer must lie in \(0, 1\], got 1.5"),
+        ({"tau_train": math.nan}, r"tau_train must lie in \(0, 1\], got nan"),
+        ({"tau_infer": 0.2, "tau_train": 0.1}, "tau_infer must not exceed tau_train"),
+        ({"shared_denominator": "yes"}, "shared_denominator must be one of True, False"),
+    ],
+)
+def test_illegal_options_are_refused(options, sentence):
+    with pytest.raises(RangeError, match=sentence):
+        check_options(FitOptions(**options))
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "center", "scale", "light"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 3.0, 1.0, True),
+        ([7.0, 7.0, 7.0], 7.0, 1.0, True),
+        ([0.0, 0.0, 0.0, 4.0], 0.0, 1.0, True),
+        ([1.0, 2.0, 3.0, 23.0, -17.0], 2.0, 1.0, False),
+        ([1.0, 2.0, INF, 3.0, NAN, -INF], 2.0, 1.0, False),
+    ],
+    ids=["plain", "constant", "mostly-zero", "heavy", "singular"],
+)
+def test_the_frame_is_the_median_and_the_median_deviation(values, center, scale, light):
+    framed = frame_targets(column(*values), ("y",))
+    assert framed.frame == ((center,), (scale,))
+    assert framed.light_tailed is light
+    expected = (column(*values) - center) / scale
+    torch.testing.assert_close(framed.y, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_each_column_has_its_own_frame():
+    y = torch.tensor([[1e6, 1e-3], [3e6, 2e-3], [5e6, 3e-3]], dtype=torch.float64)
+    framed = frame_targets(y, ("a", "b"))
+    assert framed.frame.center == (3e6, 2e-3)
+    torch.testing.assert_close(framed.y, column(-1, 0, 1).expand(3, 2).contiguous())
+
+
+def test_a_column_without_a_finite_target_is_named():
+    y = torch.tensor([[1.0, INF], [2.0, NAN]], dtype=torch.float64)
+    sentence = r"^target 'b' must have a finite value in some row, got ⊥ in all 2$"
+    with pytest.raises(DataError, match=sentence):
+        frame_targets(y, ("a", "b"))
+
+
+def test_a_standard_frame_has_mean_0_and_deviation_1():
+    y = 1e3 + torch.randn(50, 2, dtype=torch.float64) * torch.tensor([1e-3, 1e3])
+    framed = standardise_targets(y)
+    zero, one = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    torch.testing.assert_close(framed.y.mean(0), zero, rtol=0, atol=1e-9)
+    torch.testing.assert_close(framed.y.std(0, correction=0), one)
+    assert standardise_targets(column(2, 2)).frame == ((2.0,), (1.0,))
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9),
+    shift=st.sampled_from([-4.0, 0.0, 512.0]),
+    factor=st.sampled_from([0.25, 1.0, 1024.0]),
+)
+def test_units_do_not_matter(values, shift, factor):
+    y = (column(*values) * 2**10).round() / 2**10  # so that shift and factor are exact
+    plain, changed = (frame_targets(x, ("y",)) for x in (y, factor * y + shift))
+    if plain.y.abs().max() > 0:
+        torch.testing.assert_close(plain.y, changed.y)
+        assert plain.light_tailed == changed.light_tailed
+
+
+def tuples(rows=40):
+    N, D = torch.randn(rows, 2, dtype=torch.float64), 1 + torch.rand(rows, 2, dtype=torch.float64)
+    return N, D
+
+
+@pytest.mark.parametrize("power", [0, 0.5, 1, 2])
+def test_the_value_is_that_of_the_formula(power):
+    N, D = tuples()
+    y = torch.randn(40, 2, dtype=torch.float64) * 3
+    Y_n, Y_d = lift_targets(y)
+    E = (N * Y_d - D * Y_n).square()
+    w = (1 + y.square()).pow(2 * power)
+    expected = (w * E / ((N**2 + D**2) * (Y_n**2 + Y_d**2))).sum() / w.sum()
+    torch.testing.assert_close(ChordalLoss(power)((N, D), (Y_n, Y_d)), expected)
+
+
+def test_power_1_is_the_squared_error_near_a_good_fit():
+    _, D = tuples()
+    y = torch.randn(40, 2, dtype=torch.float64) * 3
+    error = 1e-5 * torch.randn(40, 2, dtype=torch.float64)
+    loss = ChordalLoss(1)(((y + error) * D, D), lift_targets(y))
+    weights = (1 + y.square()).square().sum()
+    torch.testing.assert_close(loss * weights, error.square().sum(), rtol=1e-3, atol=0)
+
+
+def test_power_0_takes_singular_targets_of_either_sign():
+    y = torch.tensor([[float("inf")], [float("-inf")], [float("nan")]])
+    N, D = torch.tensor([[-1.0], [1.0], [2.0]]), torch.zeros(3, 1)
+    assert ChordalLoss(0)((N, D), lift_targets(y)) == 0
+
+
+def test_the_squared_loss_is_that_of_a_plain_network_where_denominators_are_1():
+    N, _ = tuples()
+    y = torch.randn(40, 2, dtype=torch.float64)
+    loss = squared_loss((N, torch.ones(40, 1, dtype=torch.float64)), lift_targets(y))
+    torch.testing.assert_close(loss, torch.nn.functional.mse_loss(N, y))
+
+
+def test_rows_stay_together_and_in_order_without_a_seed():
+    x, y = torch.arange(5)[:, None], torch.arange(5) * 10
+    batches = RowBatches(x, y, batch_size=2)
+    found = list(batches)
+    assert [batch[0].flatten().tolist() for batch in found] == [[0, 1], [2, 3], [4]]
+    assert [batch[1].tolist() for batch in found] == [[0, 10], [20, 30], [40]]
+    assert len(batches) == 3
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_every_pass_is_a_new_permutation_that_the_seed_determines(passes):
+    x = torch.arange(8)
+    batches, same = (RowBatches(x, batch_size=8, seed=3, passes=passes) for _ in range(2))
+    first, second = ([batch[0].tolist() for batch in batches] for _ in range(2))
+    assert len(first) == len(batches) == passes
+    assert all(sorted(rows) == x.tolist() for rows in first)
+    everything = first + second
+    assert len({tuple(rows) for rows in everything}) == len(everything)
+    assert [batch[0].tolist() for batch in same] == first
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(3, [3, 3, 3, 1]), (4, [4, 4, 2]), (99, [10])])
+def test_batches_run_on_from_pass_to_pass(batch_size, sizes):
+    batches = RowBatches(torch.arange(5), batch_size=batch_size, seed=0, passes=2)
+    found = [batch[0] for batch in batches]
+    assert [len(rows) for rows in found] == sizes
+    assert len(batches) == len(sizes)
+    assert torch.cat(found).bincount().tolist() == [2] * 5
+
+
+def test_shuffling_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    list(RowBatches(torch.arange(8), batch_size=3, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)

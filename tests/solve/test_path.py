@@ -5,8 +5,7 @@ from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective import chordal_distance
 from zeroproof.solve import RHOS, choose_rho, readout_path, spectral_readout
-from zeroproof.solve._algebra import best_pair, path_pairs
-from zeroproof.solve._sweeps import Settings, sweep
+from zeroproof.solve.spectral import Settings, best_pair, path_pairs, sweep
 
 TRAIN, HELD = slice(0, 150), slice(150, None)
 

@@ -1,15 +1,25 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import RangeError
-from zeroproof.solve.choose import FORMS, choose_form
+from zeroproof.solve.choose import FORMS, choose_form, relative_error
 from zeroproof.solve.forms import CoefficientForm
-from zeroproof.solve.poles import on_interval, pole_table, poles, residues, roots
+from zeroproof.solve.poles import (
+    barycentric_zeros,
+    clean_up,
+    on_interval,
+    pole_table,
+    poles,
+    polynomial_zeros,
+    residues,
+    roots,
+)
 
 A = 0.137
 TAN = [-math.pi / 8, math.pi / 8]
@@ -30,6 +40,7 @@ PROBLEMS = {
         1e-6,
     ),
 }
+X = 2 * torch.rand(300, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
 
 
 def tensor(*values):
@@ -129,3 +140,73 @@ def test_options_out_of_range_are_refused(option):
     form = CoefficientForm(tensor(1), tensor(0, 1), "monomial", (-1.0, 1.0))
     with pytest.raises(RangeError, match=f"{option} must be a finite number above 0, got 0"):
         pole_table(form, **{option: 0.0})
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("pole", [0.137, 0.137 + 0.2j], ids=["real", "complex"])
+def test_spurious_pairs_go_and_the_answer_stays(form, pole):
+    y = 2 + 1 / (X - pole)
+    fitted = choose_form(X, y, (4, 4), forms=(form,)).form
+    clean = clean_up(fitted, X, y)
+    assert type(clean) is type(fitted)
+    found = poles(clean, spurious=True)
+    assert len(found) == 1
+    assert complex(found[0]) == pytest.approx(pole, abs=1e-12)
+    assert relative_error(clean, X, y) < 1e-11
+
+
+def test_conjugate_poles_stay_conjugate():
+    y = (1 + X) / ((X - 0.3) ** 2 + 0.04)
+    fitted = choose_form(X, y, (4, 5), forms=("coefficients",)).form
+    clean = clean_up(fitted, X, y)
+    assert not clean.b.is_complex()
+    assert sorted(poles(clean).imag.tolist()) == pytest.approx([-0.2, 0.2])
+
+
+def test_a_form_without_spurious_poles_is_returned_as_it_is():
+    y = 1 / (X - 0.137)
+    fitted = choose_form(X, y, (0, 1)).form
+    assert clean_up(fitted, X, y) is fitted
+
+
+def sorted_complex(values):
+    return np.sort_complex(np.asarray(values, dtype=complex))
+
+
+@pytest.mark.parametrize("degree", [1, 2, 5, 12])
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("basis", ["chebyshev", "monomial"])
+def test_zeros_agree_with_numpy(basis, degree, kind):
+    c = torch.randn(degree + 1, generator=torch.Generator().manual_seed(degree), dtype=kind)
+    ours = sorted_complex(polynomial_zeros(c, basis))
+    make = np.polynomial.Chebyshev if basis == "chebyshev" else np.polynomial.Polynomial
+    np.testing.assert_allclose(ours, sorted_complex(make(c.numpy()).roots()), rtol=1e-9, atol=1e-9)
+
+
+def test_zeros_are_in_the_units_of_x():
+    # T_2 on [10, 20] vanishes at 15 ± 5/√2
+    zeros = polynomial_zeros(torch.tensor([0.0, 0.0, 1.0]), "chebyshev", (10, 20))
+    assert sorted(zeros.real.tolist()) == pytest.approx([15 - 5 / 2**0.5, 15 + 5 / 2**0.5])
+
+
+@pytest.mark.parametrize("c", [[2.0], [2.0, 0.0, 0.0], [0.0, 0.0]])
+def test_a_constant_has_no_zeros(c):
+    assert polynomial_zeros(torch.tensor(c)).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128])
+def test_zeros_of_partial_fractions_satisfy_their_equation(kind):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.linspace(-1, 1, 9, dtype=torch.float64)
+    w = torch.randn(9, generator=generator, dtype=kind)
+    zeros = barycentric_zeros(z, w)
+    terms = w / (zeros[:, None] - z)
+    assert zeros.shape == (8,)
+    assert float((terms.sum(1).abs() / terms.abs().sum(1)).max()) < 1e-12
+
+
+def test_zeros_at_infinity_are_left_out():
+    z = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    # 1/(x+1) - 2/x + 1/(x-1) = 2/(x(x²-1)) has none
+    assert len(barycentric_zeros(z, torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))) == 0
+    assert len(barycentric_zeros(z[:1], z[:1])) == 0

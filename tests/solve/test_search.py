@@ -1,14 +1,36 @@
 import math
+from itertools import chain, combinations, product
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.recipe import Recipe, bases
-from zeroproof.solve.score import CLEAN, slack
-from zeroproof.solve.search import Candidate, SearchOptions, best_candidates, search, split
+from zeroproof.solve.recipe import FAMILIES, Recipe, bases
+from zeroproof.solve.search import (
+    CLEAN,
+    FLOOR,
+    SPREADS,
+    WIDTHS,
+    Candidate,
+    Moves,
+    SearchOptions,
+    Table,
+    best_candidates,
+    chordal_error,
+    counts,
+    oriented,
+    possible,
+    search,
+    slack,
+    split,
+)
 
+INF, NAN = math.inf, math.nan
+X = torch.rand(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.1
+ALL = ("identity", "log", "inverse", "sqrt", "trig")
+SIZES = {"graded": ((0, 0), (2, 1), (1, 3), (3, 0)), "waves": ((3, 3), (5, 0))}
+F64 = {"dtype": torch.float64}
 INF, NAN = math.inf, math.nan
 
 
@@ -251,3 +273,258 @@ def test_of_sizes_that_are_alike_the_smallest_stands_for_its_structure():
     assert [c.weights for c in best_candidates(found, 400, most=1)] == [6]
     clean = [c._replace(score=c.score * 1e-22 / 4) for c in found]  # all as good as exact
     assert [c.weights for c in best_candidates(clean, 400)] == [4, 100, 3, 3]
+
+
+def moves(columns=3, **changes):
+    plain = Moves((ALL,) * columns, ("y", "square", "log"), None, None, True)
+    return plain._replace(**changes)
+
+
+def proper_subsets(columns, largest=None):
+    most = columns if largest is None else largest + 1
+    return set(chain.from_iterable(combinations(range(columns), r) for r in range(most)))
+
+
+@pytest.mark.parametrize("linear", [(), (0,), (1, 2)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_counts_are_those_of_the_features(family, linear):
+    sizes = SIZES["graded" if family in {"polynomial", "chebyshev"} else "waves"]
+    for transforms, size in product(product(("identity", "sqrt", "trig"), repeat=3), sizes):
+        shown = tuple("identity" if i in linear else t for i, t in enumerate(transforms))
+        recipe = Recipe(family, shown, linear, "y", size)
+        widths = tuple(feature_matrix(each, X).shape[1] for each in bases(recipe, X))
+        assert counts(recipe) == widths
+
+
+@pytest.mark.parametrize(("columns", "largest"), [(1, 0), (2, 1), (4, 3), (6, 5), (7, 1), (9, 1)])
+def test_starts_cover_all_sets_of_linear_columns(columns, largest):
+    starts = list(moves(columns).starts("polynomial", (2, 2)))
+    assert {start.linear for start in starts} == proper_subsets(columns, largest)
+    for start in starts:
+        assert all(start.transforms[i] == "identity" for i in start.linear)
+        assert (start.family, start.size) == ("polynomial", (2, 2))
+
+
+def test_starts_are_every_subset_with_every_kind_and_target():
+    got = {start[1:4] for start in moves(2).starts("polynomial", (1, 1))}
+    exact = {
+        (tuple("identity" if i in linear else kind for i in range(2)), linear, target)
+        for kind in ("identity", "log", "trig")
+        for linear in ((), (0,), (1,))
+        for target in ("y", "square", "log")
+    }
+    assert got == exact
+
+
+@pytest.mark.parametrize(
+    ("changes", "subsets"),
+    [
+        ({"linear": (1,)}, {(1,)}),
+        ({"linear": ()}, {()}),
+        ({"search_transforms": False, "transforms": (("identity",),) * 3}, {()}),
+    ],
+    ids=["declared", "none", "no search"],
+)
+def test_what_is_declared_is_the_only_start(changes, subsets):
+    assert {start.linear for start in moves(**changes).starts("chebyshev", (1, 1))} == subsets
+
+
+def test_columns_start_transformed_only_where_they_allow_it():
+    allowed = (("identity", "log"), ("identity", "trig"))
+    starts = moves(2, transforms=allowed, targets=("y",)).starts("polynomial", (1, 1))
+    free = {start.transforms for start in starts if not start.linear}
+    assert free == {("identity",) * 2, ("log", "identity"), ("identity", "trig")}
+
+
+def test_a_structural_move_is_one_change():
+    start = Recipe("polynomial", ("log", "identity", "trig"), (1,), "y", (2, 1))
+    found = set(moves().structures(start)) - {start}
+    assert {each.target for each in found} == {"y", "square", "log"}
+    assert {each.linear for each in found} == {(1,), (0, 1), (1, 2), ()}
+    for each in found:
+        turned = set(each.linear) ^ set(start.linear)
+        others = {i for i in range(3) if each.transforms[i] != start.transforms[i]} - turned
+        assert (each.target != start.target) + len(turned) + len(others) == 1
+        assert all(each.transforms[i] == "identity" for i in each.linear)
+        assert (each.family, each.size) == (start.family, start.size)
+    shown = {each.transforms for each in found if each.linear == (1,)}
+    assert shown == {(t, "identity", "trig") for t in ALL} | {("log", "identity", t) for t in ALL}
+
+
+def test_one_column_stays_in_the_denominator():
+    start = Recipe("polynomial", ("identity",) * 3, (0, 1))
+    assert all(len(each.linear) < 3 for each in moves().structures(start))
+
+
+def test_structures_respect_what_is_declared():
+    start = Recipe("polynomial", ("identity",) * 3, (1,))
+    assert {each.linear for each in moves(linear=(1,)).structures(start)} == {(1,)}
+    assert list(moves(search_transforms=False).structures(start)) == []
+
+
+@pytest.mark.parametrize("size", [(0, 0), (1, 0), (2, 3)])
+def test_sizes_go_up_and_down_but_never_below_zero(size):
+    start = Recipe("polynomial", ("identity",) * 3, size=size)
+    found = {each.size for each in moves().sizes(start)}
+    p, q = size
+    assert {(p + 1, q), (p, q + 1), (p + 1, q + 1), (p, 0)} <= found
+    assert ((p - 1, q) in found) is (p > 0)
+    assert ((p, q - 1) in found) is (q > 0)
+    assert all(min(each) >= 0 for each in found)
+    assert list(moves(degrees=size).sizes(start)) == []
+
+
+def test_waves_become_more_of_nearby_spreads_or_leave_the_denominator():
+    start = Recipe("random", ("identity",) * 3, size=(100, 100), spread=1.0)
+    *more, last = moves().widths(start)
+    assert last.size == (100, 0)
+    assert {each.size for each in more} == {(w, w) for w in WIDTHS if w >= 100}
+    assert {each.spread for each in more} == {0.5, 1.0, 2.0} < set(SPREADS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "allowed"),
+    [
+        (1.0, 4.0, ALL),
+        (1.0, 2.9, ("identity", "trig")),
+        (1.0, 40.0, ("identity", "log", "inverse", "sqrt")),
+        (0.0, 20.0, ("identity",)),
+        (-3.0, 3.0, ("identity", "trig")),
+    ],
+)
+def test_columns_allow_what_their_range_does(low, high, allowed):
+    column = torch.tensor([[low], [high]], dtype=torch.float64)
+    options = {"linear": None, "degrees": None}
+    found = possible(column, column - 9, search_transforms=True, **options)
+    assert found.transforms == (allowed,)
+    assert found.targets == ("y",)
+    none = possible(column, column, search_transforms=False, **options)
+    assert (none.transforms, none.targets) == ((("identity",),), ("y",))
+
+
+def column(*values):
+    return torch.tensor(values, **F64)[:, None]
+
+
+def angle(N, D):
+    return math.atan2(D, N)
+
+
+TUPLES = [  # N, D, y, tuple of y
+    (1.0, 1.0, 1.0, (1, 1)),
+    (1.0, 2.0, -3.0, (-3, 1)),
+    (-4.0, -2.0, 2.0, (2, 1)),
+    (3.0, 0.5, INF, (1, 0)),
+    (-3.0, 0.5, INF, (1, 0)),
+    (3.0, 0.5, -INF, (-1, 0)),
+    (1.0, 0.0, NAN, (1, 0)),
+]
+
+
+@pytest.mark.parametrize(("N", "D", "y", "lifted"), TUPLES)
+def test_a_chordal_error_is_the_squared_sine_of_the_angle_between(N, D, y, lifted):
+    turn = angle(N, D) - angle(*lifted)
+    parts = column(N), column(D), column(y), torch.ones(1, **F64)
+    assert chordal_error(*parts) == pytest.approx(math.sin(turn) ** 2, abs=1e-15)
+    both = chordal_error(*parts, affine=True)
+    assert both == pytest.approx(2 * (1 - math.cos(turn)), abs=1e-15)
+
+
+def test_rows_count_by_their_weights_and_outputs_alike():
+    rows = [column(*part) for part in zip(*(each[:3] for each in TUPLES), strict=True)]
+    weight = torch.arange(7, **F64) / 7  # below 1 no row can count for more than it weighs
+    alone = [chordal_error(*(z[i : i + 1] for z in rows), torch.ones(1, **F64)) for i in range(7)]
+    mean = sum(w * each for w, each in zip(weight.tolist(), alone, strict=True)) / 7
+    assert chordal_error(*rows, weight) == pytest.approx(mean)
+    N, D, y = rows
+    two = torch.cat([N, 0 * N], 1), D, torch.cat([y, column(*[INF] * 7)], 1)  # one D for both
+    assert chordal_error(*two, weight) == pytest.approx((mean + 3 / 7) / 2)
+
+
+def test_no_row_counts_for_more_than_a_relative_error_of_1():
+    y = column(0.1, 100.0)
+    answers = column(0.1, -50.0), column(1.0, 1.0)
+    for power, most in ((0, 1), (1, 1), (2, 1 + 100**2)):
+        weight = (1 + y[:, 0].square()) ** power
+        assert chordal_error(*answers, y, weight) <= most / 2
+    relative = chordal_error(column(0.1, 101.0), answers[1], y, 1 + y[:, 0].square())
+    assert relative == pytest.approx(0.01**2 / 2, rel=0.03)
+
+
+@pytest.mark.parametrize(("N", "D"), [(NAN, 1.0), (1.0, NAN), (0.0, 0.0)])
+def test_an_answer_that_is_none_costs_1(N, D):
+    assert chordal_error(column(N), column(D), column(0.5), torch.ones(1, **F64)) == 1
+
+
+def test_complex_answers_are_compared_up_to_their_phase():
+    y = torch.tensor([[1 + 2j]])
+    N, D = y * 1j, torch.tensor([[1j]])
+    assert chordal_error(N, D, y, torch.ones(1, **F64)) == pytest.approx(0, abs=1e-15)
+    assert chordal_error(N, -D, y, torch.ones(1, **F64)) > 0.1
+
+
+def test_orientation_makes_most_denominators_positive():
+    D = torch.tensor([[1.0, -1.0, 1.0], [-2.0, -5.0, 1.0], [-3.0, 0.5, 1.0], [0.0, 1.0, -9.0]])
+    N = torch.arange(12.0).reshape(4, 3)
+    turned_N, turned_D = oriented(N, D)
+    assert (turned_D.sign().sum(0) >= 0).all()
+    assert torch.equal(turned_N, N * torch.tensor([-1.0, 1.0, 1.0]))
+    assert torch.equal(turned_N / turned_D, N / D)
+    assert torch.equal(oriented(turned_N, turned_D)[1], turned_D)
+
+
+@pytest.mark.parametrize(
+    ("score", "rows", "factor"),
+    [(1e-3, 0, 2), (1e-21, 400, 2), (1e-19, 400, 1.05), (1e-3, 1, 2), (1e-3, 100, 1.1)],
+)
+def test_scores_may_differ_by_a_standard_error(score, rows, factor):
+    assert slack(score, rows) == pytest.approx(factor)
+
+
+def table(y, held=10, affine=False):
+    X = torch.linspace(-1, 1, len(y), **F64)[:, None]
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    return Table(X[order], y[order], len(y) - 2 * held, held, affine, 0)
+
+
+def test_a_score_is_the_mean_of_both_kinds_of_held_out_rows():
+    y = torch.linspace(-1, 1, 100, **F64)[:, None] ** 3
+    rows = table(y)
+    found = rows.score(Recipe("polynomial", ("identity",), size=(1, 1)), 0, 80, math.inf)
+    held, shell = rows.parts()
+    assert (held, shell) == (slice(80, 90), slice(90, 100))
+    assert min(found.random, found.score) > 1e-4
+    exact = rows.score(Recipe("polynomial", ("identity",), size=(3, 0)), 0, 80, math.inf)
+    assert exact.random == pytest.approx(FLOOR, abs=1e-29)
+    assert exact.score < 1e-28
+
+
+def test_rows_that_none_can_be_spared_of_are_scored_themselves():
+    y = torch.linspace(-1, 1, 6, **F64)[:, None]
+    rows = table(y, held=0)
+    assert rows.parts() == (slice(0, 6), slice(0, 6))
+    line = Recipe("polynomial", ("identity",), size=(1, 0))
+    assert rows.score(line, 0, 6, math.inf).score < 1e-28
+
+
+def test_infinities_of_both_signs_cost_only_where_they_differ():
+    N, D = torch.ones(4, 1, **F64), column(1.0, 1.0, 1e-9, -1e-9)
+    y, weight = column(1.0, 1.0, INF, INF), torch.ones(4, **F64)
+    one, two = (Table(y, y, 2, 1, affine, 0).errors("y", N, D, weight) for affine in (False, True))
+    assert max(one) < 1e-17
+    assert two[0] < 1e-17
+    assert two[1] < 1e-17
+    turned = Table(y, y, 2, 1, True, 0).errors("y", -N, -D, weight)
+    assert turned == two  # the sign of all tuples together means nothing
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_the_noise_is_read_off_a_fit(power):
+    x = torch.linspace(0.05, 2, 400, **F64)[:, None]
+    y = 1 / x
+    random = torch.randn(400, 1, generator=torch.Generator().manual_seed(0), **F64)
+    noisy = y + 0.01 * (1 + y**2) ** (1 - power / 2) * random
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
+    rows = Table(x[order], noisy[order], 320, 40, False, 0)
+    recipe = Recipe("polynomial", ("identity",), size=(0, 1))
+    assert rows.noise(recipe, 1e-9) == power

@@ -9,7 +9,7 @@ from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis, monomial_basis
 from zeroproof.projective import chordal_distance
 from zeroproof.solve import spectral_readout
-from zeroproof.solve._sweeps import Settings, checked_options
+from zeroproof.solve.spectral import Settings, checked_options
 from zeroproof.training.targets import lift_targets
 
 CLEAN = 1e-32

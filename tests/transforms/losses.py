@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.transforms.functions import Input, computed
 from zeroproof import losses
 from zeroproof.defaults import GAMMA
-from zeroproof.estimators import objective
+from zeroproof.estimators import trained
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses import coverage, implicit, margin, sign
 from zeroproof.training import SCMTrainingLoss, TrainingConfig
@@ -185,8 +185,8 @@ TOTALS = (
     computed(
         "ChordalLoss",
         TOTAL,
-        (objective.ChordalLoss,),
-        lambda N, D, Y_n, Y_d: objective.ChordalLoss(1.0)((N, D), (Y_n, Y_d)),
+        (trained.ChordalLoss,),
+        lambda N, D, Y_n, Y_d: trained.ChordalLoss(1.0)((N, D), (Y_n, Y_d)),
         N,
         D,
         KNOWN,
@@ -196,8 +196,8 @@ TOTALS = (
     computed(
         "squared_loss",
         TOTAL,
-        (objective.squared_loss,),
-        lambda N, D, Y_n: objective.squared_loss((N, D), (Y_n, D)),
+        (trained.squared_loss,),
+        lambda N, D, Y_n: trained.squared_loss((N, D), (Y_n, D)),
         Input(signed=True),
         Input(signed=True),
         KNOWN,

@@ -14,7 +14,7 @@ from zeroproof.cli.rows import TableRows, check_answers, read_rows
 from zeroproof.cli.sections import DataSection
 from zeroproof.data import TableStream
 from zeroproof.errors import DataError
-from zeroproof.estimators.rows import RowBatches
+from zeroproof.estimators.trained import RowBatches
 
 __all__ = ["Loaded", "Spread", "load"]
 

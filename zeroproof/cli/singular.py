@@ -8,12 +8,11 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
+from zeroproof.estimators.fitted import curves_of, poles_of
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.regions import constant_denominator
-from zeroproof.estimators.singular import curves_of, poles_of
 from zeroproof.projective import Pair
-from zeroproof.solve.curve import pole_curve
-from zeroproof.solve.interval import interval_poles
+from zeroproof.solve.interval import interval_poles, pole_curve
 
 if TYPE_CHECKING:
     from zeroproof.export import Run

@@ -74,8 +74,7 @@ def _fitted(
     rows: TableRows, common: dict[str, Any], own: dict[str, Any]
 ) -> tuple["Fitted", dict[str, Any]]:
     """Return the fit and the estimator's options, with columns counted among all features."""
-    from zeroproof.estimators.checked import FEATURES, POLYNOMIAL
-    from zeroproof.estimators.inputs import columns_to_keep
+    from zeroproof.estimators.options import FEATURES, POLYNOMIAL, columns_to_keep
     from zeroproof.estimators.regressor import ProjectiveRegressor
 
     X, y = rows.X.numpy(), rows.y.numpy()
@@ -144,7 +143,7 @@ def _thresholds(found: "InferenceConfig", common: dict[str, Any]) -> "InferenceC
 def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
     import torch
 
-    from zeroproof.estimators.picture import picture_of
+    from zeroproof.estimators.fitted import picture_of
 
     order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
     X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()

@@ -11,12 +11,12 @@ from zeroproof.errors import DataError, ShapeError
 from zeroproof.estimators.candidates import Rows, block, crosses
 from zeroproof.estimators.closed_form import ROUNDING
 from zeroproof.estimators.fitted import Fitted
-from zeroproof.estimators.inputs import as_array
 from zeroproof.estimators.model import ReadoutModel, inputs, tuples
+from zeroproof.estimators.options import as_array
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
-from zeroproof.solve._rows import re_iterable
+from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import gathered
 
 __all__ = ["Sample", "sampled", "solved_from"]

@@ -22,9 +22,19 @@ from zeroproof.solve.centres import distances, find_centres
 from zeroproof.solve.choose import FORMS, choose_form
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.recipe import Recipe, bases, lift
-from zeroproof.solve.score import CLEAN, FLOOR, ROUNDING, chordal_error, oriented, slack
+from zeroproof.solve.search import (
+    CLEAN,
+    FLOOR,
+    ROUNDING,
+    SearchOptions,
+    Split,
+    best_candidates,
+    chordal_error,
+    oriented,
+    search,
+    slack,
+)
 from zeroproof.solve.search import Candidate as Searched
-from zeroproof.solve.search import SearchOptions, Split, best_candidates, search
 
 __all__ = [
     "Candidate",

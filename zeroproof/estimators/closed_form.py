@@ -21,8 +21,7 @@ from zeroproof.estimators.polish import objective, polished
 from zeroproof.estimators.trunks import trunk_candidates, trunk_seconds, trunks_asked
 from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
-from zeroproof.solve.score import CLEAN
-from zeroproof.solve.search import Split, split
+from zeroproof.solve.search import CLEAN, Split, split
 
 __all__ = ["ROUNDING", "ClosedForm", "fit_closed_form"]
 

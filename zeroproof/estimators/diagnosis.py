@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.estimators.fitted import Fitted, oriented_tuples
+from zeroproof.estimators.fitted import Fitted, oriented_tuples, poles_of
 from zeroproof.estimators.model import FormModel, head
 from zeroproof.estimators.regions import constant_denominator
-from zeroproof.estimators.singular import poles_of
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.projective import Pair, denominator_score
 

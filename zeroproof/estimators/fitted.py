@@ -1,19 +1,45 @@
-"""A closed-form fit ready to answer: model, thresholds, columns and orientation."""
+"""A closed-form fit ready to answer: values with masks, poles and roots, a score, a picture."""
 
+import math
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from zeroproof._checks import one_of
+from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.model import tuples
+from zeroproof.estimators.model import FormModel, ReadoutModel, head, tuples
 from zeroproof.estimators.regions import disagreement
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
+from zeroproof.plots.fit import Answers, plot_curve, plot_parity
+from zeroproof.projective import denominator_score
+from zeroproof.projective.angle import chordal_distance
+from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
+from zeroproof.solve.interval import interval_poles, interval_zeros, pole_curve
+from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
+from zeroproof.solve.recipe import lift
 
-__all__ = ["Fitted", "oriented_tuples", "strict", "warn_outside"]
+__all__ = [
+    "Fitted",
+    "curves_of",
+    "oriented_tuples",
+    "picture_of",
+    "poles_of",
+    "roots_of",
+    "skill",
+    "strict",
+    "warn_outside",
+]
+
+_COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
+_GRID = 2001
+_MOST_TARGETS = 4
 
 
 class Fitted(NamedTuple):
@@ -68,3 +94,152 @@ def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
             f"differ by up to {float(apart.max()):.2g} of the answer",
             stacklevel=stacklevel,
         )
+
+
+def skill(N: Tensor, D: Tensor, y: Tensor, weight: Tensor) -> float:
+    """Return 1 - E / E₀.
+
+    E₀ = 1 - λ, λ the largest eigenvalue of the mean projector on the unit tuples of an output.
+
+    Args:
+        N: Numerators over the scale of y, `(n, m)`.
+        D: Denominators, `(n, m)` or `(n, 1)`.
+        y: Targets over their scale, `(n, m)`, inf and nan allowed.
+        weight: Row weights, `(n,)`.
+
+    Examples:
+        >>> y = torch.tensor([[1.0], [-1.0]])
+        >>> skill(y, torch.ones(2, 1), y, torch.ones(2))
+        1.0
+    """
+    Y_n, Y_d = lift("y", y)
+    w = weight / weight.sum()
+    square = chordal_distance(N, D.expand_as(N), Y_n, Y_d).square().nan_to_num(nan=1.0)
+    error = float((w[:, None] * square).sum(0).mean())
+    Y_n, Y_d, _ = rescaled(Y_n, Y_d)
+    unit = torch.stack([Y_n, Y_d], -1)
+    unit = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
+    projector = torch.einsum("n,nmi,nmj->mij", w.to(unit.dtype), unit, unit.conj())
+    constant = float((1 - torch.linalg.eigvalsh(projector)[:, -1]).mean())
+    if constant <= 0:  # all targets alike
+        return 1.0 if error == 0 else 0.0
+    return 1 - error / constant
+
+
+def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleTable:
+    """Return the poles of one output.
+
+    Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
+    with the relative error of the fit. Of a fit to y² or log y they are the places where that
+    diverges; residue and strength are nan, for they are not those of y.
+    """
+    relative = fit.relative if math.isfinite(fit.relative) else 0.0
+    resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
+    tolerance = max(TOLERANCE, relative)
+    if isinstance(fit.model, FormModel):
+        form = fit.model.forms[_output(output, len(fit.model.forms))]
+        table = pole_table(form, resolution=resolution, tolerance=tolerance)
+        if fit.significant:  # D changes its sign there, and N is clear of 0
+            p = table.position
+            on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
+            table = table._replace(spurious=table.spurious & ~on_data)
+    else:
+        model = _real(fit.model)
+        table = interval_poles(
+            lambda x: _line(model, x, output), domain, resolution=resolution, tolerance=tolerance
+        )
+    scale = fit.model.scale
+    if isinstance(fit.model, ReadoutModel) and fit.model.target != "y":
+        scale = math.nan
+    return table._replace(residue=table.residue * scale, strength=table.strength * scale)
+
+
+def roots_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> Tensor:
+    """Return the zeros of N of one output, complex."""
+    relative = fit.relative if math.isfinite(fit.relative) else 0.0
+    if isinstance(fit.model, FormModel):
+        form = fit.model.forms[_output(output, len(fit.model.forms))]
+        return roots(form, tolerance=max(TOLERANCE, relative))
+    model = _real(fit.model)
+    zeros, multiplicity = interval_zeros(lambda x: _line(model, x, output).N, domain)
+    return zeros.repeat_interleave(multiplicity).to(torch.complex128)
+
+
+def curves_of(fit: ClosedForm, domain: Tensor, output: int, points: int) -> list[Tensor]:
+    """Return the lines D = 0 over a box."""
+    if isinstance(fit.model, FormModel):
+        raise RangeError("a rational form has one column, got two")
+    model = _real(fit.model)
+    place = _output(output, model.a.shape[1]) if model.b.shape[1] > 1 else 0
+    return pole_curve(lambda X: head(model, X).D[:, place], domain.T.tolist(), points=points)
+
+
+def _line(model: ReadoutModel, x: Tensor, output: int) -> Pair:
+    place = _output(output, model.a.shape[1])
+    N, D = head(model, x[:, None])
+    return Pair(N[:, place], D[:, place if D.shape[1] > 1 else 0])
+
+
+def _output(output: int, count: int) -> int:
+    return one_of(output, range(count), "output")
+
+
+def _real(model: ReadoutModel) -> ReadoutModel:
+    if model.b.is_complex():
+        raise RangeError(
+            "poles of complex targets need rational features, 'auto' or 'chebyshev', of one column"
+        )
+    return model
+
+
+def picture_of(
+    fitted: Fitted,
+    X: NDArray[np.float64],
+    y: NDArray[Any],
+    names: tuple[str, ...] | None = None,
+) -> Any:
+    """Return the figure: a curve over one column, else predictions against targets.
+
+    Args:
+        fitted: The fit.
+        X: Rows of the columns that are used.
+        y: Targets, `(n,)` or `(n, k)`.
+        names: Names of the targets.
+
+    Raises:
+        RangeError: The targets are complex.
+    """
+    if np.iscomplexobj(y):
+        raise RangeError("a picture needs real targets, got complex ones: plot parts of them")
+    y = y.reshape(len(y), -1)
+    names = names or (("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1])))
+    targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
+    if X.shape[1] > 1:
+        return plot_parity(targets, _answers(fitted, X, len(targets)))
+    grid = np.linspace(X.min(), X.max(), _GRID)
+    config = fitted.thresholds
+    return plot_curve(
+        X[:, 0],
+        targets,
+        grid,
+        _answers(fitted, grid[:, None], len(targets)),
+        (config.tau_infer, config.tau_train),
+        fitted.names[0],
+        _poles(fitted, (X.min(), X.max()), len(targets)),
+    )
+
+
+def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
+    low, high = fitted.domain[:, 0].tolist()
+    tables = [poles_of(fitted.fit, (low, high), j) for j in range(count)]
+    kept = (table.position[~table.spurious] for table in tables)
+    return [on_interval(p, *shown).numpy() for p in kept]
+
+
+def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers]:
+    rows = torch.from_numpy(X)
+    score = denominator_score(
+        *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
+    )
+    parts = [part.numpy() for part in (*strict(fitted, rows), score)]
+    return [Answers(*(part[:, j] for part in parts)) for j in range(count)]

@@ -13,8 +13,7 @@ from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held
 from zeroproof.solve.recipe import Recipe
-from zeroproof.solve.score import FLOOR
-from zeroproof.solve.search import split
+from zeroproof.solve.search import FLOOR, split
 
 __all__ = ["fit_one_column", "raced"]
 

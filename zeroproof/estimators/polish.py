@@ -8,7 +8,7 @@ from zeroproof.estimators.candidates import Request, Rows
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, inputs, tuples
 from zeroproof.layers.features import feature_matrix
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
-from zeroproof.solve.refine import least_squares, refine
+from zeroproof.solve.marquardt import least_squares, refine
 
 __all__ = ["degrees_of", "objective", "polished"]
 

@@ -14,22 +14,30 @@ from zeroproof._checks import one_of, positive
 from zeroproof._extras import require
 from zeroproof.errors import DataError, NotFittedError, RangeError, RunFolderError
 from zeroproof.estimators.batches import sampled, solved_from
-from zeroproof.estimators.checked import Asked, checked_request
 from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
-from zeroproof.estimators.fitted import Fitted, oriented_tuples, strict, warn_outside
-from zeroproof.estimators.inputs import (
+from zeroproof.estimators.fitted import (
+    Fitted,
+    curves_of,
+    oriented_tuples,
+    picture_of,
+    poles_of,
+    roots_of,
+    skill,
+    strict,
+    warn_outside,
+)
+from zeroproof.estimators.model import tuples
+from zeroproof.estimators.one_column import fit_one_column, raced
+from zeroproof.estimators.options import (
+    Asked,
     as_array,
+    checked_request,
     columns_to_keep,
     read_targets,
     read_weight,
     rows_of,
 )
-from zeroproof.estimators.model import tuples
-from zeroproof.estimators.one_column import fit_one_column, raced
-from zeroproof.estimators.picture import picture_of
 from zeroproof.estimators.regions import thresholds_of
-from zeroproof.estimators.singular import curves_of, poles_of, roots_of
-from zeroproof.estimators.skill import skill
 from zeroproof.estimators.stored import load, save
 from zeroproof.estimators.words import summary
 from zeroproof.inference import InferenceConfig, StrictResult

@@ -1,30 +1,93 @@
-"""Fit a table by gradient training: the whole way from two tensors to a model that can be used."""
+"""Fit a table by gradient training: the whole way from two tensors to a model that can be used.
+
+Targets are brought to a frame of medians, which a pole cannot move; two networks of one size are
+trained, one that may have poles and a plain one, D = 1; thresholds are read off held-out rows.
+"""
 
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
-from zeroproof.errors import DataError, ShapeError, TrainingError
-from zeroproof.estimators.candidate import Candidate, choose, train_candidates
+from zeroproof._checks import in_range, one_of, ordered, positive, whole
+from zeroproof.defaults import TAU_INFER, TAU_TRAIN
+from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.estimators.diagnosis import RowView, diagnose, errors_of, view_rows
-from zeroproof.estimators.frame import frame_targets
-from zeroproof.estimators.options import FitOptions, check_options
 from zeroproof.estimators.thresholds import choose_thresholds
 from zeroproof.export import Run, TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
+from zeroproof.losses import implicit_loss
 from zeroproof.projective import Pair, denominator_score
-from zeroproof.training import History
+from zeroproof.training import History, SCMTrainer, TrainingConfig
 
-__all__ = ["FitOptions", "TrainedFit", "fit_table"]
+__all__ = [
+    "Candidate",
+    "ChordalLoss",
+    "FitOptions",
+    "FramedTargets",
+    "RowBatches",
+    "TrainedFit",
+    "check_options",
+    "choose",
+    "fit_table",
+    "frame_targets",
+    "squared_loss",
+    "standardise_targets",
+    "train_candidates",
+]
 
 _SMALL_STEP = 2**17  # rows times width
 _LARGEST = 1e30  # squares of framed numbers must stay in float32
+_STEPS_PER_EPOCH = 25
+_EARNED = 0.9  # with light tails poles have to earn their place, by 10 % of the error;
+_LOST = 1.2  # with heavy ones they keep it unless they cost more than 20 %
+_EXPLAINS = 0.5  # share of the variance left over below which a model says something
+_LIGHT_TAIL = 20.0  # median deviations; beyond it a squared error would see the largest rows alone
+
+
+class FitOptions(NamedTuple):
+    """How a table is fitted; the defaults suit a few hundred to some ten thousand rows."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "silu"
+    shared_denominator: bool = True
+    steps: int = 5000
+    epochs: int | None = None  # passes over the data, instead of steps
+    batch_size: int = 512
+    learning_rate: float = 2e-2
+    held_out: float = 0.2
+    tau_infer: float | None = None
+    tau_train: float | None = None
+    seed: int = 0
+    progress: bool = True
+
+
+def check_options(options: FitOptions) -> None:
+    """Check all options but the network's own.
+
+    Raises:
+        RangeError: One is outside what it may be.
+    """
+    whole(options.batch_size, "batch_size", low=1)
+    whole(options.steps, "steps", low=1)
+    if options.epochs is not None:
+        whole(options.epochs, "epochs", low=1)
+    if whole(options.seed, "seed") >= 2**63:
+        raise RangeError(f"seed must be below 2**63, got {options.seed!r}")
+    positive(options.learning_rate, "learning_rate")
+    one_of(options.shared_denominator, (True, False), "shared_denominator")
+    if not 0 < options.held_out < 1:
+        raise RangeError(f"held_out must lie in (0, 1), got {options.held_out!r}")
+    for value, parameter in ((options.tau_infer, TAU_INFER), (options.tau_train, TAU_TRAIN)):
+        if value is not None:
+            in_range(value, parameter._replace(high=1.0))  # as the angle score does
+    if options.tau_infer is not None and options.tau_train is not None:
+        ordered(options.tau_infer, options.tau_train, "tau_infer", "tau_train")
 
 
 class TrainedFit(NamedTuple):
@@ -35,6 +98,23 @@ class TrainedFit(NamedTuple):
     view: RowView
     held_out: Tensor
     seconds: float
+
+
+class FramedTargets(NamedTuple):
+    """Targets in their frame, and whether they look like those of an ordinary function."""
+
+    y: Tensor  # `(rows, k)`
+    frame: TargetFrame
+    light_tailed: bool  # all finite, and none further than 20 median deviations from the centre
+
+
+class Candidate(NamedTuple):
+    """A trained network, the frame it was trained in, and how well it does on the check rows."""
+
+    model: ProjectiveMLP
+    frame: TargetFrame
+    history: History
+    unexplained: float  # root of the mean, over targets, of squared error / variance; ∞: no number
 
 
 def fit_table(
@@ -71,9 +151,17 @@ def fit_table(
     _check_rows(X, y, features, targets)
     started, X, y = time.perf_counter(), X.double(), y.double()
     held_out = _held_out(len(X), options)
-    candidates, kept = _trained(X, y, targets, held_out, options)
+    framed = frame_targets(y, targets)
+    with torch.random.fork_rng(devices=[]), _threads(options):
+        candidates = train_candidates(X, y, framed, held_out, options)
+    kept = choose(candidates, light_tailed=framed.light_tailed)
     model, frame, history, _ = candidates[kept]
-    N, D = _tuples(model, X, options)
+    N, D = (part.detach() for part in model(X))
+    if not (torch.isfinite(N) & torch.isfinite(D)).all():
+        raise TrainingError(
+            "training must end with finite tuples, but diverged: lower learning_rate, "
+            f"got {options.learning_rate:g}"
+        )
     singular = ~torch.isfinite(y)
     # off all rows: few are singular, and what the data label ⊥ shall be ⊥, held out or not
     config = choose_thresholds(
@@ -87,7 +175,10 @@ def fit_table(
         "rows": len(X),
         "held_out_rows": int(held_out.sum()),
         "kept": kept,
-        "unexplained": {name: _finite(one.unexplained) for name, one in candidates.items()},
+        "unexplained": {
+            name: one.unexplained if math.isfinite(one.unexplained) else None
+            for name, one in candidates.items()
+        },
         "diagnosis": diagnose(view, int(singular.any(1).sum()))._asdict(),
         "errors": _errors(Pair(N, D), frame, y, held_out),
         "options": options._asdict(),
@@ -98,21 +189,6 @@ def fit_table(
     facts["seconds"] = round(seconds, 3)
     run = Run(model, config, frame, features, targets, facts)
     return TrainedFit(run, history, view, held_out, seconds)
-
-
-def _tuples(model: ProjectiveMLP, X: Tensor, options: FitOptions) -> Pair:
-    """Return what the model says about all rows.
-
-    Raises:
-        TrainingError: It is not finite.
-    """
-    N, D = (part.detach() for part in model(X))
-    if not (torch.isfinite(N) & torch.isfinite(D)).all():
-        raise TrainingError(
-            "training must end with finite tuples, but diverged: lower learning_rate, "
-            f"got {options.learning_rate:g}"
-        )
-    return Pair(N, D)
 
 
 def _check_rows(X: Tensor, y: Tensor, features: tuple[str, ...], targets: tuple[str, ...]) -> None:
@@ -143,15 +219,6 @@ def _check_rows(X: Tensor, y: Tensor, features: tuple[str, ...], targets: tuple[
         warnings.warn(f"constant columns tell nothing: {', '.join(constant)}", stacklevel=3)
 
 
-def _trained(
-    X: Tensor, y: Tensor, targets: tuple[str, ...], held_out: Tensor, options: FitOptions
-) -> tuple[dict[str, Candidate], str]:
-    framed = frame_targets(y, targets)
-    with torch.random.fork_rng(devices=[]), _threads(options):
-        candidates = train_candidates(X, y, framed, held_out, options)
-    return candidates, choose(candidates, light_tailed=framed.light_tailed)
-
-
 @contextmanager
 def _threads(options: FitOptions) -> Iterator[None]:
     """Use one thread for small steps: others cost more than they bring, a lot on a busy machine."""
@@ -174,10 +241,6 @@ def _held_out(rows: int, options: FitOptions) -> Tensor:
     return held_out
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict[str, float]:
     """RMS and median relative error of plain quotients on finite targets, in the units of y."""
     center, scale = (torch.tensor(part, dtype=torch.float64) for part in frame)
@@ -188,3 +251,220 @@ def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict
         if sizes:
             found[f"{name}_rms"], found[f"{name}_median_relative"] = sizes
     return found
+
+
+def train_candidates(
+    X: Tensor, y: Tensor, framed: FramedTargets, held_out: Tensor, options: FitOptions
+) -> dict[str, Candidate]:
+    """Train `"projective"`, and `"plain"` too where all targets are finite; seeds torch.
+
+    The projective network minimises the chordal loss, weighted as an absolute error where targets
+    have light tails; the plain one, whose denominators stay 1, the squared error.
+
+    Args:
+        X: Inputs, `(rows, features)`, float64.
+        y: Targets, `(rows, k)`, float64.
+        framed: The same targets in their frame.
+        held_out: Rows not to be trained on.
+        options: See `FitOptions`.
+    """
+    torch.manual_seed(options.seed)
+    model = _model(X[~held_out], y.shape[1], options)
+    loss_fn = ChordalLoss(power=1 if framed.light_tailed else 0)
+    candidates = {"projective": _trained(model, X, y, framed, loss_fn, held_out, options)}
+    if torch.isfinite(y).all():
+        torch.manual_seed(options.seed)
+        model = _model(X[~held_out], y.shape[1], options)
+        nn.init.zeros_(model.head.denominator.weight)
+        model.head.denominator.requires_grad_(requires_grad=False)
+        standard = standardise_targets(y)
+        candidates["plain"] = _trained(model, X, y, standard, squared_loss, held_out, options)
+    return candidates
+
+
+def choose(candidates: dict[str, Candidate], *, light_tailed: bool) -> str:
+    """Return which candidate to keep.
+
+    Where targets have light tails, the plain one, unless poles bring a clear gain. Where tails are
+    heavy, the projective one, unless the plain one is clearly better and also explains the data:
+    the rows next to a pole make up most of the error then, and luck rules them.
+    """
+    if "plain" not in candidates:
+        return "projective"
+    plain, projective = (candidates[name].unexplained for name in ("plain", "projective"))
+    if light_tailed:
+        return "plain" if _EARNED * plain <= projective else "projective"
+    return "plain" if plain**2 < _EXPLAINS and _LOST * plain < projective else "projective"
+
+
+def _model(X: Tensor, outputs: int, options: FitOptions) -> ProjectiveMLP:
+    model = ProjectiveMLP(
+        X.shape[1],
+        outputs,
+        hidden=options.hidden,
+        activation=options.activation,
+        shared_denominator=options.shared_denominator,
+    )
+    # in float64: the digits of a time stamp must survive until its mean is taken off
+    std = X.std(0, correction=0)
+    model.x_mean, model.x_std = X.mean(0), torch.where(std > 0, std, 1)
+    return model
+
+
+def _trained(
+    model: ProjectiveMLP,
+    X: Tensor,
+    y: Tensor,
+    framed: FramedTargets,
+    loss_fn: Callable[..., Tensor],
+    held_out: Tensor,
+    options: FitOptions,
+) -> Candidate:
+    Y = framed.y.float()
+    rows = int((~held_out).sum())
+    batch_size = min(options.batch_size, rows)
+    steps = math.ceil(options.epochs * rows / batch_size) if options.epochs else options.steps
+    passes = math.ceil(min(_STEPS_PER_EPOCH, steps) * batch_size / rows)
+    train = RowBatches(
+        X[~held_out], Y[~held_out], batch_size=batch_size, seed=options.seed, passes=passes
+    )
+    val = RowBatches(X[held_out], Y[held_out], batch_size=4096) if held_out.any() else None
+    learned = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=options.learning_rate, fused=True)
+    trainer = SCMTrainer(
+        model=model,
+        optimizer=optimizer,
+        loss_fn=loss_fn,
+        train_loader=train,
+        val_loader=val,
+        scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+        config=TrainingConfig(
+            max_epochs=math.ceil(steps / len(train)),
+            max_steps=steps,
+            coverage_threshold=0.0,
+            score="angle",
+            keep_best=True,
+            scheduler_cadence="step",
+            device="cpu",
+            progress=options.progress,
+        ),
+    )
+    history = trainer.fit()
+    model.eval()
+    check = held_out if held_out.any() else ~held_out
+    return Candidate(model, framed.frame, history, _unexplained(model, X, framed, y, check))
+
+
+@torch.no_grad()
+def _unexplained(
+    model: ProjectiveMLP, X: Tensor, framed: FramedTargets, y: Tensor, check: Tensor
+) -> float:
+    if not torch.isfinite(y).all():
+        return math.inf  # and no other candidate to compare with
+    N, D = model(X[check])
+    scale = torch.tensor(framed.frame.scale, dtype=torch.float64)
+    error = (N.double() / D.double() - framed.y[check]) * scale
+    variance = y.var(0, correction=0)
+    share = error.square().mean(0) / torch.where(variance > 0, variance, 1)
+    root = float(share.mean().sqrt())
+    return math.inf if math.isnan(root) else root
+
+
+def frame_targets(y: Tensor, names: tuple[str, ...]) -> FramedTargets:
+    r"""Bring each column to y' = (y - c) / s, c the median and s the median \|y - c\| of finite y.
+
+    A shift and a scale are projective maps that fix ∞, so ⊥ and ±inf stay what they are. Where s is
+    0, the mean deviation takes its place, or 1.
+
+    Raises:
+        DataError: A column holds no finite target.
+    """
+    centers, scales = [], []
+    for column, name in zip(y.T, names, strict=True):
+        finite = column[torch.isfinite(column)]
+        if not len(finite):
+            raise DataError(
+                f"target {name!r} must have a finite value in some row, got ⊥ in all {len(y)}"
+            )
+        center = finite.median()
+        deviation = (finite - center).abs()
+        scale = deviation.median() if deviation.median() > 0 else deviation.mean()
+        centers.append(float(center))
+        scales.append(float(scale) if scale > 0 else 1.0)
+    return _framed(y, TargetFrame(tuple(centers), tuple(scales)))
+
+
+def standardise_targets(y: Tensor) -> FramedTargets:
+    """Bring each column to y' = (y - c) / s, c the mean and s the standard deviation (or 1).
+
+    The frame of a plain network; all targets must be finite.
+    """
+    scale = y.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, 1)
+    return _framed(y, TargetFrame(tuple(y.mean(0).tolist()), tuple(scale.tolist())))
+
+
+def _framed(y: Tensor, frame: TargetFrame) -> FramedTargets:
+    center, scale = (torch.tensor(part, dtype=y.dtype) for part in frame)
+    framed = (y - center) / scale
+    light = bool(torch.isfinite(framed).all() and (framed.abs() <= _LIGHT_TAIL).all())
+    return FramedTargets(framed, frame, light)
+
+
+class ChordalLoss:
+    r"""Chordal implicit loss whose rows may be weighted as an absolute error would weight them.
+
+    Formula: Σ w·E / ((N² + D²)(Y_n² + Y_d²)) / Σ w with w = (1 + y'²)^(2p). p = 1 turns it, near a
+    good fit, into the squared error of y', the best choice for noise of one size; p = 0 is the
+    chordal loss itself. Above 0, all targets must be finite.
+    """
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+    def __call__(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch."""
+        weight = None
+        if self.power:  # Y_d is 1
+            weight = (1 + targets[0].square()).pow(2 * self.power)
+        return implicit_loss(*outputs, *targets, normalizer="chordal", weight=weight)
+
+
+def squared_loss(outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean of (N - D·y')²: for D = 1 the squared error of a plain network."""
+    (N, D), (Y_n, _) = outputs, targets
+    return (N - D * Y_n).square().mean()
+
+
+class RowBatches:
+    """Batches of aligned tensors, anew in every epoch.
+
+    A `DataLoader` passes every index through Python, which costs a tenth of a small step.
+
+    Args:
+        columns: Tensors of equal length.
+        batch_size: Rows per batch; batches run on from one pass into the next.
+        seed: Shuffles every pass anew, from a generator of its own; `None` keeps the order.
+        passes: How often an epoch goes through the rows; an epoch of a single batch would spend
+            more time on bookkeeping than on training.
+    """
+
+    def __init__(
+        self, *columns: Tensor, batch_size: int, seed: int | None = None, passes: int = 1
+    ) -> None:
+        self._columns, self._batch_size, self._passes = columns, batch_size, passes
+        self._generator = None if seed is None else Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._columns[0]) * self._passes / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        rows = len(self._columns[0])
+        order = torch.cat([self._pass(rows) for _ in range(self._passes)])
+        for index in order.split(self._batch_size):
+            yield tuple(column[index] for column in self._columns)
+
+    def _pass(self, rows: int) -> Tensor:
+        if self._generator is None:
+            return torch.arange(rows)
+        return torch.randperm(rows, generator=self._generator)

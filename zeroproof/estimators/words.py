@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from itertools import islice
 
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.fitted import Fitted
+from zeroproof.estimators.fitted import Fitted, poles_of
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
-from zeroproof.estimators.singular import poles_of
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
 
 __all__ = ["described", "summary"]

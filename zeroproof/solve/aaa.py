@@ -1,4 +1,4 @@
-"""From scipy's AAA and back."""
+"""The barycentric form, fitted on support points of our choice; from scipy's AAA and back."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,9 +8,76 @@ from torch import Tensor
 
 from zeroproof._extras import require
 from zeroproof.errors import ShapeError
-from zeroproof.solve.forms import BarycentricForm
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve.forms import BarycentricForm, predict
+from zeroproof.solve.linearized import Table, double, smallest_vector
 
 __all__ = ["Barycentric", "from_aaa", "to_aaa"]
+
+SWEEPS = 3  # reweightings of the rows
+
+
+def fit_barycentric(
+    table: Table, poles: Tensor, size: int, *, weight_power: float = 1.0
+) -> BarycentricForm:
+    r"""Fit N / D in barycentric form through `size` samples beside the poles, complex `(q,)`.
+
+    The support is the sample nearest each real pole in the range of x, then Leja points: each
+    sample that is farthest, in the product of distances, from those taken. AAA (Nakatsukasa, Sète,
+    Trefethen 2018) chooses the support greedily instead. At least 2 size - 1 rows are distinct.
+    """
+    at = _support(table, poles, size)
+    return refit_weights(table.x[at], table.y[at], table, weight_power=weight_power)
+
+
+def refit_weights(
+    z: Tensor, f: Tensor, table: Table, *, weight_power: float = 1.0
+) -> BarycentricForm:
+    """Find the weights of given support points z and values f.
+
+    They are the last right singular vector of the Loewner matrix (f_i - f_j)/(x_i - z_j), its rows
+    scaled so that their squares are relative errors (power 1) or chordal ones (power 0).
+    """
+    others = ~torch.isin(table.x, z)
+    x, y, w = table.x[others], table.y[others], table.weight[others]
+    C = 1 / (x[:, None] - z)
+    level = (y / target_scale(table.y)).abs().clamp(min=1)
+    row = w.sqrt() * level ** (weight_power - 2)
+    t = torch.ones_like(row)
+    best = (torch.inf, BarycentricForm(z, f, torch.ones_like(f)))
+    for _ in range(SWEEPS):
+        form = BarycentricForm(z, f, _smallest((row * t)[:, None] * (y[:, None] - f) * C))
+        error = (row * (predict(form, x) - y).abs()).square().sum()
+        error = float(torch.where(torch.isfinite(error), error, torch.finfo(error.dtype).max))
+        best = min(best, (error, form), key=lambda pair: pair[0])
+        D = (C * form.weights).sum(1).abs()
+        t = torch.where(D == 0, 1, 1 / torch.where(D == 0, 1, D))
+        t = t / t.median()
+    return best[1]
+
+
+def _support(table: Table, poles: Tensor, size: int) -> Tensor:
+    """Return the rows of the support points."""
+    low, high = table.domain
+    x, scale = table.x, 4 / (high - low)  # the capacity of an interval is a quarter of its length
+    real = poles[(poles.imag.abs() < 1e-6 * (high - low))].real
+    real = real[(real >= low) & (real <= high)]
+    beside = dict.fromkeys(int((x - pole).abs().argmin()) for pole in real)
+    taken = list(beside)[:size] or [int(x.real.argmin())]
+    log = (scale * (x[:, None] - x[taken])).abs().log().sum(1)
+    while len(taken) < size:
+        taken.append(int(log.argmax()))
+        log = log + (scale * (x - x[taken[-1]])).abs().log()
+    return torch.tensor(taken)
+
+
+def _smallest(A: Tensor) -> Tensor:
+    """Return the last right singular vector of A, with columns of A of length 1 on the way."""
+    length = torch.linalg.vector_norm(A, dim=0)
+    length = torch.where(length == 0, 1, length)
+    order = A.abs().amax(1).argsort(descending=True)
+    w = smallest_vector((A / length)[order]) / length
+    return w / torch.linalg.vector_norm(w)
 
 
 class Barycentric(Protocol):
@@ -48,7 +115,7 @@ def from_aaa(aaa: Barycentric) -> BarycentricForm:
     if z.ndim != 1 or z.shape != f.shape or z.shape != w.shape:
         shapes = ", ".join(str(tuple(part.shape)) for part in (z, f, w))
         raise ShapeError(f"points, values and weights must be (m,) each, got {shapes}")
-    return BarycentricForm(_double(z), _double(f), _double(w))
+    return BarycentricForm(double(z), double(f), double(w))
 
 
 def to_aaa(form: BarycentricForm) -> Callable[[Any], Any]:
@@ -74,7 +141,3 @@ def to_aaa(form: BarycentricForm) -> Callable[[Any], Any]:
     for name, value in (state | dict.fromkeys(("_poles", "_residues", "_roots"))).items():
         setattr(bridge, name, value)
     return bridge
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.to(torch.complex128 if x.is_complex() else torch.float64)

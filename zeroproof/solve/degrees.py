@@ -7,9 +7,8 @@ from zeroproof._checks import whole
 from zeroproof.errors import DataError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.angle import chordal_distance
-from zeroproof.solve._linearized import linearized
-from zeroproof.solve._rows import Block, Rows, unit_rows
-from zeroproof.solve._table import checked_points, domain_of
+from zeroproof.solve.linearized import checked_points, domain_of, linearized
+from zeroproof.solve.spectral import Block, Rows, unit_rows
 
 __all__ = ["choose_degrees"]
 

@@ -9,10 +9,18 @@ from torch import Tensor
 from zeroproof._checks import positive
 from zeroproof.errors import DataError, RangeError
 from zeroproof.projective.angle import chordal_distance
-from zeroproof.solve._algebra import path_pairs
-from zeroproof.solve._factors import Factors
-from zeroproof.solve._rows import Block, RowIndex, checked_spec, slices
-from zeroproof.solve._sweeps import ReadoutOptions, Settings, checked_options, sweep
+from zeroproof.solve.spectral import (
+    Block,
+    Factors,
+    ReadoutOptions,
+    RowIndex,
+    Settings,
+    checked_options,
+    checked_spec,
+    path_pairs,
+    slices,
+    sweep,
+)
 
 __all__ = ["RHOS", "ReadoutPath", "RhoChoice", "choose_rho", "readout_path"]
 

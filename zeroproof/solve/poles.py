@@ -1,24 +1,39 @@
-"""Poles, residues and roots of a rational form, told apart from spurious pairs."""
+"""Poles, residues and roots of a rational form; spurious pairs are told and taken out."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from zeroproof._checks import positive
-from zeroproof.solve.eigen import barycentric_zeros, polynomial_zeros
+from zeroproof._checks import one_of, positive
+from zeroproof.layers.basis import BASES, checked_domain
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve.aaa import refit_weights
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
     FactoredForm,
     Form,
     SigmoidForm,
+    basis_of,
     evaluate,
     predict,
     span,
 )
+from zeroproof.solve.linearized import Table, checked_table
+from zeroproof.solve.marquardt import State, fit_factored
 
-__all__ = ["PoleTable", "on_interval", "pole_table", "poles", "residues", "roots"]
+__all__ = [
+    "PoleTable",
+    "barycentric_zeros",
+    "clean_up",
+    "on_interval",
+    "pole_table",
+    "poles",
+    "polynomial_zeros",
+    "residues",
+    "roots",
+]
 
 RESOLUTION = 1e-6  # of the half width: roots of D nearer than this are one multiple pole
 TOLERANCE = 1e-9  # strength below which a pole is spurious, over typical value and half width
@@ -274,3 +289,179 @@ def _laurent(
     N, D = evaluate(form, position[:, None] + ray)
     values = N / torch.where(D == 0, torch.nan, D)
     return (values * ray).mean(1), (values * ray ** multiplicity[:, None]).mean(1)
+
+
+def clean_up(
+    form: Form,
+    x: Tensor,
+    y: Tensor,
+    *,
+    weight: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Form:
+    """Take the spurious poles out of a form and fit what is left to the data again.
+
+    Coefficients and factored forms lose one degree of N and of D for each; a barycentric form loses
+    the support point nearest to it.
+
+    Args:
+        form: Any form.
+        x: Points, `(n,)`.
+        y: Targets, `(n,)`; those that are not finite are left out.
+        weight: Row weights, `(n,)`.
+        tolerance: See `pole_table`.
+
+    Returns:
+        A form of the same kind; the one given if it has no spurious pole.
+
+    Raises:
+        ShapeError: x is not `(n,)`, or y or weight do not match it.
+        DataError: x is not finite or constant, or no target is finite.
+
+    Examples:
+        >>> x = torch.linspace(-1, 1, 50, dtype=torch.float64)
+        >>> b = torch.tensor([-0.5, 1.0], dtype=torch.float64)
+        >>> twice = CoefficientForm(b, torch.tensor([1.0, -2.5, 1.0]), "monomial", (-1, 1))
+        >>> clean_up(twice, x, 1 / (x - 2)).b.shape  # (x - 0.5) / ((x - 0.5)(x - 2))
+        torch.Size([2])
+    """
+    data = checked_table(x, y, weight)
+    found = pole_table(form, tolerance=tolerance)
+    wrong = found.position[found.spurious]
+    if not len(wrong) or isinstance(form, SigmoidForm):
+        return form
+    if isinstance(form, BarycentricForm):
+        at = _others(form.points, wrong)
+        return refit_weights(form.points[at], form.values[at], data)
+    zeros = denominator_zeros(form)
+    kept = zeros[_others(zeros, wrong)]
+    if is_real(form):
+        upper = kept[kept.imag > 0]
+        kept = torch.cat([kept[kept.imag == 0], upper, upper.conj()])
+    degree = max(0, len(form.a) - 1 - len(wrong))
+    if isinstance(form, FactoredForm):
+        return fit_factored(data.x, data.y, kept, degree, weight=data.weight)
+    return _coefficients(form, kept, degree, data)
+
+
+def _others(points: Tensor, wrong: Tensor) -> Tensor:
+    """Return the mask without the point nearest to each wrong pole."""
+    kept = torch.ones(len(points), dtype=torch.bool)
+    for pole in wrong:
+        kept[torch.where(kept, (points - pole).abs(), torch.inf).argmin()] = False
+    return kept
+
+
+def _coefficients(form: CoefficientForm, zeros: Tensor, degree: int, data: Table) -> Form:
+    """Return N and D on the basis of the form: D has these zeros, N follows by least squares."""
+    q, (low, high) = len(zeros), form.domain
+    turn = torch.arange(1, 2 * q + 3, 2, dtype=torch.float64) * torch.pi / (2 * q + 2)
+    nodes = (low + high) / 2 + (high - low) / 2 * torch.cos(turn)
+    values = torch.ones(q + 1, dtype=torch.complex128)
+    for zero in zeros:
+        values = values * (nodes - zero) / (nodes - zero).abs().max()
+    b = torch.linalg.solve(basis_of(form, nodes, q).to(values.dtype), values)
+    b = b if form.b.is_complex() else b.real
+    b = b / torch.linalg.vector_norm(b)
+    D = basis_of(form, data.x, q).to(b.dtype) @ b
+    level = (data.y / target_scale(data.y)).abs().clamp(min=1)
+    root = torch.where(D == 0, 0, data.weight.sqrt() / level)[:, None]
+    fit = State.of(b, D, basis_of(form, data.x, degree), data.y[:, None], root)
+    return form._replace(a=fit.a[0], b=b)
+
+
+def polynomial_zeros(
+    coefficients: Tensor, basis: str = "chebyshev", domain: tuple[float, float] = (-1.0, 1.0)
+) -> Tensor:
+    """Return all zeros of Σ c_k B_k(x), repeated by multiplicity, in the units of x.
+
+    They are the eigenvalues of the colleague matrix of Good (1961) for Chebyshev polynomials and of
+    the companion matrix for monomials. Leading coefficients below rounding are dropped: their zeros
+    lie at infinity for every purpose.
+
+    Args:
+        coefficients: c, `(degree + 1,)`, ascending, real or complex.
+        basis: `"chebyshev"` or `"monomial"`.
+        domain: (low, high) of the Chebyshev polynomials.
+
+    Returns:
+        complex128, `(degree,)` at most; conjugate pairs are exact for real coefficients.
+
+    Raises:
+        RangeError: An unknown basis, or `domain` is no interval.
+
+    Examples:
+        >>> polynomial_zeros(torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)).abs()
+        tensor([0., 0.], dtype=torch.float64)
+    """
+    one_of(basis, BASES, "basis")
+    low, high = checked_domain(domain)
+    c = coefficients.detach()
+    c = c.to(torch.complex128 if c.is_complex() else torch.float64)
+    size = c.abs()
+    kept = (size > size.max() * torch.finfo(torch.float64).eps / 4).nonzero()
+    degree = int(kept[-1]) if len(kept) else 0
+    c = c[: degree + 1]
+    if degree == 0:
+        return torch.zeros(0, dtype=torch.complex128)
+    matrix = _companion(c) if basis == "monomial" else _colleague(c)
+    t = torch.linalg.eigvals(matrix)
+    return t if basis == "monomial" else (low + high) / 2 + (high - low) / 2 * t
+
+
+def _companion(c: Tensor) -> Tensor:
+    matrix = torch.diag(torch.ones(len(c) - 2, dtype=c.dtype), 1)
+    matrix[-1] = -c[:-1] / c[-1]
+    return matrix
+
+
+def _colleague(c: Tensor) -> Tensor:
+    d = len(c) - 1
+    half = torch.full((d - 1,), 0.5, dtype=c.dtype)
+    matrix = torch.diag(half, 1) + torch.diag(half, -1)
+    if d > 1:
+        matrix[0, 1] = 1
+        matrix[-1] = matrix[-1] - c[:-1] / (2 * c[-1])
+    else:
+        matrix[0, 0] = -c[0] / c[1]
+    return matrix
+
+
+def barycentric_zeros(points: Tensor, weights: Tensor) -> Tensor:
+    """Return the zeros of Σ w_j / (x - z_j), at most m - 1 of them.
+
+    With v_j = 1 / (λ - z_j) a zero λ means w·v = 0 and (z_j - λ) v_j alike for all j: an eigenvalue
+    of the pencil between the two complements, of ordinary size. It is shifted to a point that is no
+    zero and inverted, since zeros at infinity are allowed; those beyond 10⁶ widths count as such.
+
+    Args:
+        points: z, `(m,)`, real or complex.
+        weights: w, `(m,)`; for the zeros of f pass w_j f_j.
+
+    Returns:
+        complex128, repeated by multiplicity.
+
+    Examples:
+        >>> z, w = torch.tensor([0.0, 2.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        >>> barycentric_zeros(z, w).real.round(decimals=12)
+        tensor([1.], dtype=torch.float64)
+    """
+    dtype = torch.promote_types(points.dtype, weights.dtype)
+    z, w = points.detach().to(dtype), weights.detach().to(dtype)
+    if len(z) < 2:
+        return torch.zeros(0, dtype=torch.complex128)
+    right = torch.linalg.qr(w.conj()[:, None], mode="complete")[0][:, 1:]
+    left = torch.linalg.qr(torch.ones_like(w)[:, None], mode="complete")[0][:, 1:].mH
+    shift = _far_from_zeros(z, w)
+    shifted = left @ ((z - shift)[:, None] * right)
+    nu = torch.linalg.eigvals(torch.linalg.solve(shifted, left @ right))
+    far = nu.abs() * (z - shift).abs().max() < 1e-6
+    return shift + 1 / nu[~far]
+
+
+def _far_from_zeros(z: Tensor, w: Tensor) -> Tensor:
+    low, high = z.real.min(), z.real.max()
+    guess = low + (high - low) * torch.linspace(-0.1, 1.1, 25, dtype=z.real.dtype)
+    terms = w / (guess[:, None].to(z.dtype) - z + 1e-9 * (high - low))
+    clear = terms.sum(1).abs() / terms.abs().sum(1)
+    return guess[clear.argmax()].to(z.dtype)

@@ -1,19 +1,42 @@
-"""The search behind `features="auto"`: transforms, linear columns, target, family and size."""
+"""The search behind `features="auto"`: transforms, linear columns, target, family and size.
+
+`Moves` says which recipes may be tried, `Table` how well one does on rows held out.
+"""
 
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from zeroproof.solve._moves import SPREADS, counts, possible
-from zeroproof.solve.recipe import Recipe
-from zeroproof.solve.score import CLEAN, ROUNDING, Table, slack
+from zeroproof.layers.features import feature_matrix
+from zeroproof.projective.angle import chordal_distance, misalignment
+from zeroproof.projective.pair import Pair
+from zeroproof.solve.noise import noise_power, row_weight
+from zeroproof.solve.path import readout_path
+from zeroproof.solve.recipe import Recipe, answers, bases, lift
 
-__all__ = ["Candidate", "SearchOptions", "Searched", "Split", "best_candidates", "search", "split"]
+__all__ = [
+    "CLEAN",
+    "FLOOR",
+    "ROUNDING",
+    "Candidate",
+    "Scored",
+    "SearchOptions",
+    "Searched",
+    "Split",
+    "Table",
+    "best_candidates",
+    "chordal_error",
+    "oriented",
+    "search",
+    "slack",
+    "split",
+]
 
 ROWS, ROWS_OF_MANY = 1500, 4000  # more do not change which recipe wins; of 5 columns and more
 STRUCTURAL, LARGER = 1.2, 1.5  # factors a move must gain
@@ -27,9 +50,15 @@ _MISFIT = 0.04  # mean squared relative error: the model is wrong rather than th
 _PLAIN_DEGREES = 10
 _FIRST_SHARE = 0.8  # of the budget, for polynomials when waves follow
 _RATE = 6e9  # floating-point operations per second, for costs that do not depend on the machine
-
-
 Next = Callable[[Recipe], Iterator[Recipe]]
+SPREADS = (0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+WIDTHS = (50, 100, 200, 400)
+MOST_SUBSETS = 6  # columns; with more, only single linear columns are tried
+CLEAN = 1e-27  # score at which nothing is left to find
+ROUNDING = 1e-20  # scores below it are those of clean data
+FLOOR = 1e-32
+RHOS = (1e-2, 1e-4, 1e-6, 1e-9, 1e-12, 1e-19, 1e-30)
+_HOPELESS = 100.0  # times the score to beat, after one sweep
 
 
 class SearchOptions(NamedTuple):
@@ -308,3 +337,242 @@ class _Search:
             candidate = Candidate(recipe, score, weights, rho, random)
         self.tried[recipe] = candidate
         return candidate
+
+
+class Moves(NamedTuple):
+    """What may be changed."""
+
+    transforms: tuple[tuple[str, ...], ...]  # of each column, those it allows
+    targets: tuple[str, ...]
+    linear: tuple[int, ...] | None  # declared
+    degrees: tuple[int, int] | None  # fixed
+    search_transforms: bool
+
+    def starts(self, family: str, size: tuple[int, int]) -> Iterator[Recipe]:
+        """Yield linear columns × {identity, log, trigonometric} × targets at one size."""
+        columns = range(len(self.transforms))
+        for kind in ("identity", "log", "trig"):
+            transforms = tuple(kind if kind in self.transforms[i] else "identity" for i in columns)
+            if kind != "identity" and kind not in transforms:
+                continue
+            for linear in self._subsets():
+                for target in self.targets:
+                    shown = tuple("identity" if i in linear else transforms[i] for i in columns)
+                    yield Recipe(family, shown, linear, target, size)
+
+    def _subsets(self) -> Iterable[tuple[int, ...]]:
+        if self.linear is not None:
+            return [self.linear]
+        if not self.search_transforms:
+            return [()]
+        count = len(self.transforms)
+        largest = count if count <= MOST_SUBSETS else 2
+        return chain.from_iterable(combinations(range(count), r) for r in range(largest))
+
+    def structures(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Yield other targets, linear columns and transforms, one change at a time."""
+        if not self.search_transforms:
+            return
+        for target in self.targets:
+            yield recipe._replace(target=target)
+        for i, allowed in enumerate(self.transforms):
+            if self.linear is None:
+                other = set(recipe.linear) ^ {i}
+                shown = tuple(
+                    "identity" if j in other else t for j, t in enumerate(recipe.transforms)
+                )
+                if len(other) < len(shown):
+                    yield recipe._replace(linear=tuple(sorted(other)), transforms=shown)
+            if i not in recipe.linear:
+                for transform in allowed:
+                    shown = (*recipe.transforms[:i], transform, *recipe.transforms[i + 1 :])
+                    yield recipe._replace(transforms=shown)
+
+    def sizes(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Yield other degrees."""
+        if self.degrees is not None:
+            return
+        p, q = recipe.size
+        for size in (
+            (p + 1, q + 1), (p + 1, q), (p, q + 1), (p + 2, q + 2), (p, 0), (p + 1, 0),
+            (p, q - 1), (p - 1, q), (p - 1, q - 1), (p + 4, q + 4),
+        ):  # fmt: skip
+            if min(size) >= 0:
+                yield recipe._replace(size=size)
+
+    def widths(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Yield more random waves, of nearby spreads."""
+        near = [s for s in SPREADS if 0.4 <= s / recipe.spread <= 2.5]
+        for width in WIDTHS:
+            if width >= recipe.size[0]:
+                yield from (recipe._replace(size=(width, width), spread=s) for s in near)
+        yield recipe._replace(size=(recipe.size[0], 0))
+
+
+def possible(
+    X: Tensor,
+    y: Tensor,
+    *,
+    linear: tuple[int, ...] | None,
+    degrees: tuple[int, int] | None,
+    search_transforms: bool,
+) -> Moves:
+    """Return the moves that inputs and targets allow."""
+    positive = not y.is_complex() and bool((y[torch.isfinite(y)] > 0).all())
+    targets = ("y", "square", "log") if positive and search_transforms else ("y",)
+    transforms = tuple(_allowed(x) if search_transforms else ("identity",) for x in X.T)
+    return Moves(transforms, targets, linear, degrees, search_transforms)
+
+
+def counts(recipe: Recipe) -> tuple[int, int]:
+    """Return the number of features of N and of D."""
+    linear = 1 + len(recipe.linear)
+    p, q = recipe.size
+    if recipe.family in {"random", "fourier"}:
+        return (p + 1) * linear, q + 1
+    # a trigonometric column has two functions of each degree
+    wide = [2 if t == "trig" else 1 for i, t in enumerate(recipe.transforms)
+            if i not in recipe.linear]  # fmt: skip
+    if recipe.family == "chebyshev":
+        counts = [math.prod(w * d + 1 for w in wide) for d in (p, q)]
+    else:
+        counts = [_graded_count(wide, d) for d in (p, q)]
+    return counts[0] * linear, counts[1]
+
+
+def _allowed(x: Tensor) -> tuple[str, ...]:
+    names = ["identity"]
+    low, high = float(x.min()), float(x.max())
+    if low > 0 and high > 3 * low:
+        names += ["log", "inverse", "sqrt"]
+    if high - low <= 4 * math.pi:
+        names.append("trig")
+    return tuple(names)
+
+
+def _graded_count(wide: list[int], degree: int) -> int:
+    counts = [1] + [0] * degree
+    for w in wide:
+        counts = [counts[g] + w * sum(counts[:g]) for g in range(degree + 1)]
+    return sum(counts)
+
+
+class Scored(NamedTuple):
+    """√(E_random E_shell), the best ρ, and E_random."""
+
+    score: float
+    rho: float
+    random: float
+
+
+class Table(NamedTuple):
+    """Rows of a search: those to fit first, then rows held out at random, then the shell."""
+
+    X: Tensor
+    y: Tensor  # over its scale, (n, m)
+    train: int  # rows to fit
+    held: int  # rows held out at random
+    affine: bool
+    seed: int
+
+    def parts(self) -> tuple[slice, slice]:
+        """Return the held-out rows and the shell; the fitted rows where none can be spared."""
+        if not self.held:
+            return slice(0, self.train), slice(0, self.train)
+        end = self.train + self.held
+        return slice(self.train, end), slice(end, len(self.X))
+
+    def linear(self, recipe: Recipe) -> tuple[Tensor, Tensor, Pair]:
+        """Return features of N and D and the targets of a recipe."""
+        maps = bases(recipe, self.X, self.seed)
+        H_N, H_D = (feature_matrix(each, self.X) for each in maps)
+        return H_N, H_D, lift(recipe.target, self.y)
+
+    @torch.no_grad()
+    def score(self, recipe: Recipe, power: int, rows: int, bar: float) -> Scored:
+        """Fit the first `rows` along ρ, with row weights of a power, and score the best.
+
+        The fit ends after one sweep if it is far above the score `bar`.
+        """
+        H_N, H_D, Y = self.linear(recipe)
+        train = slice(0, rows)
+        weight = row_weight(self.y, power)
+        best, pilot = Scored(math.inf, RHOS[0], math.inf), 1e-12
+        for sweeps in (1, 3):
+            path = readout_path(
+                H_N[train], *(part[train] for part in Y), H_D=H_D[train], weight=weight[train],
+                rhos=RHOS, sweeps=sweeps, rho=pilot,
+            )  # fmt: skip
+            for rho, a, b in zip(path.rhos, path.a, path.b, strict=True):
+                N, D = H_N.to(a.dtype) @ a, H_D.to(b.dtype) @ b
+                random, shell = self.errors(recipe.target, N, D, weight)
+                best = min(best, Scored(math.sqrt(random * shell), rho, random))
+            if best.score > _HOPELESS * bar:
+                break
+            pilot = best.rho
+        return best
+
+    def errors(self, target: str, N: Tensor, D: Tensor, weight: Tensor) -> tuple[float, float]:
+        """Return the errors of tuples of T(y) on held-out rows and on the shell."""
+        N, D = answers(target, N, D)
+        if self.affine:
+            N, D = oriented(N, D)
+        held, shell = (
+            chordal_error(N[part], D[part], self.y[part], weight[part], affine=self.affine)
+            for part in self.parts()
+        )
+        return max(held, FLOOR), max(shell, FLOOR)
+
+    @torch.no_grad()
+    def noise(self, recipe: Recipe, rho: float) -> int:
+        """Return how errors grow with y, from a fit to relative errors, which places poles well."""
+        H_N, H_D, Y = self.linear(recipe)
+        train, weight = slice(0, self.train), row_weight(self.y, 1)
+        path = readout_path(
+            H_N[train], *(part[train] for part in Y), H_D=H_D[train], weight=weight[train],
+            rhos=(rho,),
+        )  # fmt: skip
+        a, b = path.a[0], path.b[0]
+        N, D = answers(recipe.target, H_N.to(a.dtype) @ a, H_D.to(b.dtype) @ b)
+        answer = N / torch.where(D == 0, torch.nan, D)
+        inner = slice(0, self.train + self.held)  # not the shell, which no row of the fit reaches
+        return noise_power((answer - self.y)[inner].flatten(), answer[inner].flatten())
+
+
+def slack(score: float, rows: int) -> float:
+    """Return the factor by which scores may differ and still be alike, with so many rows held out.
+
+    On clean data, where rounding decides, 2; on noisy data about a standard error of a mean square.
+    """
+    return 2.0 if score < ROUNDING or not rows else min(2.0, 1 + 1 / math.sqrt(rows))
+
+
+def oriented(N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tuples with D > 0 in most rows; their sign then tells +inf from -inf."""
+    sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).to(N)
+    return N * sign, D * sign
+
+
+def chordal_error(
+    N: Tensor, D: Tensor, y: Tensor, weight: Tensor, *, affine: bool = False
+) -> float:
+    """Return the mean weighted squared chordal distance, or with `affine` 2(1 - cos), to targets.
+
+    With the weights of power 1 it is a mean squared relative error, with power 2 an absolute one;
+    no row counts for more than a relative error of 1.
+
+    Args:
+        N: Numerators, `(n, m)`.
+        D: Denominators, `(n, m)` or `(n, 1)`.
+        y: Targets over their scale, `(n, m)`, inf and nan allowed.
+        weight: Row weights, `(n,)`.
+        affine: Whether +inf and -inf differ.
+    """
+    tuples = (N, D.expand_as(N), *lift("y", y))
+    square = 2 * misalignment(*tuples) if affine else chordal_distance(*tuples).square()
+    mean = weight * square.nan_to_num(nan=1.0).mean(1)
+    size = 1 + torch.where(torch.isfinite(y), y, 0).abs().square().mean(1)
+    # an answer that is wrong altogether counts as such and no more: single rows next to a pole
+    # would else decide between candidates that all miss them
+    most = (weight / size).clamp(min=1) * (4 if affine else 1)
+    return float(torch.minimum(mean, most).mean())

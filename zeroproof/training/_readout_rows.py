@@ -11,7 +11,7 @@ from zeroproof._extras import require
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance
-from zeroproof.solve._rows import Parts
+from zeroproof.solve.spectral import Parts
 from zeroproof.solve.tall_qr import gathered
 from zeroproof.training._head import with_ones
 from zeroproof.training._loaders import Batch, batches

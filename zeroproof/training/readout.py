@@ -9,10 +9,16 @@ from torch import Tensor, nn
 from zeroproof._checks import one_of, positive
 from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.solve._algebra import path_pairs
-from zeroproof.solve._factors import Problem, Task, read
-from zeroproof.solve._sweeps import Found, Settings, clearance_warning, sweep
 from zeroproof.solve.path import RHOS
+from zeroproof.solve.spectral import (
+    Found,
+    Problem,
+    Settings,
+    clearance_warning,
+    path_pairs,
+    read,
+    sweep,
+)
 from zeroproof.training._head import head_weights, set_head
 from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows
@@ -158,7 +164,6 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
     """Return ρ and what was found for each denominator; as `solve.choose_rho`, but in blocks."""
     settings = Settings(shared_denominator=train.head.shared_denominator)
     rhos = sorted(RHOS, reverse=True)
-    scoring = Task(settings.dtype, distributed, settings.shared_denominator, False, False)
     # at first all rows weigh alike: a pilot that is too small for noisy rows would ruin the weights
     for sweeps in (1, settings.sweeps):
         _, found = sweep(train.blocks(), settings._replace(sweeps=sweeps), distributed=distributed)
@@ -167,7 +172,14 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
             for j, each in enumerate(found)
             for pair in path_pairs(each.factors, rhos)
         ]
-        _, totals = read(test.blocks(), problems, scoring)
+        _, totals = read(
+            test.blocks(),
+            problems,
+            settings,
+            distributed=distributed,
+            features=False,
+            residual=False,
+        )
         errors = torch.tensor([each.scores.error for each in totals])
         errors = errors.reshape(len(found), -1).sum(0)
         # the largest of equals: a penalty for nothing less lets N and D vanish together

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.solve.forms import predict
-from zeroproof.solve.refine import REASONS, least_squares, refine, refine_from_many
+from zeroproof.solve.marquardt import REASONS, fit_factored, least_squares, refine, refine_from_many
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 CERTIFIED = json.loads((DATA / "certified.json").read_text(encoding="utf-8"))
 X = torch.linspace(-1, 1, 60, dtype=torch.float64)
 NAN = math.nan
+GRID = torch.linspace(-1, 1, 101, dtype=torch.float64)
 
 
 def basis(degree):
@@ -188,3 +189,84 @@ def test_bad_options_are_refused_in_one_sentence(options, error, sentence):
     fine = {"H_N": basis(1), "H_D": basis(1), "y": noisy(), "b": torch.tensor([1.5, -1.0])}
     with pytest.raises(error, match=sentence):
         refine(**fine | options)
+
+
+def roots(*values):
+    return torch.tensor(values, dtype=torch.complex128)
+
+
+def test_conjugate_and_close_roots_share_a_quadratic():
+    y = 1 / (GRID + 5)
+    form = fit_factored(GRID, y, roots(0.5 + 2j, 0.5 - 2j, 0.1, 0.11, 0.9), 2, max_iterations=0)
+    assert sorted(form.c.tolist()) == pytest.approx([0.105, 0.5])
+    assert sorted(form.h.tolist()) == pytest.approx([-4, 0.005**2])
+    assert form.r.tolist() == pytest.approx([0.9])
+
+
+def test_complex_roots_of_complex_data_stay_single_unless_close():
+    y = 1 / (GRID + 5j)
+    form = fit_factored(GRID, y, roots(0.5 + 2j, 0.1 + 0.1j, 0.1 + 0.12j), 2, max_iterations=0)
+    assert form.c.tolist() == [pytest.approx(0.1 + 0.11j)]
+    assert form.h.tolist() == [pytest.approx(-(0.01**2))]
+    assert form.r.tolist() == [0.5 + 2j]
+
+
+@pytest.mark.parametrize(
+    ("truth", "start"),
+    [
+        (roots(0.137, 0.137), roots(0.13 + 0.01j, 0.13 - 0.01j)),
+        (roots(0.137, 0.137), roots(0.136, 0.1385)),
+        (roots(0.21 + 1e-3j, 0.21 - 1e-3j), roots(0.207, 0.214)),
+        (roots(0.208, 0.211), roots(0.21 + 0.002j, 0.21 - 0.002j)),
+        (roots(-0.51, 0.137), roots(-0.508, 0.1371)),
+    ],
+    ids=["double, from a pair", "double, from two", "real to complex", "complex to real", "single"],
+)
+def test_roots_move_through_coalescence(truth, start):
+    y = (1 / (GRID[:, None] - truth)).prod(1).real
+    form = fit_factored(GRID, y, start, 0)
+    wide = torch.linspace(-1, 1, 1001, dtype=torch.float64) + 1e-4
+    wanted = (1 / (wide[:, None] - truth)).prod(1).real
+    torch.testing.assert_close(predict(form, wide), wanted, rtol=1e-9, atol=0)
+
+
+@given(a=st.floats(-0.9, 0.9))
+def test_a_double_pole_is_found_beyond_the_root_of_rounding(a):
+    assume(float((GRID - a).abs().min()) > 2e-3)  # else that row alone counts
+    form = fit_factored(GRID, 1 / (GRID - a).square(), roots(a + 1e-4 + 1e-3j, a + 1e-4 - 1e-3j), 0)
+    assert float(form.c[0]) == pytest.approx(a, abs=1e-12)
+    assert math.sqrt(abs(float(form.h[0]))) < 1e-7
+
+
+def test_clean_data_know_a_pole_beyond_its_last_bit():
+    # the zero of cos(4x) nearest to π/8 lies off the float by 1.5e-17
+    x = GRID[(GRID.abs() - math.pi / 8).abs() < 0.05]
+    x = torch.cat([x, math.pi / 8 + torch.linspace(-1e-3, 1e-3, 40, dtype=torch.float64)])
+    y = 1 / torch.cos(4 * x[x > 0])
+    form = fit_factored(x[x > 0], y, roots(math.pi / 8 + 1e-9), 8)
+    near = math.pi / 8 + torch.tensor([3e-6, -3e-6], dtype=torch.float64)
+    torch.testing.assert_close(predict(form, near), 1 / torch.cos(4 * near), rtol=3e-13, atol=0)
+
+
+def test_a_step_that_does_not_help_is_not_taken():
+    y = 1 / (GRID - 0.305) + torch.sin(40 * GRID)
+    before, after = (
+        fit_factored(GRID, y, roots(0.7, -0.2), 1, max_iterations=steps) for steps in (0, 15)
+    )
+    size = (1 + (y / y.abs().median()).square()).sqrt()
+    errors = [float(((predict(form, GRID) - y) / size).square().sum()) for form in (before, after)]
+    assert errors[1] <= errors[0]
+
+
+@pytest.mark.parametrize(
+    ("x", "degree", "error", "sentence"),
+    [
+        (GRID[:3], 2, ShapeError, r"x must be \(n,\)"),
+        (0 * GRID, 2, DataError, "x must not be constant"),
+        (GRID, 100, RangeError, r"degrees \(100, 2\) have 103 unknowns .* got 101"),
+    ],
+    ids=["lengths", "constant", "degrees"],
+)
+def test_bad_input_of_factors_is_refused_in_one_sentence(x, degree, error, sentence):
+    with pytest.raises(error, match=sentence):
+        fit_factored(x, GRID, roots(0.1, 0.2), degree)

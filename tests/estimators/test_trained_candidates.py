@@ -8,7 +8,7 @@ from torch import nn
 
 from zeroproof.data import numbers, read_csv
 from zeroproof.estimators import FitOptions, fit_table
-from zeroproof.estimators.candidate import Candidate, choose
+from zeroproof.estimators.trained import Candidate, choose
 from zeroproof.export import predict_rows
 
 STEPS = 400
