@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.field.case import Array, Case, Draw
+from benchmarks.field.case import Array, Case, Draw, error_line, most, over, told
 
 SMALL = 1e-2  # of the median of |y|: relative errors below it are not asked for
 NEAR = 0.01  # of the range of x: so near a listed pole is a true one
@@ -58,13 +58,6 @@ def spread_error(predicted: Array, draw: Draw) -> float:
     """Return RMSE / std; an answer that is not finite is infinitely wrong."""
     miss = np.abs(predicted.reshape(draw.truth.shape) - draw.truth)
     value = np.sqrt(np.mean(miss**2)) / max(np.std(draw.truth), np.finfo(float).tiny)
-    return float(value) if np.isfinite(value) else np.inf
-
-
-def range_error(predicted: Array, draw: Draw) -> float:
-    """Return RMSE over the range of the measured values."""
-    miss = np.abs(predicted - draw.truth)
-    value = np.sqrt(np.mean(miss**2)) / np.ptp(draw.y)
     return float(value) if np.isfinite(value) else np.inf
 
 
@@ -145,20 +138,20 @@ def covered(field: str, width: float) -> Callable[[Draw, Ours], float | None]:
         table = _table(ours.model)
         error = getattr(table, f"{field}_se", None)
         truth = draw.poles if field == "position" else draw.residues
-        if error is None or draw.poles is None or truth is None:
+        if error is None or draw.poles is None or truth is None or not len(error):
             return None
-        position, value, error = (
-            np.asarray(a) for a in (table.position, getattr(table, field), error)
-        )
-        if not len(position):
-            return None
-        hits = []
-        for pole, true in zip(draw.poles, truth, strict=True):
-            nearest = np.argmin(np.abs(position - pole))
-            hits.append(np.abs(value[nearest] - true) <= width * error[nearest])
-        return float(np.mean(hits))
+        position = _over_frequency(np.asarray(table.position), draw.poles)
+        value = position if field == "position" else np.asarray(table.residue)
+        nearest = np.abs(position - draw.poles[:, None]).argmin(1)
+        return float(np.mean(np.abs(value[nearest] - truth) <= width * np.asarray(error)[nearest]))
 
     return of
+
+
+def _over_frequency(found: Array, true: Array) -> Array:
+    """Return poles over ω that may be given in s = iω, whichever is nearer to the true ones."""
+    ways = [found, -1j * found]
+    return min(ways, key=lambda way: float(np.abs(way - true[:, None]).min(1, initial=1e9).sum()))
 
 
 def caught(draw: Draw, ours: Ours) -> float | None:
@@ -180,15 +173,15 @@ def over_plain(draw: Draw, ours: Ours) -> float | None:
 
 
 def stable_right(tolerance: float) -> Callable[[Draw, Ours], float | None]:
-    """Return a measure: 1 if the complex poles in s are the true real negative ones."""
+    """Return a measure: 1 if the complex poles are the true ones, real and negative in s."""
 
     def of(draw: Draw, ours: Ours) -> float | None:
         if draw.poles is None:
             return None
-        s = 1j * np.asarray(ours.model.poles(), dtype=complex)
-        if len(s) != len(draw.poles):
+        found = _over_frequency(np.asarray(ours.model.poles(), dtype=complex), draw.poles)
+        if len(found) != len(draw.poles):
             return 0.0
-        found, true = s[np.argsort(s.real)], np.sort(draw.poles)
+        found, true = found[found.imag.argsort()], draw.poles[draw.poles.imag.argsort()]
         return float((np.abs(found / true - 1) <= tolerance).all())
 
     return of
@@ -202,9 +195,8 @@ def pair_error(frequency: float, width: float) -> Callable[[Draw, Ours], float]:
         found = np.asarray(ours.model.poles(), dtype=complex)
         if not len(found):
             return np.inf
-        nearest = found[
-            np.argmin(np.abs(found.real - true.real) + np.abs(np.abs(found.imag) - true.imag))
-        ]
+        size = np.abs(found.real - true.real) + np.abs(np.abs(found.imag) - true.imag)
+        nearest = found[size.argmin()]
         shift = abs(nearest.real / true.real - 1) / frequency
         return float(max(shift, abs(abs(nearest.imag) / true.imag - 1) / width))
 
@@ -219,3 +211,9 @@ def one_pair(draw: Draw, ours: Ours) -> float:
     close = close[np.abs(close.imag) <= 5 * true.imag]
     upper, lower = int((close.imag > 0).sum()), int((close.imag <= 0).sum())
     return float(max(upper, lower) == 1)
+
+
+RELATIVE = error_line("relative error")
+AS_AAA = over(("AAA",), most("median", 10))
+NO_POLES = told("poles claimed", poles_claimed, most("worst", 0))
+NO_BOTTOM = told("⊥ or inf", bottom, most("worst", 0))

@@ -1,6 +1,7 @@
 """One seed of one case, and the row that many seeds make."""
 
 import math
+import sys
 import warnings
 from statistics import mean, median
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from benchmarks.field.case import Bound, Case, Draw, Measure
 from benchmarks.field.cases import CASES
 from benchmarks.field.measures import ours
-from benchmarks.field.rivals import limited, rival
+from benchmarks.field.rivals import RIVAL_SECONDS, limited, rival
 
 SECONDS = 60  # of the processor, for a fit of ours
 
@@ -93,12 +94,13 @@ def _errors(case: Case, draw: Draw, with_rivals: bool) -> dict[str, float]:
         if name in errors:
             continue
         try:
-            with limited(15):
+            with limited(RIVAL_SECONDS):
                 errors[name] = case.error(
                     np.asarray(rival(name, case, draw.X, draw.y)(draw.T)), draw
                 )
-        except Exception:
+        except Exception as failure:
             errors[name] = math.inf
+            print(f"{case.name}: {name}: {failure!r:.200}", file=sys.stderr)
     return errors
 
 

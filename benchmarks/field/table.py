@@ -148,7 +148,7 @@ def _seconds(one: Run) -> float:
 def short(value: float) -> str:
     """Write a number in few letters."""
     if not math.isfinite(value):
-        return "none"
+        return str(value)
     if value == 0 or 1e-2 <= abs(value) < 1e3:
         return f"{value:.3g}"
     return f"{value:.1e}"
