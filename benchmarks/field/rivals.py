@@ -15,8 +15,8 @@ RIVAL_SECONDS = 15  # of the processor, for each rival
 PENALTIES = np.logspace(-6, 6, 25)
 
 
-class TimeLimitError(Exception):
-    """A fit took longer than it may."""
+class TimeLimitError(BaseException):
+    """A fit took longer than it may; a fit that goes on after errors does not catch it."""
 
 
 @contextmanager
