@@ -114,36 +114,26 @@ def noisy(y: Array, random: np.random.Generator, share: float, relative: bool = 
     return y + share * size * noise
 
 
-def curve(
-    f: Function,
-    span: tuple[float, float],
-    rows: int,
-    noise: float = 0.0,
-    *,
-    relative: bool = True,
-    poles: Any = None,
-    residues: Any = None,
+def drawn(
+    f: Function, low: Any, high: Any, rows: int, noise: float = 0.0, **known: Any
 ) -> Callable[[int], Draw]:
-    """Return rows drawn evenly at random on an interval, judged on 400 fresh ones."""
+    """Return rows drawn evenly in a box, judged on 400 fresh ones.
+
+    Args:
+        f: The law, of the columns.
+        low: The box's lower corner; a number for one column.
+        high: Its upper corner.
+        rows: Their number.
+        noise: A share of each value, or of the spread of all with `relative=False`.
+        **known: `poles` and `residues`.
+    """
+    relative = known.pop("relative", True)
+    known = {name: np.array(value, float) for name, value in known.items()}
+    box = np.atleast_1d(low), np.atleast_1d(high)
 
     def draw(seed: int) -> Draw:
         random = np.random.default_rng(seed)
-        x, t = random.uniform(*span, rows), random.uniform(*span, 400)
-        y = noisy(f(x), random, noise, relative)
-        known = [None if each is None else np.array(each, float) for each in (poles, residues)]
-        return Draw(column(x), y, column(t), f(t), *known)
-
-    return draw
-
-
-def table(
-    f: Function, low: Any, high: Any, rows: int, noise: float = 0.0, *, relative: bool = True
-) -> Callable[[int], Draw]:
-    """Return rows drawn evenly in a box, judged on 500 fresh ones."""
-
-    def draw(seed: int) -> Draw:
-        random = np.random.default_rng(seed)
-        X, T = (random.uniform(low, high, (count, len(low))) for count in (rows, 500))
-        return Draw(X, noisy(f(*X.T), random, noise, relative), T, f(*T.T))
+        X, T = (random.uniform(*box, (count, len(box[0]))) for count in (rows, 400))
+        return Draw(X, noisy(f(*X.T), random, noise, relative), T, f(*T.T), **known)
 
     return draw

@@ -4,13 +4,12 @@ What a version does not tell yet is None, and shown as such.
 """
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.field.case import Array, Case, Draw
+from benchmarks.field.case import FLOOR, Array, Case, Draw, error_line, most, over, told
 
 SMALL = 1e-2  # of the median of |y|: relative errors below it are not asked for
 NEAR = 0.01  # of the range of x: so near a listed pole is a true one
@@ -30,17 +29,12 @@ def fitted(case: Case, X: Array, y: Array) -> tuple[Any, float]:
     """Fit the estimator as it comes, and return the processor's seconds it took."""
     from zeroproof import ProjectiveRegressor
 
-    conjugate = case.conjugate and np.iscomplexobj(y)
-    options = {"symmetry": "conjugate"} if conjugate and _knows_symmetry() else {}
+    model: Any = ProjectiveRegressor()
+    if case.conjugate and np.iscomplexobj(y) and "symmetry" in model.get_params():
+        model.set_params(symmetry="conjugate")
     start = time.process_time()
-    model = ProjectiveRegressor(**options).fit(X, y)
+    model.fit(X, y)
     return model, time.process_time() - start
-
-
-def _knows_symmetry() -> bool:
-    from zeroproof import ProjectiveRegressor
-
-    return "symmetry" in ProjectiveRegressor().get_params()
 
 
 def ours(case: Case, draw: Draw) -> Ours:
@@ -61,13 +55,6 @@ def spread_error(predicted: Array, draw: Draw) -> float:
     return float(value) if np.isfinite(value) else np.inf
 
 
-def range_error(predicted: Array, draw: Draw) -> float:
-    """Return RMSE over the range of the measured values."""
-    miss = np.abs(predicted - draw.truth)
-    value = np.sqrt(np.mean(miss**2)) / np.ptp(draw.y)
-    return float(value) if np.isfinite(value) else np.inf
-
-
 def relative_error(predicted: Array, draw: Draw) -> float:
     """Return the median relative error over the places whose truth is finite."""
     truth = draw.truth.reshape(len(draw.truth), -1)
@@ -76,12 +63,6 @@ def relative_error(predicted: Array, draw: Draw) -> float:
     size = np.linalg.norm(truth[use], axis=1)
     relative = miss / (size + SMALL * np.median(size))
     return float(np.median(np.where(np.isfinite(relative), relative, np.inf)))
-
-
-def _table(model: Any) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return model.pole_table(output=0)
 
 
 def inside(model: Any, draw: Draw) -> Array | None:
@@ -122,8 +103,10 @@ def outside(draw: Draw, ours: Ours) -> float:
 def all_right(draw: Draw, ours: Ours) -> float | None:
     """Return 1 if the poles claimed inside are the true ones, by number and place."""
     found = inside(ours.model, draw)
-    if found is None or draw.poles is None or len(found) != len(draw.poles):
-        return None if found is None or draw.poles is None else 0.0
+    if found is None or draw.poles is None:
+        return None
+    if len(found) != len(draw.poles):
+        return 0.0
     near = np.abs(found - np.sort(draw.poles)) <= NEAR * np.ptp(draw.X[:, 0])
     return float(near.all())
 
@@ -142,23 +125,25 @@ def covered(field: str, width: float) -> Callable[[Draw, Ours], float | None]:
     """Return a measure: the share of true poles, or residues, within `width` standard errors."""
 
     def of(draw: Draw, ours: Ours) -> float | None:
-        table = _table(ours.model)
+        table = ours.model.pole_table(output=0)
         error = getattr(table, f"{field}_se", None)
         truth = draw.poles if field == "position" else draw.residues
         if error is None or draw.poles is None or truth is None:
             return None
-        position, value, error = (
-            np.asarray(a) for a in (table.position, getattr(table, field), error)
-        )
-        if not len(position):
-            return None
-        hits = []
-        for pole, true in zip(draw.poles, truth, strict=True):
-            nearest = np.argmin(np.abs(position - pole))
-            hits.append(np.abs(value[nearest] - true) <= width * error[nearest])
-        return float(np.mean(hits))
+        if not len(error):
+            return 0.0
+        position = _over_frequency(np.asarray(table.position), draw.poles)
+        value = position if field == "position" else np.asarray(table.residue)
+        nearest = np.abs(position - draw.poles[:, None]).argmin(1)
+        return float(np.mean(np.abs(value[nearest] - truth) <= width * np.asarray(error)[nearest]))
 
     return of
+
+
+def _over_frequency(found: Array, true: Array) -> Array:
+    """Return poles over ω that may be given in s = iω, whichever is nearer to the true ones."""
+    ways = [found, -1j * found]
+    return min(ways, key=lambda way: float(np.abs(way - true[:, None]).min(1, initial=1e9).sum()))
 
 
 def caught(draw: Draw, ours: Ours) -> float | None:
@@ -176,19 +161,19 @@ def over_plain(draw: Draw, ours: Ours) -> float | None:
     """Return the error over that of the same rows without outliers."""
     if ours.plain_error is None:
         return None
-    return max(ours.error, 1e-15) / max(ours.plain_error, 1e-15)
+    return max(ours.error, FLOOR) / max(ours.plain_error, FLOOR)
 
 
 def stable_right(tolerance: float) -> Callable[[Draw, Ours], float | None]:
-    """Return a measure: 1 if the complex poles in s are the true real negative ones."""
+    """Return a measure: 1 if the complex poles are the true ones, real and negative in s."""
 
     def of(draw: Draw, ours: Ours) -> float | None:
         if draw.poles is None:
             return None
-        s = 1j * np.asarray(ours.model.poles(), dtype=complex)
-        if len(s) != len(draw.poles):
+        found = _over_frequency(np.asarray(ours.model.poles(), dtype=complex), draw.poles)
+        if len(found) != len(draw.poles):
             return 0.0
-        found, true = s[np.argsort(s.real)], np.sort(draw.poles)
+        found, true = found[found.imag.argsort()], draw.poles[draw.poles.imag.argsort()]
         return float((np.abs(found / true - 1) <= tolerance).all())
 
     return of
@@ -198,13 +183,12 @@ def pair_error(frequency: float, width: float) -> Callable[[Draw, Ours], float]:
     """Return a measure: the worse of the errors of a resonance over their two tolerances."""
 
     def of(draw: Draw, ours: Ours) -> float:
-        true = draw.poles[0]  # type: ignore[index]
+        true = draw.poles[0]
         found = np.asarray(ours.model.poles(), dtype=complex)
         if not len(found):
             return np.inf
-        nearest = found[
-            np.argmin(np.abs(found.real - true.real) + np.abs(np.abs(found.imag) - true.imag))
-        ]
+        size = np.abs(found.real - true.real) + np.abs(np.abs(found.imag) - true.imag)
+        nearest = found[size.argmin()]
         shift = abs(nearest.real / true.real - 1) / frequency
         return float(max(shift, abs(abs(nearest.imag) / true.imag - 1) / width))
 
@@ -213,9 +197,15 @@ def pair_error(frequency: float, width: float) -> Callable[[Draw, Ours], float]:
 
 def one_pair(draw: Draw, ours: Ours) -> float:
     """Return 1 if exactly one complex pole, or conjugate pair, lies within five half widths."""
-    true = draw.poles[0]  # type: ignore[index]
+    true = draw.poles[0]
     found = np.asarray(ours.model.poles(), dtype=complex)
     close = found[np.abs(found.real - true.real) <= 5 * true.imag]
     close = close[np.abs(close.imag) <= 5 * true.imag]
     upper, lower = int((close.imag > 0).sum()), int((close.imag <= 0).sum())
     return float(max(upper, lower) == 1)
+
+
+RELATIVE = error_line("relative error")
+AS_AAA = over(("AAA",), most("median", 10))
+NO_POLES = told("poles claimed", poles_claimed, most("worst", 0))
+NO_BOTTOM = told("⊥ or inf", bottom, most("worst", 0))

@@ -1,6 +1,7 @@
 """One seed of one case, and the row that many seeds make."""
 
 import math
+import sys
 import warnings
 from statistics import mean, median
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from benchmarks.field.case import Bound, Case, Draw, Measure
 from benchmarks.field.cases import CASES
 from benchmarks.field.measures import ours
-from benchmarks.field.rivals import limited, rival
+from benchmarks.field.rivals import RIVAL_SECONDS, TimeLimitError, limited, rival
 
 SECONDS = 60  # of the processor, for a fit of ours
 
@@ -63,7 +64,7 @@ def run(name: str, seed: int, with_rivals: bool) -> Run:
                     others[measure.name] = {each: scaled(errors[each], errors) for each in errors}
             with limited(SECONDS):
                 values, seconds = _answers(case, draw, errors)
-        except Exception as failure:
+        except (Exception, TimeLimitError) as failure:
             lost: dict[str, float | None] = {each.name: _worst(each) for each in case.measures}
             return Run(lost, others, math.nan, size, type(failure).__name__)
     return Run(values, others, seconds, size)
@@ -93,12 +94,12 @@ def _errors(case: Case, draw: Draw, with_rivals: bool) -> dict[str, float]:
         if name in errors:
             continue
         try:
-            with limited(15):
-                errors[name] = case.error(
-                    np.asarray(rival(name, case, draw.X, draw.y)(draw.T)), draw
-                )
-        except Exception:
+            with limited(RIVAL_SECONDS):
+                predict = rival(name, case, draw.X, draw.y)
+                errors[name] = case.error(np.asarray(predict(draw.T)), draw)
+        except (Exception, TimeLimitError) as failure:
             errors[name] = math.inf
+            print(f"{case.name}: {name}: {failure!r:.200}", file=sys.stderr)
     return errors
 
 

@@ -106,20 +106,13 @@ def line(row: Row, *, first: bool = True) -> str:
     others = {name: value for name, value in row.others.items() if math.isfinite(value)}
     best = min(others, key=lambda name: others[name]) if others else ""
     rival = f"{best} {short(others[best])}" if best else ""
-    start = (row.case.name + (" (held back)" if row.case.held_back else ""), row.size)
-    cells = (
-        *(start if first else ("", "")),
-        row.measure.name,
-        ours,
-        rival,
-        ", ".join(map(_written, bounds)),
-        row.verdict,
-    )
-    return (
-        "| "
-        + " | ".join((*cells, short(row.seconds) if first else "")).replace("|x|", "\\|x\\|")
-        + " |"
-    )
+    name, size, cost = row.case.name, row.size, short(row.seconds)
+    name += " (held back)" * row.case.held_back
+    if not first:
+        name = size = cost = ""
+    limits = ", ".join(map(_written, bounds))
+    cells = (name, size, row.measure.name, ours, rival, limits, row.verdict, cost)
+    return f"| {' | '.join(cells)} |"
 
 
 def summary(shown: list[Row]) -> str:
@@ -148,7 +141,7 @@ def _seconds(one: Run) -> float:
 def short(value: float) -> str:
     """Write a number in few letters."""
     if not math.isfinite(value):
-        return "none"
+        return str(value)
     if value == 0 or 1e-2 <= abs(value) < 1e3:
         return f"{value:.3g}"
     return f"{value:.1e}"

@@ -7,7 +7,7 @@ from benchmarks.field.runs import rows, run
 from benchmarks.field.table import SMOKE, chosen, line, summary
 
 SMALL = (
-    "linnerud, pulse",
+    "linnerud",
     "Michaelis-Menten, 5 x 1, 3%",
     "normal noise, 8 rows",
     "two RC, 0.3 %",

@@ -1,37 +1,12 @@
 """The cases of every group; every third of a group is held back from tuning."""
 
-from benchmarks.field.case import Case
-from benchmarks.field.cases import (
-    clean,
-    doses,
-    heavy,
-    impedance,
-    labels,
-    laws,
-    many,
-    noise_poles,
-    nothing,
-    outliers,
-    regular,
-    resonators,
-    shapes,
-)
+from importlib import import_module
 
-MODULES = (
-    regular,
-    doses,
-    nothing,
-    shapes,
-    impedance,
-    resonators,
-    outliers,
-    noise_poles,
-    many,
-    laws,
-    clean,
-    labels,
-    heavy,
-)
+from benchmarks.field.case import Case
+
+NAMES = "regular doses nothing shapes impedance resonators outliers noise_poles many laws clean "
+NAMES += "labels heavy"
+MODULES = [import_module(f"benchmarks.field.cases.{name}") for name in NAMES.split()]
 CASES: dict[str, Case] = {
     case.name: case._replace(held_back=place % 3 == 2)
     for module in MODULES

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import gamma
 
-from benchmarks.field.case import Array, Case, curve, error_line, least, most, over, told
-from benchmarks.field.measures import all_right, relative_error
+from benchmarks.field.case import Array, Case, drawn, error_line, least, most, told
+from benchmarks.field.measures import AS_AAA, all_right, relative_error
 
 THIRD = math.pi / 6  # poles of tan(3 x)
 
@@ -35,14 +35,12 @@ LIST: list[tuple[str, Callable[[Array], Array], tuple[float, float], int, list[f
 
 
 def _case(name: str, f: Any, span: tuple[float, float], rows: int, poles: Any, bound: Any) -> Case:
-    error = (
-        error_line("relative error", most("median", bound))
-        if bound
-        else over(("AAA",), most("median", 10))
-    )
+    error = error_line("relative error", most("median", bound)) if bound else AS_AAA
     measures = (error, told("all poles right", all_right, least("mean", 1)))
-    draw = curve(f, span, rows, poles=poles)
-    return Case(f"{name}, {rows} rows", "clean", draw, relative_error, measures, (), ("AAA",))
+    draw = drawn(f, *span, rows, poles=poles)
+    return Case(
+        f"{name}, {rows} rows", "clean", draw, relative_error, measures, (), ("AAA",), seeds=2
+    )
 
 
 CASES = [_case(*each) for each in LIST]

@@ -1,6 +1,7 @@
 """Group 5: impedances over angular frequency, declared complex or as two real columns."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from benchmarks.field.case import (
     Array,
     Case,
     Draw,
+    Measure,
     column,
     error_line,
     least,
@@ -48,54 +50,48 @@ def _draw(
             y = noisy(f(w), np.random.default_rng(seed), noise)
         if columns:
             y, truth = (np.c_[z.real, z.imag] for z in (y, truth))
-        poles = None if tau is None else np.sort(-1 / tau)
+        poles = None if tau is None else 1j / tau  # over frequency; -1 / tau in s
         return Draw(column(w), y, column(t), truth, poles)
 
     return draw
 
 
-def _case(
-    name: str,
-    f: Callable[[Array], Array],
-    noise: float,
-    *,
-    tau: Array | None = None,
-    columns: bool = False,
-    far: bool = False,
-) -> Case:
-    measures = [
-        error_line(
-            "relative error",
-            *([] if noise else [most("median", 1e-12 if tau is not None else 1e-3)]),
-        )
-    ]
+FIT = ("vector fitting",)
+
+
+def _measures(noise: float, tau: Array | None, columns: bool) -> list[Measure]:
     if columns:
-        measures = [error_line("relative error", most("median", 3 * noise or 1e-11))]
-    elif noise:
-        measures.append(over(("vector fitting",), most("median", 1.2)))
-    if tau is not None and not columns:
-        right = least("mean", 0.8 if noise else 1)
-        measures.append(told("poles right", stable_right(0.1 if noise else 1e-6), right))
-    if tau is not None and not columns and noise:
-        measures.append(told("poles in ±3 se", covered("position", 3), least("mean", 0.95)))
-    name += ", 0.3 %" if noise else ""
-    name += ", re and im" if columns else ""
-    rivals = ("linear", "boosting") if columns else ("AAA",)
-    draw = _draw(f, noise, tau, columns, far)
-    references = () if columns else ("vector fitting",)
-    return Case(
-        name, "impedance", draw, relative_error, tuple(measures), rivals, references, conjugate=True
-    )
+        return [error_line("relative error", most("median", 3 * noise or 1e-11))]
+    bounds = () if noise or tau is None else (most("median", 1e-12),)
+    found = [error_line("relative error", *bounds)]
+    if noise:
+        found.append(over(FIT, most("median", 1.2)))
+    if tau is not None:
+        right = stable_right(0.1 if noise else 1e-6)
+        found.append(told("poles right", right, least("mean", 0.8 if noise else 1)))
+    if tau is not None and noise:
+        found.append(told("poles in ±3 se", covered("position", 3), least("mean", 0.95)))
+    return found
+
+
+def _case(
+    name: str, f: Any, noise: float, tau: Any = None, *, columns: bool = False, far: bool = False
+) -> Case:
+    measures = tuple(_measures(noise, tau, columns))
+    name += ", 0.3 %" * bool(noise) + ", re and im" * columns
+    draw, rivals = _draw(f, noise, tau, columns, far), ("boosting",) if columns else ("AAA",)
+    right = () if columns else FIT
+    return Case(name, "impedance", draw, relative_error, measures, rivals, right, conjugate=True)
 
 
 CASES = [
-    _case("five RC, wide", _ladder(WIDE), 0, tau=WIDE),
-    _case("five RC, wide", _ladder(WIDE), 0.003, tau=WIDE),
-    _case("five RC, decades", _ladder(DECADE), 0.003, tau=DECADE),
-    _case("five RC, wide", _ladder(WIDE), 0, tau=WIDE, columns=True),
+    _case("five RC, wide", _ladder(WIDE), 0, WIDE),
+    _case("five RC, wide", _ladder(WIDE), 0.003, WIDE),
+    _case("five RC, decades", _ladder(DECADE), 0.003, DECADE),
+    _case("five RC, wide", _ladder(WIDE), 0, WIDE, columns=True),
     _case("Warburg", _warburg, 0.003),
     _case("Randles", _randles, 0.003, columns=True),
-    _case("five RC, far point", _ladder(WIDE), 0.003, tau=WIDE, far=True),
-    _case("two RC", _ladder(WIDE[1:3]), 0.003, tau=WIDE[1:3]),
+    _case("five RC, far point", _ladder(WIDE), 0.003, WIDE, far=True),
+    _case("two RC", _ladder(WIDE[1:3]), 0.003, WIDE[1:3]),
     _case("Warburg", _warburg, 0, columns=True),
 ]

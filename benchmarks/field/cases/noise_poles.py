@@ -6,27 +6,16 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma, factorial, gamma, j0, j1, jn_zeros
 
-from benchmarks.field.case import (
-    Array,
-    Case,
-    Draw,
-    column,
-    curve,
-    error_line,
-    least,
-    most,
-    noisy,
-    told,
-)
-from benchmarks.field.measures import all_right, covered, relative_error
+from benchmarks.field.case import Array, Case, Draw, column, drawn, least, most, noisy, told
+from benchmarks.field.measures import RELATIVE, all_right, covered, relative_error
 
+GROUP = "noisy poles"
 MEASURES = (
-    error_line("relative error"),
+    RELATIVE,
     told("all poles right", all_right, least("mean", 0.95)),
     told("poles in ±1.96 se", covered("position", 1.96), least("mean", 0.9), most("mean", 0.99)),
     told("residues in ±1.96 se", covered("residue", 1.96), least("mean", 0.85), most("mean", 0.99)),
 )
-ZEROS = jn_zeros(0, 6)
 
 
 def _moving(seed: int) -> Draw:
@@ -41,44 +30,19 @@ def _moving(seed: int) -> Draw:
     return Draw(column(x), y, column(t), f(t), np.array([a]), np.array([size]))
 
 
-def _case(name: str, draw: Any) -> Case:
-    return Case(
-        f"{name}, 1 %",
-        "noisy poles",
-        draw,
-        relative_error,
-        MEASURES,
-        ("network",),
-        ("AAA",),
-        seeds=10,
-    )
+def _drawn(f: Any, low: float, high: float, poles: Any, residues: Any) -> Any:
+    return drawn(f, low, high, 300, 0.01, poles=poles, residues=residues)
 
 
-WHOLE = np.arange(-4, 1)
+PI, WHOLE, ZEROS = math.pi, np.arange(-4, 1), jn_zeros(0, 6)
+DRAWS = {
+    "gamma": _drawn(gamma, -4.5, 4.5, WHOLE, (-1.0) ** WHOLE / factorial(-WHOLE)),
+    "cot": _drawn(lambda x: 1 / np.tan(x), -4, 4, [-PI, 0, PI], np.ones(3)),
+    "J1/J0": _drawn(lambda x: j1(x) / j0(x), 0, 20, ZEROS, -np.ones(6)),
+    "moving pole": _moving,
+    "digamma": _drawn(digamma, -2.5, 3, [-2, -1, 0], -np.ones(3)),
+}
 CASES = [
-    _case(
-        "gamma",
-        curve(
-            gamma, (-4.5, 4.5), 300, 0.01, poles=WHOLE, residues=(-1.0) ** WHOLE / factorial(-WHOLE)
-        ),
-    ),
-    _case(
-        "cot",
-        curve(
-            lambda x: 1 / np.tan(x),
-            (-4, 4),
-            300,
-            0.01,
-            poles=[-math.pi, 0, math.pi],
-            residues=[1, 1, 1],
-        ),
-    ),
-    _case(
-        "J1/J0",
-        curve(lambda x: j1(x) / j0(x), (0, 20), 300, 0.01, poles=ZEROS, residues=-np.ones(6)),
-    ),
-    _case("moving pole", _moving),
-    _case(
-        "digamma", curve(digamma, (-2.5, 3), 200, 0.01, poles=[-2, -1, 0], residues=[-1, -1, -1])
-    ),
+    Case(f"{name}, 1 %", GROUP, draw, relative_error, MEASURES, ("network",), ("AAA",), seeds=8)
+    for name, draw in DRAWS.items()
 ]

@@ -23,15 +23,11 @@ def _draw(rows: int, heavy: bool = False) -> Callable[[int], Draw]:
 
 def _case(rows: int, heavy: bool = False) -> Case:
     bounds = (most("median", 1.05), most("worst", 1.15)) if rows >= 15 else (most("p90", 1.3),)
-    measures = (
-        over(("mean",), *bounds),
-        told("poles claimed", poles_claimed, most("mean", 0.01)),
-    )
+    claimed = told("poles claimed", poles_claimed, most("mean", 0.01))
+    measures, right = (over(("mean",), *bounds), claimed), ("mean",)
     name = f"{'student t(3)' if heavy else 'normal'} noise, {rows} rows"
     rivals = ("linear", "network", "AAA")
-    return Case(
-        name, "noise", _draw(rows, heavy), spread_error, measures, rivals, ("mean",), seeds=10
-    )
+    return Case(name, "noise", _draw(rows, heavy), spread_error, measures, rivals, right, seeds=10)
 
 
 CASES = [_case(5), _case(8), _case(12), _case(15), _case(25), _case(30, heavy=True), _case(50)]
