@@ -80,7 +80,7 @@ def test_the_diagnosis_of_one_feature(fit, tmp_path, function, verdict):
 def test_the_diagnosis_of_several_features(fit, plane, tmp_path):
     outcome = fit(plane, "--target", "y")
     assert outcome.code == 0
-    assert "N linear in c" in outcome.out
+    assert "total degree (1, 1) in a, b, c" in outcome.out
     assert "changes sign between rows: a pole lies inside the data" in outcome.out
     X = numbers(read_csv(plane), "abc")
     away = (X[:, 0] + X[:, 1] - 0.3).abs() / X[:, :2].std(0, correction=0).norm()

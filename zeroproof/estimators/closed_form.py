@@ -23,7 +23,7 @@ from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.search import CLEAN, Split, split
 
-__all__ = ["ROUNDING", "ClosedForm", "fit_closed_form"]
+__all__ = ["ROUNDING", "ClosedForm", "fit_closed_form", "solvable"]
 
 ROUNDING = 1e-20  # mean chordal² below which there is nothing to polish
 _GAIN = 2.0  # in error, for more denominators than one
@@ -63,19 +63,20 @@ class ClosedForm(NamedTuple):
     significant: bool = False
 
 
-def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:
+def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:
     """Fit rows as asked.
 
     Args:
         rows: Inputs, targets over their scale, weights.
         request: What to fit.
+        known: Candidates, if they were scored before.
 
     Raises:
         RangeError: No candidate fits into the budget, or the degrees exceed what the rows tell.
         ShapeError: A module of features returns anything but `(n, k)`.
     """
     parts = split(rows.X, request.seed)
-    found, power = _candidates(rows, request, parts)
+    found, power = known or solvable(rows, request, parts)
     ordered = preferred(found, len(parts.held))
     chosen, core = ordered[0], rows.at(parts.core)
     shared, model = _with_denominators(chosen, rows, parts, power, request)
@@ -100,7 +101,8 @@ def fit_closed_form(rows: Rows, request: Request) -> ClosedForm:
     )
 
 
-def _candidates(rows: Rows, request: Request, parts: Split) -> Scored:
+def solvable(rows: Rows, request: Request, parts: Split) -> Scored:
+    """Return scored candidates, trunks among them where these are asked for."""
     if not trunks_asked(request, rows.X.shape[1]):
         return candidates(rows, request, parts)
     left = request.budget - trunk_seconds(request.budget)

@@ -27,7 +27,6 @@ from zeroproof.estimators.fitted import (
     warn_outside,
 )
 from zeroproof.estimators.model import tuples
-from zeroproof.estimators.one_column import fit_one_column, raced
 from zeroproof.estimators.options import (
     Asked,
     as_array,
@@ -37,6 +36,7 @@ from zeroproof.estimators.options import (
     read_weight,
     rows_of,
 )
+from zeroproof.estimators.raced import fit_by_race, raced
 from zeroproof.estimators.regions import thresholds_of
 from zeroproof.estimators.stored import load, save
 from zeroproof.estimators.words import summary
@@ -165,7 +165,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
-            fit = (fit_one_column if raced(rows, request) else fit_closed_form)(rows, request)
+            fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
         self.fitted_ = Fitted(
             fit=fit,
             thresholds=thresholds_of(fit, rows.X, rows.y, scale),

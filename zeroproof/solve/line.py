@@ -11,11 +11,13 @@ from scipy import linalg
 
 from zeroproof.solve.race import (
     NOISES,
-    TYPICAL,
+    POLE,
     Held,
     deviation,
     folds_of,
     inner_rows,
+    likeliest,
+    ties,
     winner,
 )
 from zeroproof.solve.rational import Fits, adjoint, fit_rational
@@ -28,6 +30,7 @@ EPS = float(np.finfo(float).eps)
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
+_EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
 TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
@@ -270,12 +273,21 @@ class Pole(NamedTuple):
 class Entry:
     """A candidate that was fitted: parameters of all rows, held-out errors, poles."""
 
-    def __init__(self, candidate: Any, fit: tuple[Array, ...], held: Held, floor: Array) -> None:
-        self.candidate, self.fit, self.held, self.floor = candidate, fit, held, floor
-        self.answers = floor  # of rows held out, `(n, m)`
+    held: Held
+
+    def __init__(
+        self, candidate: Any, fit: tuple[Array, ...], answers: Array, floor: Array
+    ) -> None:
+        self.candidate, self.fit, self.floor = candidate, fit, floor
+        self.answers = answers  # of rows held out, `(n, m)`
         self.free = candidate.free
         self.poles: list[Pole] = []
         self.pole_inside = self.doubtful = self.exact = False
+
+    @property
+    def price(self) -> float:
+        """Return the standard errors it must win by."""
+        return POLE if self.pole_inside else 0.0
 
     @property
     def name(self) -> str:
@@ -315,25 +327,20 @@ def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
     if len(x) > _NOISE_ROWS:
         drawn = np.random.default_rng(seed).permutation(len(x))[:_NOISE_ROWS]
         part = _Race(x[drawn], y[drawn], race.weight[drawn], seed)
-    likeliest, least = "relative", np.inf
+    errors = {}
     for noise in NOISES if part.distinct >= 5 else ("additive",):
         part.begin(noise)
         part.ladder(quick=True)
-        score = min(float(np.sqrt(e.held.error).mean()) for e in part.entries)
-        if score < least * (1 - 1e-3):
-            likeliest, least = noise, score
-    race.begin(likeliest)
+        best = min(part.entries, key=lambda e: float(np.sqrt(e.held.error).mean()))
+        errors[noise] = np.maximum(np.abs(best.answers - part.y), best.floor)[part.inner]
+    noise = likeliest(errors, part.y[part.inner])
+    race.begin(noise)
     race.ladder()
     admitted = race.admitted()
     chosen: Any = winner(admitted)
-    unit = min(e.held.body for e in admitted)
-    near = {e: e.held.behind(chosen.held, unit) for e in admitted if e is not chosen}
-    tied = sorted(
-        (e for e, (mean, spread, ratio) in near.items() if mean <= spread and ratio <= TYPICAL),
-        key=lambda e: e.held.body,
-    )
+    tied = (chosen, *ties(chosen, admitted))
     return LineFit(
-        chosen, tuple(race.entries), (chosen, *tied), likeliest, race.g, race.fold, race.inner,
+        chosen, tuple(race.entries), tied, noise, race.g, race.fold, race.inner,
         race.distinct,
     )  # fmt: skip
 
@@ -463,18 +470,23 @@ class _Race:
             )
             slope = np.abs(up - down) / 2e-7
         floor = 50 * EPS * (np.abs(self.y) + np.where(np.isfinite(slope), slope, 0)) + 1e-100
-        error = np.abs(held - self.y)
-        error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
-        square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
-        entry = Entry(candidate, full, Held(square[self.inner], self.fold[self.inner]), floor)
-        entry.answers = held
+        entry = Entry(candidate, full, held, floor)
+        error = self.score(entry, floor)
         if isinstance(candidate, Support):
             entry.pole_inside = bool(len(_real_zeros(full[0][0], full[2][0])))
-        entry.exact = float(np.median((error / floor)[self.inner])) < 20
+        entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
         if isinstance(candidate, Rational) and candidate.q:
             self._judge(entry, u)
         self.entries.append(entry)
         return entry
+
+    def score(self, entry: Entry, floor: Array) -> Array:
+        """Score held-out answers; errors below the floor are equal."""
+        error = np.abs(entry.answers - self.y)
+        error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+        square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
+        entry.held = Held(square[self.inner], self.fold[self.inner])
+        return error
 
     def _judge(self, entry: Entry, u: Array) -> None:
         """Find the zeros of D and how well they are known."""
@@ -499,6 +511,9 @@ class _Race:
 
     def admitted(self) -> list[Entry]:
         """Return entries without doubtful poles that do not leave the range between rows."""
+        exact = [e for e in self.entries if e.exact]
+        for e in exact:  # rounding is no reason to choose between them
+            self.score(e, _EXACT * np.max([other.floor for other in exact], 0))
         places = np.unique(self.x)
         if len(places) < 400:
             between = pairwise(places)

@@ -11,7 +11,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOISES", "Contestant", "Held", "deviation", "folds_of", "inner_rows", "winner"]
+__all__ = [
+    "NOISES",
+    "Contestant",
+    "Held",
+    "ahead",
+    "deviation",
+    "folds_of",
+    "inner_rows",
+    "likeliest",
+    "ties",
+    "winner",
+]
 
 Floats = NDArray[Any]
 
@@ -19,8 +30,12 @@ LEAVE_ONE_OUT = 30  # distinct inputs; more are cut into ten folds
 FOLDS = 10
 # noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
+SMALL_NOISE = 0.2  # of a target, beside its size
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
-POLE = 3.0  # standard errors that a pole has to win by
+POLE, BEND = (
+    3.0,
+    2.0,
+)  # standard errors that a pole, or a denominator of several columns, must win by
 _SMALLEST = 1e-5  # of the largest targets: a scale below it is that of rows that vanish
 _BODY = 0.95  # of the rows; the others may lie next to a pole, where an error is luck
 _WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
@@ -48,16 +63,41 @@ def inner_rows(X: Floats, fold: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def deviation(y: Floats, noise: str) -> Floats:
-    """Return how large the noise of each target is, with geometric mean 1.
+    """Return how large the noise of each target is, up to a factor, with geometric mean 1.
 
-    Of equal geometric mean, the noise under which held-out errors are smallest is the likeliest:
-    log likelihood = -n log(mean size of the errors) + const for Laplace's law, which single rows
-    next to a pole hardly move.
+    Args:
+        y: Targets, finite.
+        noise: One of `NOISES`.
     """
+    g = _size(y, noise)
+    return g / np.exp(np.mean(np.log(g)))
+
+
+def likeliest(errors: dict[str, Floats], y: Floats) -> str:
+    """Return the noise under which held-out errors are likeliest.
+
+    Deviations have geometric mean 1, so that the smallest mean size of error / deviation is the
+    largest likelihood of Laplace's law, which single rows next to a pole hardly move. A deviation
+    that follows y is read off targets with their noise, so it is allowed only where that is small:
+    else low targets would weigh more than high ones of the same truth.
+
+    Args:
+        errors: Sizes of held-out errors for each noise, `(n, m)`, where they count.
+        y: The targets there.
+    """
+    allowed = {
+        noise: float((error / deviation(y, noise)).mean())
+        for noise, error in errors.items()
+        if noise == "additive" or np.median(error / _size(y, noise)) < SMALL_NOISE
+    }
+    return min(allowed, key=allowed.__getitem__)
+
+
+def _size(y: Floats, noise: str) -> Floats:
     size = np.abs(y)
     s = max(float(np.median(size)), _SMALLEST * float(np.quantile(size, 0.95))) or 1.0
-    g = np.sqrt(NOISES[noise] ** 2 + (size / s) ** 2)
-    return g / np.exp(np.mean(np.log(g)))
+    c = NOISES[noise]
+    return np.hypot(c * s, size) if c < 1 else np.full(y.shape, s)
 
 
 class Held:
@@ -96,18 +136,22 @@ class Held:
 
 
 class Contestant(Protocol):
-    """What takes part: held-out errors, a number of free coefficients, maybe a pole."""
+    """What takes part."""
 
     held: Held
-    free: float
-    pole_inside: bool
+    free: float  # coefficients
+
+    @property
+    def price(self) -> float:
+        """Return the standard errors that it must win by."""
+        ...
 
 
 def winner(entries: Sequence[Contestant]) -> Contestant:
     """Return the smallest contestant within one standard error of the best.
 
-    Where a pole lies among the rows, it must be worth three standard errors, or tenfold in typical
-    error, beside the best model without one.
+    One with a price must be ahead of the best with a lower price by that many standard errors, or
+    tenfold in typical error.
     """
     unit = min(e.held.body for e in entries)
     best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
@@ -116,10 +160,26 @@ def winner(entries: Sequence[Contestant]) -> Contestant:
         mean, spread, ratio = e.held.behind(best.held, unit)
         return mean <= spread and ratio <= TYPICAL
 
-    taken = min((e for e in entries if tied(e)), key=lambda e: (e.free, e.held.capped(unit).mean()))
-    plain = [e for e in entries if not e.pole_inside]
-    if not taken.pole_inside or not plain:
+    taken = min(filter(tied, entries), key=lambda e: (e.free, e.held.capped(unit).mean()))
+    cheaper = [e for e in entries if e.price < taken.price]
+    if not cheaper:
         return taken
-    rival = min(plain, key=lambda e: float(e.held.capped(unit).mean()))
-    mean, spread, ratio = rival.held.behind(taken.held, unit)
-    return taken if mean > POLE * spread or ratio > TYPICAL else winner(plain)
+    rival = min(cheaper, key=lambda e: float(e.held.capped(unit).mean()))
+    return taken if ahead(taken.held, rival.held, taken.price) else winner(cheaper)
+
+
+def ahead(one: Held, other: Held, price: float) -> bool:
+    """Tell whether one set of errors is clearly below another."""
+    mean, spread, ratio = other.behind(one, min(one.body, other.body))
+    return mean > price * spread or ratio > TYPICAL
+
+
+def ties(chosen: Any, entries: Sequence[Any]) -> list[Any]:
+    """Return the others that errors cannot tell from the winner, the best first."""
+    unit = min(e.held.body for e in entries)
+
+    def near(e: Any) -> bool:
+        mean, spread, ratio = e.held.behind(chosen.held, unit)
+        return e is not chosen and mean <= spread and ratio <= TYPICAL
+
+    return sorted(filter(near, entries), key=lambda e: e.held.body)

@@ -207,7 +207,7 @@ class _Search:
         self.options = options
         self.tried: dict[Recipe, Candidate] = {}
         self.power, self.spent, self.quick = 0, 0.0, False
-        self.deadline = time.monotonic() + 2 * options.budget + 0.5
+        self.deadline = time.process_time() + 2 * options.budget + 0.5
 
     def run(self, *, find_power: bool) -> None:
         """Search all families in turn; the second takes over the structure of the first."""
@@ -304,7 +304,7 @@ class _Search:
         for recipe in recipes:
             known = recipe in self.tried
             if not known and (
-                self.spent + self._cost(recipe) > allowed or time.monotonic() > self.deadline
+                self.spent + self._cost(recipe) > allowed or time.process_time() > self.deadline
             ):
                 continue
             candidate = self.tried.get(recipe) or self._scored(recipe, bar)

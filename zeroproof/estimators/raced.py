@@ -1,0 +1,264 @@
+"""From a race to a closed-form fit."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred
+from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form, solvable
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
+from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
+from zeroproof.projective.angle import chordal_distance
+from zeroproof.solve.choose import choose_form, relative_error
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
+from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
+from zeroproof.solve.race import POLE, Held, ahead, deviation
+from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.search import FLOOR, split
+from zeroproof.solve.space import EPS, EXACT, SpaceFit, race_space, total_degree
+
+__all__ = ["fit_by_race", "raced"]
+
+Array = NDArray[Any]
+
+CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
+_ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
+_TIES = 5
+_RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
+_MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
+_FOLD_FEATURES = 250
+_POWERS = {"relative": 1, "mixed": 0, "additive": 2}
+
+
+def raced(rows: Rows, request: Request) -> bool:
+    """Tell whether a request is one for the race: everything left to be chosen, real targets."""
+    free = request.features == "auto" and request.degrees is None and not request.linear
+    finite = torch.isfinite(rows.y).all(1)
+    several = rows.X.shape[1] > 1 or rows.y.shape[1] == 1
+    distinct = len(rows.X[finite].unique(dim=0)) if several else 0
+    return free and not rows.y.is_complex() and not request.affine and distinct > 1
+
+
+def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
+    """Fit rows by the race of one column or of several.
+
+    Singular targets take no part: a pole is where the finite ones say.
+
+    Args:
+        rows: Inputs, targets over their scale, weights.
+        request: What to fit.
+    """
+    used = rows.at(torch.isfinite(rows.y).all(1))
+    return (_one_column if rows.X.shape[1] == 1 else _several)(used, request)
+
+
+def _one_column(used: Rows, request: Request) -> ClosedForm:
+    """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
+    x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
+    race = race_line(x, y, weight=weight, seed=request.seed)
+    entry = race.entry
+    model, name = _model(entry, request.scale), entry.name
+    if _relative(race, y) < CLEAN:
+        model, name = _next_to_poles(used, model, entry, request)
+    elif race.distinct > _ENOUGH:
+        other = _rival(used, race, request)
+        if other is not None:
+            return other
+    significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
+    alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
+    recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
+    found = _closed(race, y, model, name, recipe)
+    return found._replace(significant=significant, alternates=alternates)
+
+
+def _several(used: Rows, request: Request) -> ClosedForm:
+    """A law of total degree that unseen rows confirm ends the race before it begins."""
+    n, d = used.X.shape
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(request.seed))
+    columns = [fit_column(x, i) for i, x in enumerate(used.X.T)]
+    widths = [1, d + 1]
+    while len(widths) <= _MOST_DEGREE and math.comb(d + len(widths), d) <= _MOST_FEATURES:
+        widths.append(math.comb(d + len(widths), d))
+    sample = used.at(order[:_RACE_ROWS])
+    H = feature_matrix(graded_features(columns, len(widths) - 1), sample.X).numpy()
+    if used.y.shape[1] == 1:
+        law = _law(sample, H, widths, columns, request)
+        if law is not None:
+            return law
+    few = [1, d + 1, *(k for k in widths[2:3] if k <= _FOLD_FEATURES)]
+    y = sample.y.numpy()
+    race = race_space(
+        sample.X.numpy(), H[:, : few[-1]], tuple(few), y, sample.weight.numpy(), request.seed
+    )
+    entry = race.entry
+    if race.distinct > _ENOUGH and _relative(race, y) > CLEAN:
+        other = _rival(sample, race, request, used)
+        if other is not None:
+            return other
+    a, b = entry.fit
+    if n > _RACE_ROWS:
+        degree = widths.index(max(len(a), len(b)))
+        whole = feature_matrix(graded_features(columns, degree), used.X).numpy()
+        y = used.y.numpy()
+        root = np.sqrt(used.weight.numpy())[:, None] / deviation(y, race.noise)
+        a, b = entry.candidate.fit(whole, y, root, *((b,) if entry.candidate.q else ()))
+    model, recipe = _polynomial(columns, widths, a, b, request.scale)
+    alternates = tuple(
+        _polynomial(columns, widths, *e.fit, request.scale)[0] for e in race.tied[1:_TIES]
+    )
+    found = _closed(race, sample.y.numpy(), model, entry.name, recipe)
+    return found._replace(alternates=alternates)
+
+
+def _law(
+    sample: Rows, H: Array, widths: list[int], columns: list[Column], request: Request
+) -> ClosedForm | None:
+    """Return the rational function of least total degree that is right on unseen rows."""
+    y = sample.y[:, 0].numpy()
+    for degree, width in enumerate(widths[1:], 1):
+        found = total_degree(H, width, y)
+        if found is None:
+            return None
+        a, b, relative = found
+        if relative < EXACT:
+            model, recipe = _polynomial(columns, widths, a[:, None], b, request.scale)
+            size = max(relative**2, FLOOR)
+            name = f"rational function of total degree {degree}"
+            tried = ((name, size, 2 * width - 1),)
+            return ClosedForm(
+                model, name, recipe, size, size, size, relative,
+                shared=True, power=1, polished=False, alternates=(), tried=tried,
+            )  # fmt: skip
+    return None
+
+
+def _polynomial(
+    columns: list[Column], widths: list[int], a: Array, b: Array, scale: float
+) -> tuple[ReadoutModel, Recipe]:
+    """Return the quotient of polynomials of a total degree each, by their widths."""
+    p, q = (widths.index(len(part)) for part in (a, b))
+    N, D = (torch.from_numpy(np.ascontiguousarray(part)) for part in (a, b[:, None]))
+    maps = graded_features(columns, p), graded_features(columns, q)
+    recipe = Recipe("polynomial", ("identity",) * len(columns), (), "y", (p, q))
+    return ReadoutModel(*maps, N, D, "y", scale), recipe
+
+
+def _closed(
+    race: LineFit | SpaceFit, y: Array, model: Model, name: str, recipe: Recipe | None
+) -> ClosedForm:
+    error, near = _chordal(race, y)
+    return ClosedForm(
+        model=model,
+        name=name,
+        recipe=recipe,
+        error=error,
+        shell=error,
+        near=near,
+        relative=_relative(race, y),
+        shared=True,
+        power=_POWERS[race.noise],
+        polished=False,
+        alternates=(),
+        tried=tuple((e.name, e.held.body, round(e.free)) for e in race.tied),
+    )
+
+
+def _relative(race: LineFit | SpaceFit, y: Array) -> float:
+    """Return the median relative error of rows held out."""
+    error = np.abs(race.entry.answers - y) / np.maximum(np.abs(y), 1e-3)
+    return float(np.median(error[race.inner]))
+
+
+def _model(entry: Entry, scale: float) -> Model:
+    """Return the model of an entry."""
+    c, axis = entry.candidate, entry.candidate.axis
+    domain = (axis.middle - axis.half, axis.middle + axis.half)
+    parts = [torch.from_numpy(np.array(part[0])) for part in entry.fit]
+    if isinstance(c, Sigmoid):
+        low, high, h, middle = parts[0].unbind()
+        at = axis.middle + axis.half * middle
+        return FormModel(
+            (SigmoidForm(low, high, h / axis.half, at, axis.transform == "log", domain),), scale
+        )
+    if isinstance(c, Support):
+        z, f, v = parts
+        return FormModel((BarycentricForm(axis.middle + axis.half * z, f[0], v),), scale)
+    a, b = parts
+    if axis.transform == "identity":
+        return FormModel((CoefficientForm(a[:, 0], b, "chebyshev", domain),), scale)
+    column = [Column(0, *axis)]
+    return ReadoutModel(
+        graded_features(column, c.p), graded_features(column, c.q), a, b[:, None], "y", scale
+    )
+
+
+def _recipe(entry: Entry) -> Recipe:
+    c = entry.candidate
+    return Recipe("polynomial", (c.axis.transform,), (), "y", (c.p, c.q))
+
+
+def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> tuple[Model, str]:
+    """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
+    if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
+        return model, entry.name
+    x, y = used.X[:, 0], used.y[:, 0]
+    chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
+    if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
+        return model, entry.name
+    if theirs > max(10 * mine, 1e-13):
+        return model, entry.name
+    return FormModel((chosen.form,), request.scale), "rational"
+
+
+def _rival(
+    sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
+) -> ClosedForm | None:
+    """Return the fit of a recipe that wins by three standard errors, if there is one.
+
+    Transforms of y and of columns, linear columns, waves and trunks are searched for on a part of
+    the rows; the best is then fitted to the folds of the race.
+    """
+    parts = split(sample.X, request.seed)
+    found, power = solvable(sample, request, parts)
+    found = [each for each in found if not _known(each)]
+    if not found:
+        return None
+    best = preferred(found, len(parts.held))[0]
+    y = sample.y.numpy()
+    answers = np.full(y.shape, np.nan)
+    for f in np.unique(race.fold):
+        own = torch.from_numpy(race.fold == f)
+        N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
+        answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
+    error = np.abs(answers - y)
+    error = np.where(np.isfinite(error), np.maximum(error, 50 * EPS * np.abs(y)), 1e150)
+    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
+    held = Held(square[race.inner], race.fold[race.inner])
+    if not ahead(held, race.entry.held, POLE):
+        return None
+    return fit_closed_form(sample if used is None else used, request, Scored(found, power))
+
+
+def _known(candidate: Candidate) -> bool:
+    """Tell whether a recipe of one column took part in the race."""
+    recipe = candidate.recipe
+    if recipe is None:
+        return False
+    return recipe.target == "y" and recipe.transforms in {("identity",), ("log",)}
+
+
+def _chordal(race: LineFit | SpaceFit, y: Array) -> tuple[float, float]:
+    """Return the mean squared chordal distance of held-out rows, and that of those nearest to ⊥."""
+    inner = torch.from_numpy(race.inner)
+    answers, targets = (
+        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner, 0]
+        for part in (race.entry.answers, y)
+    )
+    one = torch.ones_like(targets)
+    square, size = chordal_distance(answers, one, targets, one).square(), targets.abs()
+    far = size.argsort(descending=True)[: max(5, len(size) // 10)]
+    return max(float(square.mean()), FLOOR), max(float(square[far].mean()), FLOOR)

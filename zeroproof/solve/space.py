@@ -1,0 +1,237 @@
+"""The race of several columns: constant, linear, ridge, and rational functions of low degree."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroproof.solve.race import (
+    BEND,
+    NOISES,
+    POLE,
+    Held,
+    deviation,
+    folds_of,
+    inner_rows,
+    likeliest,
+    ties,
+    winner,
+)
+from zeroproof.solve.rational import fit_rational
+
+__all__ = ["Linear", "Quotient", "SpaceFit", "race_space", "total_degree"]
+
+Array = NDArray[Any]
+EPS = float(np.finfo(float).eps)
+
+EXACT = 1e-10  # median relative error of unseen rows at which a law is found
+_PENALTIES = 10.0 ** np.arange(-8, 4.5, 0.5)
+_SPARE = 1.4  # rows for each free coefficient of a quotient
+_MOST_RATIONAL = 160  # features of a quotient that noisy rows are asked for
+_BLOCK = 20  # rows beyond 1.3 for each coefficient that a law of total degree is solved on
+
+
+class Linear:
+    """y = H a; a penalty, if any, is chosen by leave-one-out errors of the rows fitted."""
+
+    q = 0
+
+    def __init__(self, name: str, features: int, *, ridge: bool) -> None:
+        self.name, self.features, self.ridge, self.free = name, features, ridge, float(features)
+
+    def fit(self, H: Array, y: Array, w: Array) -> tuple[Array, Array]:
+        """Return a, `(k, m)`, and b = 1, given square roots w of the row weights, `(n, m)`."""
+        H = H[:, : self.features]
+        a = np.zeros((self.features, y.shape[1]))
+        freedom = 0.0
+        for j, root in enumerate(w.T):
+            mean = np.average(H[:, 1:], axis=0, weights=root**2)
+            Z = H[:, 1:] - mean
+            size = np.sqrt(np.average(Z**2, axis=0, weights=root**2))
+            Z, size = Z / np.where(size > 0, size, 1), np.where(size > 0, size, 1)
+            level = np.average(y[:, j], weights=root**2)
+            U, s, Vt = np.linalg.svd(Z * root[:, None], full_matrices=False)
+            z = root * (y[:, j] - level)
+            c, shrink = U.T @ z, (s > 1e-10 * max(s.max(initial=0), 1e-300)).astype(float)
+            if self.ridge and len(s):
+                # leave-one-out in closed form: residual over 1 - h; the mean costs root²/Σ root²
+                shrinks = s**2 / (s**2 + _PENALTIES[:, None] * len(Z) * np.mean(root**2))
+                h = np.minimum((U**2) @ shrinks.T + (root**2 / (root**2).sum())[:, None], 0.999)
+                left = (z[:, None] - U @ (shrinks * c).T) / (1 - h)
+                shrink = shrinks[int((left**2).sum(0).argmin())]
+            inverse = np.divide(shrink, s, out=np.zeros_like(s), where=s > 0)
+            a[1:, j] = Vt.T @ (inverse * c) / size
+            a[0, j] = level - mean @ a[1:, j]
+            freedom += 1 + float(shrink.sum())
+        self.free = freedom / y.shape[1]
+        return a, np.ones(1)
+
+
+class Quotient:
+    """y = H_N a / (H_D b), N and D of total degrees p and q; all outputs share D."""
+
+    def __init__(self, p: int, q: int, features: tuple[int, int]) -> None:
+        self.p, self.q, self.widths = p, q, features
+        self.free = float(sum(features) - 1)
+        self.name = f"rational function of total degrees ({p}, {q})"
+
+    def fit(self, H: Array, y: Array, w: Array, warm: Array | None = None) -> tuple[Array, Array]:
+        """Return a, `(k_N, m)`, and b, `(k_D,)`."""
+        k_N, k_D = self.widths
+        fits = fit_rational(
+            H[:, :k_N], H[:, :k_D], y.T, w.T[None], warm=None if warm is None else warm[None],
+            cold=warm is None, steps=30 if warm is None else 8, resolved=1e-5,
+        )  # fmt: skip
+        return fits.a[0], fits.b[0]
+
+
+def values(H: Array, fit: tuple[Array, Array]) -> Array:
+    """Return answers, `(n, m)`."""
+    a, b = fit
+    return (H[:, : len(a)] @ a) / (H[:, : len(b)] @ b)[:, None]
+
+
+class Entry:
+    """A candidate that was fitted."""
+
+    def __init__(
+        self, candidate: Any, fit: tuple[Array, Array], answers: Array, held: Held
+    ) -> None:
+        self.candidate, self.fit, self.answers, self.held = candidate, fit, answers, held
+        self.free, self.name = candidate.free, candidate.name
+        self.price = BEND if candidate.q else 0.0
+
+
+class SpaceFit(NamedTuple):
+    """The winner and what it was chosen from."""
+
+    entry: Entry
+    entries: tuple[Entry, ...]  # all that took part
+    tied: tuple[Entry, ...]  # those that the winner cannot be told from, the winner first
+    noise: str
+    deviation: Array
+    floor: Array
+    fold: NDArray[np.intp]
+    inner: NDArray[np.bool_]
+    distinct: int
+
+
+def race_space(
+    X: Array, H: Array, widths: tuple[int, ...], y: Array, weight: Array, seed: int = 0
+) -> SpaceFit:
+    """Choose a model of several columns.
+
+    Args:
+        X: Rows, `(n, d)`.
+        H: Their features in rising total degree, `(n, K)`.
+        widths: How many features have total degree 0, 1, 2, … at most.
+        y: Finite targets, `(n, m)`.
+        weight: Row weights, `(n,)`.
+        seed: Of the folds.
+    """
+    fold, distinct = folds_of(X, seed)
+    inner = inner_rows(X, fold)
+    floor = 50 * EPS * np.abs(y) + 1e-100
+    cap = distinct - int(np.bincount(fold).max()) - 1
+    plain: list[Any] = [Linear("constant", 1, ridge=False)]
+    if distinct >= 5:
+        if widths[1] < cap:
+            plain.append(Linear("linear", widths[1], ridge=False))
+        plain.append(Linear("ridge", widths[1], ridge=True))
+        if len(widths) > 2:
+            plain.append(Linear("ridge with squares and products", widths[2], ridge=True))
+    quotients = [
+        Quotient(p, q, (widths[p], widths[q]))
+        for p, q in ((1, 1), (2, 1), (2, 2))
+        if max(p, q) < len(widths)
+        and _SPARE * (widths[p] + widths[q] - 1) <= cap
+        and widths[p] + widths[q] <= _MOST_RATIONAL
+    ]
+
+    def entered(candidates: list[Any], g: Array) -> list[Entry]:
+        found = []
+        w = np.sqrt(weight)[:, None] / g
+        for c in candidates:
+            try:
+                full = c.fit(H, y, w)
+                free = c.free
+                answers = np.empty_like(y)
+                for f in np.unique(fold):
+                    own = fold == f
+                    more = (full[1],) if c.q else ()
+                    answers[own] = values(H[own], c.fit(H[~own], y[~own], w[~own], *more))
+                c.free = free
+            except np.linalg.LinAlgError:
+                continue
+            error = np.abs(answers - y)
+            error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+            square = np.minimum((error / g) ** 2, 1e300).mean(1)
+            entry = Entry(c, full, answers, Held(square[inner], fold[inner]))
+            D = H[:, : len(full[1])] @ full[1]
+            if (D > 0).any() and (D < 0).any():
+                entry.price = POLE
+            found.append(entry)
+        return found
+
+    with np.errstate(all="ignore"):
+        errors = {}
+        for noise in NOISES if distinct >= 5 else ("additive",):
+            tried = entered(plain[-1:] + quotients[:1], deviation(y, noise))
+            best = min(tried, key=lambda e: float(np.sqrt(e.held.error).mean()))
+            errors[noise] = np.maximum(np.abs(best.answers - y), floor)[inner]
+        noise = likeliest(errors, y[inner])
+        g = deviation(y, noise)
+        entries = entered(plain + quotients, g)
+        low, high = y.min(0), y.max(0)
+        admitted = [
+            e for e in entries
+            if e.price == POLE or _within(values(H, e.fit), low, high)
+        ]  # fmt: skip
+        chosen: Any = winner(admitted or entries[:1])
+        tied = (chosen, *ties(chosen, admitted))
+    return SpaceFit(chosen, tuple(entries), tied, noise, g, floor, fold, inner, distinct)
+
+
+def _within(answer: Array, low: Array, high: Array) -> bool:
+    half = (high - low) / 2
+    return bool(((answer <= high + half) & (answer >= low - half)).all())
+
+
+def total_degree(
+    H: Array, width: int, y: Array, *, sweeps: int = 3
+) -> tuple[Array, Array, float] | None:
+    """Solve N / D of one total degree from a part of the rows and test it on the others.
+
+    Args:
+        H: Features of rows in random order, `(n, K)`.
+        width: How many of them have this total degree at most; N and D have the same.
+        y: Targets over their scale, `(n,)`.
+        sweeps: Of Sanathanan and Koerner.
+
+    Returns:
+        a, b and the median relative error of unseen rows; None where rows are too few.
+    """
+    n, free = len(y), 2 * width - 1
+    core = min(max(int(1.3 * free) + _BLOCK, 300), int(0.9 * n))
+    if free > core - 2:
+        return None
+    H = H[:, :width]
+    train, t = H[:core], 1 / np.hypot(1, y[:core])
+    best = (np.inf, np.zeros(2 * width))
+    for _ in range(sweeps):
+        A = np.hstack([train, -y[:core, None] * train]) * t[:, None]
+        v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1]
+        N, D = train @ v[:width], train @ v[width:]
+        size = np.hypot(N, D)
+        error = float(np.sqrt(np.mean(((N - y[:core] * D) / np.hypot(1, y[:core]) / size) ** 2)))
+        if error < best[0]:
+            best = error, v
+        if error < 1e-14:
+            break
+        t = np.median(size) / size / np.hypot(1, y[:core])
+    v = best[1]
+    with np.errstate(all="ignore"):
+        answer = (H[core:] @ v[:width]) / (H[core:] @ v[width:])
+        relative = np.abs(answer - y[core:]) / np.maximum(np.abs(y[core:]), 1e-100)
+    relative = np.where(np.isfinite(relative), relative, np.inf)
+    return v[:width], v[width:], float(np.median(relative))
