@@ -31,8 +31,14 @@ def test_clean_data_are_trusted_to_rounding():
 
 
 def test_noise_widens_what_is_bottom():
-    chosen = [fitted(noisy(size), degrees=(0, 1))[1].tau_infer for size in (1e-6, 1e-4, 1e-2)]
-    assert 1e-15 < chosen[0] < chosen[1] < chosen[2] < 1
+    near = 0.25 + np.r_[-1, 1][:, None] * np.logspace(-9, 0, 400)
+    share = []
+    for size in (1e-6, 1e-4, 1e-2):
+        model = ProjectiveRegressor(degrees=(0, 1)).fit(LINE, noisy(size))
+        result = model.predict_strict(near.reshape(-1, 1))
+        share.append((result.bottom_mask.mean(), result.gap_mask.mean()))
+    assert 0 < share[0][0] < share[1][0] < share[2][0] < 1
+    assert min(gap for _, gap in share) > 0
 
 
 def test_no_finite_row_that_was_seen_is_bottom():

@@ -13,7 +13,8 @@ from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.model import FormModel, ReadoutModel, head, tuples
-from zeroproof.estimators.regions import disagreement
+from zeroproof.estimators.regions import constant_denominator, disagreement
+from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
 from zeroproof.plots.fit import Answers, plot_curve, plot_parity
@@ -28,6 +29,7 @@ from zeroproof.solve.recipe import lift
 __all__ = [
     "Fitted",
     "curves_of",
+    "known_poles",
     "oriented_tuples",
     "picture_of",
     "poles_of",
@@ -39,6 +41,8 @@ __all__ = [
 
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 _GRID = 2001
+_REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
+_RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
 
 
@@ -55,6 +59,7 @@ class Fitted(NamedTuple):
         sign: ±1 for each D, so that D > 0 on the data if the topology is affine.
         flat: Were the targets `(n,)`?
         seen: Names of all columns of X, or their number if they had none.
+        spread: Roots of the covariance of the coefficients, see `spread_of`.
     """
 
     fit: ClosedForm
@@ -66,6 +71,7 @@ class Fitted(NamedTuple):
     sign: Tensor
     flat: bool
     seen: tuple[str, ...] | int
+    spread: tuple[Tensor, ...] = ()
 
 
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
@@ -76,10 +82,22 @@ def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
 
 
 def strict(fitted: Fitted, X: Tensor) -> StrictResult:
-    """Return answers with masks, `(n, k)`, for rows of the columns that are used."""
+    r"""Return answers with masks, `(n, k)`, for rows of the columns that are used.
+
+    Beside the thresholds, the local error e of the answer y decides: with s the scale of the
+    targets, e / √(s² + y²) is the error of the angle over the angle to ⊥. Above 1 the sign of D is
+    not known, and the answer is ⊥; above a tenth it is in the gap.
+    """
     N, D = oriented_tuples(fitted, X)
     beyond = (D <= 0).expand_as(N) if fitted.affine else None
-    return decided(N, D, fitted.thresholds, bottom=beyond)
+    found = decided(N, D, fitted.thresholds, bottom=beyond)
+    if not fitted.spread or constant_denominator(fitted.fit):
+        return found
+    error = answer_errors(fitted.fit, fitted.spread, X)
+    level = error / torch.hypot(found.decoded.abs(), torch.tensor(fitted.thresholds.scale).double())
+    lost = found.bottom_mask | (level > 1)
+    gap = (found.gap_mask | (level > _RISKY)) & ~lost
+    return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
 
 
 def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
@@ -152,6 +170,46 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
     if isinstance(fit.model, ReadoutModel) and fit.model.target != "y":
         scale = math.nan
     return table._replace(residue=table.residue * scale, strength=table.strength * scale)
+
+
+def known_poles(fitted: Fitted, output: int) -> PoleTable:
+    """Return the poles of one output with standard errors, where these are known."""
+    low, high = fitted.domain[:, 0].tolist()
+    table = poles_of(fitted.fit, (low, high), output)
+    p = table.position
+    # complex targets leave rounding in the imaginary part of a real pole
+    inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
+    table = table._replace(inside=inside)
+    if not fitted.spread or not len(p):
+        return table
+    table = pole_errors(fitted.fit, fitted.spread[output], table, output)
+    others = [
+        poles_of(fitted.fit._replace(model=each), (low, high), output)
+        for each in fitted.fit.alternates
+    ]
+    return _with_ties(table, [other for other in others if len(other.position)])
+
+
+def _with_ties(table: PoleTable, others: list[PoleTable]) -> PoleTable:
+    """Add the variance over the poles of fits that the race could not tell apart."""
+    p = table.position
+    gap = (p[:, None] - p).abs()
+    reach = gap.masked_fill(gap == 0, torch.inf).amin(1) / 2
+    positions, residues = [p], [table.residue]
+    for other in others:
+        away = (p[:, None] - other.position).abs()
+        nearest, at = away.min(1)
+        same = nearest < reach
+        positions.append(torch.where(same, other.position[at], p))
+        residues.append(torch.where(same, other.residue[at], table.residue))
+    apart, spread = (torch.stack(each).var(0, correction=0) for each in (positions, residues))
+    own = table.position_se, table.residue_se
+    both = (
+        torch.hypot(error, more.sqrt())
+        for error, more in zip(own, (apart, spread), strict=True)
+        if error is not None
+    )
+    return table._replace(**dict(zip(("position_se", "residue_se"), both, strict=True)))
 
 
 def roots_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred
+from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
 from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form, solvable
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
@@ -223,7 +223,10 @@ def _rival(
     the rows; the best is then fitted to the folds of the race.
     """
     parts = split(sample.X, request.seed)
-    found, power = solvable(sample, request, parts)
+    if sample.X.shape[1] == 1:  # rational functions of x itself took part in the race
+        found, power = searched(sample, request, parts, None)
+    else:
+        found, power = solvable(sample, request, parts)
     found = [each for each in found if not _known(each)]
     if not found:
         return None

@@ -23,7 +23,9 @@ _GAP = 10.0  # in the gap the relative error may exceed a tenth
 _APART = 3.0  # times the relative error: more is not noise
 
 
-def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> InferenceConfig:
+def thresholds_of(
+    fit: ClosedForm, X: Tensor, y: Tensor, scale: float, *, known: bool = False
+) -> InferenceConfig:
     r"""Read thresholds on the angle score off a fit.
 
     An angle known to ε gives a relative error of ε / σ at the score σ, so τ_infer = ε, with ε the
@@ -36,6 +38,7 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
         X: Rows, `(n, d)`.
         y: Their targets, `(n, m)`, inf and nan for ⊥.
         scale: Scale of the targets.
+        known: Are errors known row by row? Thresholds then are those of rounding.
     """
     score = score_of(fit, X, scale)
     singular = ~torch.isfinite(y)
@@ -43,6 +46,8 @@ def thresholds_of(fit: ClosedForm, X: Tensor, y: Tensor, scale: float) -> Infere
         chosen = TAU_INFER.value
     elif bool(singular.any()):
         return _between(score, singular, scale)
+    elif known:
+        chosen = _SMALLEST
     else:
         error = 0.0 if math.isnan(fit.near) else math.sqrt(fit.near)
         seen = score[torch.isfinite(score)]

@@ -18,9 +18,9 @@ from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
 from zeroproof.estimators.fitted import (
     Fitted,
     curves_of,
+    known_poles,
     oriented_tuples,
     picture_of,
-    poles_of,
     roots_of,
     skill,
     strict,
@@ -39,6 +39,7 @@ from zeroproof.estimators.options import (
 from zeroproof.estimators.raced import fit_by_race, raced
 from zeroproof.estimators.regions import thresholds_of
 from zeroproof.estimators.stored import load, save
+from zeroproof.estimators.uncertainty import answer_errors, spread_of
 from zeroproof.estimators.words import summary
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
@@ -52,7 +53,6 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 __all__ = ["ProjectiveRegressor"]
 
 _SHOWN = 3000  # rows kept for pictures
-_REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 
 
 class _NotFittedError(NotFittedError, SklearnNotFittedError):
@@ -166,9 +166,10 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
             fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
+            spread = spread_of(fit, rows.X, rows.y * scale, rows.weight)
         self.fitted_ = Fitted(
             fit=fit,
-            thresholds=thresholds_of(fit, rows.X, rows.y, scale),
+            thresholds=thresholds_of(fit, rows.X, rows.y, scale, known=bool(spread)),
             columns=tuple(columns),
             names=names,
             domain=torch.stack([rows.X.amin(0), rows.X.amax(0)]),
@@ -176,17 +177,21 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             sign=self._orientation(fit, rows.X) if request.affine else torch.ones(1).double(),
             flat=y.ndim == 1,
             seen=tuple(map(str, seen)) or given,
+            spread=spread,
         )
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]
         return self
 
-    def predict(self, X: Any, on_bottom: str | float = "nan") -> NDArray[Any]:
+    def predict(self, X: Any, on_bottom: str | float = "nan", *, return_std: bool = False) -> Any:
         """Return N / D, `(n,)` or `(n, k)` as y was.
 
         Args:
             X: `(n, d)`; a row that is not finite is ⊥.
             on_bottom: What stands for ⊥: `"nan"`, a number, or `"raise"`.
+            return_std: Return (answers, standard errors): how far the fit itself may be off, not
+                how far a new measurement scatters. They grow without bound towards a pole; nan
+                where they are not known.
 
         Raises:
             NotFittedError: Before `fit`.
@@ -197,6 +202,15 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """
         decoded: NDArray[Any]
         decoded, bottom, _ = self._answers(X)
+        decoded = self._filled(decoded, bottom, on_bottom)
+        if not return_std:
+            return decoded
+        error = answer_errors(self.fitted_.fit, self.fitted_.spread, self._seen(X))
+        return decoded, error.expand(len(decoded), -1).numpy().reshape(decoded.shape)
+
+    def _filled(
+        self, decoded: NDArray[Any], bottom: NDArray[Any], on_bottom: str | float
+    ) -> NDArray[Any]:
         if isinstance(on_bottom, str):
             if one_of(on_bottom, ("nan", "raise"), "on_bottom") == "raise" and bottom.any():
                 first = np.flatnonzero(bottom.reshape(len(bottom), -1).any(1))
@@ -252,11 +266,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         table = self.pole_table(output=output)
         kept = torch.ones_like(table.spurious) if all else ~table.spurious
         if within:
-            low, high = self._interval("poles()")
-            p = table.position
-            # complex targets leave rounding in the imaginary part of a real pole
-            real = p.imag.abs() <= _REAL * (high - low)
-            kept &= real & (p.real >= low) & (p.real <= high)
+            kept &= table.inside if table.inside is not None else False
         return table.position[kept].numpy()
 
     def residues(self, *, within: bool = False, output: int = 0, all: bool = False) -> NDArray[Any]:  # noqa: A002
@@ -266,9 +276,10 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         return table.residue.numpy()[np.isin(table.position.numpy(), wanted)]
 
     def pole_table(self, *, output: int = 0) -> PoleTable:
-        """Return position, residue, strength, multiplicity and whether spurious, of each pole."""
+        """Return all that is known of each pole: position, residue, standard errors."""
         self._must_be_fitted()
-        return poles_of(self.fitted_.fit, self._interval("poles()"), output)
+        self._interval("poles()")
+        return known_poles(self.fitted_, output)
 
     def roots(self, *, output: int = 0) -> NDArray[Any]:
         """Return the zeros of N of a model of one column, complex, by multiplicity."""

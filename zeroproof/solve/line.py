@@ -30,6 +30,7 @@ EPS = float(np.finfo(float).eps)
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
+_QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
@@ -378,8 +379,9 @@ class _Race:
                 self._rational(axis, quick=quick)
         if self.distinct < 7:
             self.enter(Rational(first, 0, 1))
-        elif not quick:
-            self._support(first)
+            return
+        self._support(first)
+        if not quick:
             for axis in self.axes:
                 self._around(axis)
 
@@ -400,11 +402,11 @@ class _Race:
     def _rational(self, axis: Axis, *, quick: bool) -> None:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
         exact = 0
-        for k in DEGREES:
+        for k in _QUICK if quick else DEGREES:
             pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
             entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
             exact += any(e is not None and e.exact for e in entries)
-            if exact > 1 or (quick and k == 3) or 2 * k + 1 > self.cap:
+            if exact > 1 or 2 * k + 1 > self.cap:
                 return
 
     def _support(self, axis: Axis) -> None:

@@ -48,6 +48,11 @@ class PoleTable(NamedTuple):
     strength: Tensor  # complex128, the coefficient of 1 / (x - p)^multiplicity
     multiplicity: Tensor  # int64
     spurious: Tensor  # bool
+    # of poles of a fit to data, float64: standard errors, and how clear of 0 the strength is
+    position_se: Tensor | None = None
+    residue_se: Tensor | None = None
+    significance: Tensor | None = None
+    inside: Tensor | None = None  # bool: real, and among the data
 
 
 def pole_table(

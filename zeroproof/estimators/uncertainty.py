@@ -1,0 +1,174 @@
+"""How well a closed-form fit is known: standard errors of answers and poles, by the delta method.
+
+A fit y = N / D with N = H_N a and D = H_D b moves with its coefficients by the slopes
+G = [H_N / D, -N H_D / D²]. Their covariance is C = σ² (Gᵀ W G)⁻¹, W the weights of the noise that
+the race found and σ² the residual variance, never below rounding. (a, b) and (c a, c b) are one
+fit: that direction has no slope and is left out. Whatever form holds the fit, the slopes span the
+same space, so the errors do not depend on it.
+"""
+
+import torch
+from torch import Tensor
+
+from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.model import FormModel, Model, inputs
+from zeroproof.layers.basis import chebyshev_basis
+from zeroproof.layers.features import feature_matrix
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    FactoredForm,
+    Form,
+    SigmoidForm,
+    basis_of,
+    evaluate,
+)
+from zeroproof.solve.poles import PoleTable
+from zeroproof.solve.race import deviation
+
+__all__ = ["answer_errors", "pole_errors", "spread_of"]
+
+_NOISES = ("mixed", "relative", "additive")  # by the power of the row weights
+_MOST_COEFFICIENTS, _MOST_ENTRIES = 1000, 2**23
+_RESOLVED = 1e-12  # of the largest singular value: a smaller one is the gauge
+_ROUNDING = 4 * torch.finfo(torch.float64).eps
+_NODES = 32  # of a circle around a pole
+
+
+def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """Return a root L of the covariance, C = L Lᴴ, of the coefficients of each output.
+
+    Args:
+        fit: The fit.
+        X: Rows, `(n, d)`.
+        y: Their targets in units, `(n, m)`; rows that are not finite do not count.
+        weight: Row weights, `(n,)`.
+
+    Returns:
+        For each output `(k, r)`; nothing where a fit has more than 1000 coefficients.
+    """
+    roots = []
+    for j in range(y.shape[1]):
+        used = torch.isfinite(y[:, j]) & (weight > 0)
+        rows, target, w = X[used], y[used, j], weight[used]
+        width = slopes(fit.model, rows[:1], j)[1].shape[1]
+        if width > _MOST_COEFFICIENTS:
+            return ()
+        step = max(1, -(-len(rows) * width // _MOST_ENTRIES))
+        rows, target, w = rows[::step], target[::step], w[::step]
+        answer, G = slopes(fit.model, rows, j)
+        noise = torch.from_numpy(deviation(target.numpy(), _NOISES[fit.power]))
+        root = w.sqrt() / noise
+        moved = slopes(fit.model, rows * (1 + 1e-7), j)[0] - answer
+        floor = _ROUNDING * (target.abs() + moved.abs() * 1e7)
+        error = torch.where(torch.isfinite(answer), (answer - target).abs(), 0)
+        square = (torch.hypot(error, floor) * root).square().sum()
+        J = torch.where(torch.isfinite(G), G, 0) * root[:, None]
+        size = torch.linalg.vector_norm(J, dim=0)
+        size = torch.where(size > 0, size, 1)
+        _, s, Vh = torch.linalg.svd(torch.linalg.qr(J / size, mode="r").R, full_matrices=False)
+        known = s > _RESOLVED * s[:1]
+        sigma = (square / max(len(rows) - int(known.sum()), 1)).sqrt()
+        roots.append(Vh.mH[:, known] / s[known] / size[:, None] * sigma / step**0.5)
+    return tuple(roots)
+
+
+def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Tensor:
+    """Return the standard error of each answer, `(n, m)`; nan where it is not known.
+
+    To the delta method comes the variance over the fits that the race could not tell apart.
+    """
+    if not spread:
+        return torch.full((len(X), 1), torch.nan, dtype=torch.float64)
+    columns = []
+    for j, L in enumerate(spread):
+        answer, G = slopes(fit.model, X, j)
+        square = (G @ L).abs().square().sum(1)
+        others = [slopes(each, X, j)[0] for each in fit.alternates]
+        if others:
+            answers = torch.stack([answer, *others])
+            finite = torch.isfinite(answers)
+            apart = torch.where(finite, answers - answers.nan_to_num().mean(0), 0)
+            square = square + apart.abs().square().mean(0)
+        columns.append(square.sqrt())
+    return torch.stack(columns, 1)
+
+
+def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> PoleTable:
+    r"""Return the table with standard errors and significance.
+
+    When coefficients move by dθ, f moves by G dθ, whose Laurent series at a pole p of order m and
+    strength s begins with m s dp / (x - p)^(m + 1): the integral of (x - p)^m G over a circle
+    around p is m s dp / dθ, and that of G is the slope of the residue. The significance is \|s\|
+    over its own standard error.
+    """
+    p = table.position
+    gap = (p[:, None] - p).abs()
+    gap = gap.masked_fill(gap == 0, torch.inf).amin(1).clamp(max=1e300)
+    span = (p.real.max() - p.real.min()) if len(p) > 1 else p.abs().max() if len(p) else p.real
+    radius = torch.where(gap < 1e300, gap / 2, 1e-3 * (span + 1e-300))
+    angle = torch.arange(_NODES) * (2 * torch.pi / _NODES)
+    circle = torch.polar(torch.ones(_NODES, dtype=torch.float64), angle.double())
+    errors = []
+    for at, r, strength, m in zip(p, radius, table.strength, table.multiplicity, strict=True):
+        offset = r * circle
+        try:
+            G = slopes(fit.model, (at + offset)[:, None], output)[1].to(torch.complex128)
+        except (RuntimeError, TypeError):
+            errors.append((torch.nan,) * 3)
+            continue
+        root = L.to(torch.complex128)
+        moments = [
+            torch.linalg.vector_norm((offset ** (k + 1) @ G / _NODES) @ root) for k in (m, 0, m - 1)
+        ]
+        where, residue, own = (float(each) for each in moments)
+        size = float(strength.abs())
+        errors.append((where / max(int(m) * size, 1e-300), residue, size / max(own, 1e-300)))
+    position, residue, significance = torch.tensor(errors, dtype=torch.float64).reshape(-1, 3).T
+    return table._replace(position_se=position, residue_se=residue, significance=significance)
+
+
+def slopes(model: Model, X: Tensor, output: int) -> tuple[Tensor, Tensor]:
+    """Return answers, `(n,)`, and their slopes by the coefficients, `(n, k)`; X may be complex."""
+    if isinstance(model, FormModel):
+        answer, G = _of_form(model.forms[output], X[:, 0])
+        return model.scale * answer, model.scale * G
+    X = inputs(model, X)
+    H_N, H_D = (feature_matrix(each, X) for each in (model.H_N, model.H_D))
+    a, b = model.a[:, output], model.b[:, output if model.b.shape[1] > 1 else 0]
+    answer, G = _quotient(H_N, H_D, a, b)
+    if model.target == "square":
+        answer = answer.abs().sqrt()
+        G = G / (2 * answer[:, None])
+    elif model.target == "log":
+        answer = answer.exp()
+        G = G * answer[:, None]
+    return model.scale * answer, model.scale * G
+
+
+def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
+    if isinstance(form, SigmoidForm):
+        t = torch.log(x) if form.log else x
+        z = torch.sigmoid(form.slope * (t - form.middle))
+        k = (form.high - form.low) * z * (1 - z)
+        G = torch.stack([1 - z, z, k * (t - form.middle), -k * form.slope], 1)
+        return form.low * (1 - z) + form.high * z, G
+    if isinstance(form, BarycentricForm):
+        gap = x[:, None] - form.points
+        nearest = gap.abs().argmin(1, keepdim=True)
+        here = torch.arange(len(form.points)) == nearest
+        ratio = torch.where(here, 1, gap.gather(1, nearest) / torch.where(here, 1, gap))
+        return _quotient(ratio, ratio, form.weights * form.values, form.weights)
+    if isinstance(form, FactoredForm):
+        p, q = len(form.a) - 1, 2 * len(form.c) + len(form.r)
+        H_N, H_D = (chebyshev_basis(x, d, domain=form.domain) for d in (p, q))
+        N, D = evaluate(form, x)
+        return N / D, torch.cat([H_N / D[:, None], -(N / D**2)[:, None] * H_D], 1)
+    H_N, H_D = (basis_of(form, x, len(part) - 1) for part in (form.a, form.b))
+    return _quotient(H_N, H_D, form.a, form.b)
+
+
+def _quotient(H_N: Tensor, H_D: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(torch.promote_types(H_N.dtype, H_D.dtype), a.dtype)
+    H_N, H_D, a, b = (part.to(dtype) for part in (H_N, H_D, a, b))
+    N, D = H_N @ a, H_D @ b
+    return N / D, torch.cat([H_N / D[:, None], -(N / D**2)[:, None] * H_D], 1)
