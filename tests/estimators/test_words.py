@@ -22,7 +22,7 @@ def fitted(X, y, **options):
     [
         (
             lambda: fitted(pd.DataFrame({"speed": x}), 3 / (x - 0.25)),
-            ["rational function of degrees (0, 1)", "of speed", "0.25 (residue 3)", "⊥ below"],
+            ["function of degrees (0, 1)", "of speed", "0.25 ± ", "(residue 3 ± ", "⊥ below"],
         ),
         (lambda: fitted(LINE, x**2, degrees=(2, 0)), ["degrees (2, 0)", "constant", "plain model"]),
         (lambda: fitted(LINE, np.exp(x)), ["No pole between the smallest and the largest input"]),
@@ -97,3 +97,16 @@ def test_a_plot_is_a_figure_of_data_and_fit(X, y):
 def test_a_plot_of_complex_targets_is_refused():
     with pytest.raises(RangeError, match="a picture needs real targets, got complex ones"):
         fitted(LINE, 1 / (x - 0.3 - 0.1j)).plot()
+
+
+def test_a_summary_sets_the_fit_beside_plain_models():
+    rng = np.random.default_rng(0)
+    model = fitted(LINE, 2 + x + 0.2 * rng.normal(size=120))
+    ours, *others = model.fit_.comparison
+    assert ours.delivered
+    assert not any(each.delivered for each in others)
+    constant = next(each for each in others if each.name == "constant")
+    assert constant.error == pytest.approx(1)
+    assert ours.error < 0.6
+    assert 0 < ours.spread < 0.1
+    assert "Error on unseen rows, where the best constant has 1" in model.summary()

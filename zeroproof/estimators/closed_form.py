@@ -23,10 +23,26 @@ from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.search import CLEAN, Split, split
 
-__all__ = ["ROUNDING", "ClosedForm", "fit_closed_form", "solvable"]
+__all__ = ["ROUNDING", "ClosedForm", "Compared", "fit_closed_form", "solvable"]
 
 ROUNDING = 1e-20  # mean chordal² below which there is nothing to polish
 _GAIN = 2.0  # in error, for more denominators than one
+
+
+class Compared(NamedTuple):
+    """How one model of a race did on rows it had not seen, beside the best constant.
+
+    Attributes:
+        name: What it is.
+        error: Root mean square error over the size of the noise; 1 for the best constant.
+        spread: Standard error of that, over the folds.
+        delivered: Is it the one that answers?
+    """
+
+    name: str
+    error: float
+    spread: float
+    delivered: bool
 
 
 class ClosedForm(NamedTuple):
@@ -46,6 +62,7 @@ class ClosedForm(NamedTuple):
         alternates: Other admissible fits, of the core rows.
         tried: Name, score and number of weights of each.
         significant: Was each pole among the rows tested to stand out of the noise?
+        comparison: The fit beside plain models on the same folds, if it was chosen by a race.
     """
 
     model: Model
@@ -61,6 +78,7 @@ class ClosedForm(NamedTuple):
     alternates: tuple[Model, ...]
     tried: tuple[tuple[str, float, int], ...]
     significant: bool = False
+    comparison: tuple[Compared, ...] = ()
 
 
 def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:

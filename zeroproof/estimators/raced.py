@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
-from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form, solvable
+from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_form, solvable
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
@@ -27,6 +27,7 @@ Array = NDArray[Any]
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
 _TIES = 5
+_PLAIN = ("constant", "line", "linear", "ridge")
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
@@ -163,7 +164,25 @@ def _closed(
         polished=False,
         alternates=(),
         tried=tuple((e.name, e.held.body, round(e.free)) for e in race.tied),
+        comparison=_compared(race),
     )
+
+
+def _compared(race: LineFit | SpaceFit) -> tuple[Compared, ...]:
+    """Set the winner beside the best of the plain models: constant, straight, ridge, curved."""
+    plain = [e for e in race.entries if not e.candidate.q and e is not race.entry]
+    best = min(plain, key=lambda e: e.held.error.mean(), default=None)
+    shown = [e for e in plain if e.name in _PLAIN or e is best]
+    constant = next((e for e in race.entries if e.name == "constant"), race.entry)
+    unit = float(constant.held.error.mean()) or 1.0
+
+    def line(entry: Any) -> Compared:
+        means = entry.held.by_fold(entry.held.error) / unit
+        error = math.sqrt(float(entry.held.error.mean()) / unit)
+        spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
+        return Compared(entry.name, error, spread / (2 * error or 1.0), entry is race.entry)
+
+    return tuple(line(e) for e in (race.entry, *shown))
 
 
 def _relative(race: LineFit | SpaceFit, y: Array) -> float:
@@ -243,7 +262,13 @@ def _rival(
     held = Held(square[race.inner], race.fold[race.inner])
     if not ahead(held, race.entry.held, POLE):
         return None
-    return fit_closed_form(sample if used is None else used, request, Scored(found, power))
+    fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
+    constant = next((e for e in race.entries if e.name == "constant"), race.entry)
+    unit = float(constant.held.error.mean()) or 1.0
+    error = math.sqrt(float(held.error.mean()) / unit)
+    spread = float(held.by_fold(held.error).std(ddof=1)) / unit / math.sqrt(10) / (2 * error or 1.0)
+    others = tuple(each._replace(delivered=False) for each in _compared(race))
+    return fit._replace(comparison=(Compared(best.name, error, spread, True), *others))
 
 
 def _known(candidate: Candidate) -> bool:

@@ -298,6 +298,12 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         lines = curves_of(self.fitted_.fit, self.fitted_.domain, output, points)
         return [line.numpy() for line in lines]
 
+    @property
+    def fit_(self) -> ClosedForm:
+        """Return what was chosen, and `comparison`: the fit beside plain models on unseen rows."""
+        self._must_be_fitted()
+        return self.fitted_.fit
+
     def summary(self) -> str:
         """Say in words what was fitted, why, and how far it can be trusted."""
         self._must_be_fitted()

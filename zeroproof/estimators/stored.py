@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place, write_json
 from zeroproof.errors import RunFolderError, ShapeError
-from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.inference import InferenceConfig
@@ -40,7 +40,8 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm, SigmoidForm,
-        Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Fitted,
+        Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
+        Compared, Fitted,
     )
 }  # fmt: skip
 

@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 from itertools import islice
 
+import torch
+
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.fitted import Fitted, poles_of
+from zeroproof.estimators.fitted import Fitted, known_poles
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
@@ -28,20 +30,40 @@ def summary(fitted: Fitted) -> str:
             "apart; rows outside the data bring a warning where these disagree."
         )
     angle, shell = math.sqrt(fit.error), math.sqrt(fit.shell)
+    outer = f"; on the outer rows, an extrapolation, {shell:.1e}" if shell != angle else ""
     lines.append(
         f"On rows held out: root mean square angle {angle:.1e}, median relative error "
-        f"{fit.relative:.1e}; on the outer rows, an extrapolation, {shell:.1e}."
+        f"{fit.relative:.1e}{outer}."
     )
+    lines += _comparison(fit)
     if fit.polished:
         lines.append("Polished by least squares of the residual of y.")
     if constant_denominator(fit):
         lines.append("The denominator is constant: no pole was found, a plain model would do.")
         return "\n".join(lines)
+    if fitted.spread:
+        lines.append(
+            "An answer is ⊥ where its standard error exceeds its size (or the typical size of y, "
+            "if that is larger), and in the gap where it exceeds a tenth of that."
+        )
     lines.append(
         f"⊥ below the angle score {config.tau_infer:.1e} (|y| beyond "
         f"{config.scale / config.tau_infer:.1e}), in the gap below {config.tau_train:.1e}."
     )
     return "\n".join([*lines, *_poles(fitted)])
+
+
+def _comparison(fit: ClosedForm) -> list[str]:
+    """Say how well the fit does on unseen rows beside plain models."""
+    if not fit.comparison:
+        return []
+    ours, *others = fit.comparison
+    listed = ", ".join(f"{each.name} {each.error:.3g} ± {each.spread:.1g}" for each in others)
+    beside = f" Beside it: {listed}." if listed else ""
+    return [
+        f"Error on unseen rows, where the best constant has 1: {ours.error:.3g} "
+        f"± {ours.spread:.1g}.{beside}"
+    ]
 
 
 def described(fit: ClosedForm, names: Sequence[str]) -> str:
@@ -105,12 +127,15 @@ def _poles(fitted: Fitted) -> list[str]:
     if isinstance(model, FormModel) and len(model.forms) > 1:
         return ["Each output has its own poles: poles(output=0), …"]
     low, high = fitted.domain[:, 0].tolist()
-    table = poles_of(fitted.fit, (low, high), 0)
+    table = known_poles(fitted, 0)
     p = table.position
     inside = ~table.spurious & (p.imag == 0) & (p.real >= low) & (p.real <= high)
     if not bool(inside.any()):
         return ["No pole between the smallest and the largest input."]
-    listed = zip(*(column[inside].tolist() for column in table[:4]), strict=True)
+    nan = torch.full((len(p),), torch.nan)
+    errors = (nan if e is None else e for e in (table.position_se, table.residue_se))
+    columns = (*table[:4], *errors)
+    listed = zip(*(column[inside].tolist() for column in columns), strict=True)
     shown = [_pole(*row) for row in islice(listed, _SHOWN)]
     left = int(inside.sum()) - len(shown)
     more = f" and {left} more" if left else ""
@@ -119,8 +144,21 @@ def _poles(fitted: Fitted) -> list[str]:
     return [f"Poles{of} on the data: {', '.join(shown)}{more}."]
 
 
-def _pole(position: complex, residue: complex, strength: complex, multiplicity: int) -> str:
+def _pole(
+    position: complex,
+    residue: complex,
+    strength: complex,
+    multiplicity: int,
+    position_se: float,
+    residue_se: float,
+) -> str:
+    place = f"{position.real:.10g}{_error(position_se)}"
     if cmath.isnan(residue):  # the pole is that of a function of y
-        return f"{position.real:.10g}"
+        return place
     name, value = ("residue", residue) if multiplicity == 1 else ("double, strength", strength)
-    return f"{position.real:.10g} ({name} {value.real if value.imag == 0 else value:.6g})"
+    error = _error(residue_se) if multiplicity == 1 else ""
+    return f"{place} ({name} {value.real if value.imag == 0 else value:.6g}{error})"
+
+
+def _error(se: float) -> str:
+    return "" if math.isnan(se) else f" ± {se:.1g}"
