@@ -63,6 +63,7 @@ class ClosedForm(NamedTuple):
         tried: Name, score and number of weights of each.
         significant: Was each pole among the rows tested to stand out of the noise?
         comparison: The fit beside plain models on the same folds, if it was chosen by a race.
+        left_out: Rows that no model explains and that the fit did not use.
     """
 
     model: Model
@@ -79,6 +80,7 @@ class ClosedForm(NamedTuple):
     tried: tuple[tuple[str, float, int], ...]
     significant: bool = False
     comparison: tuple[Compared, ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:

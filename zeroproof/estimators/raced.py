@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
 from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_form, solvable
@@ -17,6 +18,7 @@ from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
 from zeroproof.solve.race import POLE, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, split
 from zeroproof.solve.space import EPS, EXACT, SpaceFit, race_space, total_degree
 
@@ -52,27 +54,58 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         rows: Inputs, targets over their scale, weights.
         request: What to fit.
     """
-    used = rows.at(torch.isfinite(rows.y).all(1))
-    return (_one_column if rows.X.shape[1] == 1 else _several)(used, request)
+    finite = torch.isfinite(rows.y).all(1)
+    fit = (_one_column if rows.X.shape[1] == 1 else _several)(rows.at(finite), request)
+    places = torch.nonzero(finite)[:, 0]
+    return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
 
 def _one_column(used: Rows, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
-    x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
-    race = race_line(x, y, weight=weight, seed=request.seed)
-    entry = race.entry
+    race, kept = _robust(used, request)
+    left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
+    used = used.at(kept)
+    y, entry = used.y.numpy(), race.entry
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif race.distinct > _ENOUGH:
         other = _rival(used, race, request)
         if other is not None:
-            return other
+            return other._replace(left_out=left_out)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    return found._replace(significant=significant, alternates=alternates)
+    return found._replace(significant=significant, alternates=alternates, left_out=left_out)
+
+
+def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
+    """Race on all rows, and again without outliers if there are some.
+
+    Rows are outliers if neither race explains them and the others are explained no worse without
+    them: either three times better, or as well while the rows left out are far from both.
+    """
+    x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
+    race = race_line(x, y, weight=weight, seed=request.seed)
+    everything = torch.ones(len(x), dtype=torch.bool)
+    held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
+    if race.distinct < FEWEST or not heavy_tailed(held):
+        return race, everything
+    kept = trimmed_rows(x, y[:, 0], request.seed)
+    if not 0 < (~kept).sum() < 0.2 * len(x):
+        return race, everything
+    again = race_line(x[kept], y[kept], weight=weight[kept], seed=request.seed)
+    answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
+    before, after = (
+        np.nan_to_num(np.abs(each - y) / deviation(y, again.noise), nan=1e300, posinf=1e300)[:, 0]
+        for each in (race.entry.answers, answers)
+    )
+    old, new = float(np.median(before[kept])), float(np.median(after[kept]))
+    apart = np.median(before[~kept]) > 6 * old and np.median(after[~kept]) > 9 * new
+    if new < old / 3 or (new < max(1.1 * old, CLEAN) and apart):  # clean fits are polished later
+        return again, torch.from_numpy(kept)
+    return race, everything
 
 
 def _several(used: Rows, request: Request) -> ClosedForm:

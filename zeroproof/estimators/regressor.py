@@ -92,6 +92,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
 
     Attributes:
         fitted_: Everything that answers rows; `fitted_.fit` says what was chosen and why.
+        left_out_: Rows that no model explains, and that the fit left out: outliers.
         thresholds_: `InferenceConfig` with the angle score and the scale of y.
 
     Examples:
@@ -166,7 +167,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
             fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
-            spread = spread_of(fit, rows.X, rows.y * scale, rows.weight)
+            explained = rows.weight.clone()
+            explained[list(fit.left_out)] = 0
+            spread = spread_of(fit, rows.X, rows.y * scale, explained)
         self.fitted_ = Fitted(
             fit=fit,
             thresholds=thresholds_of(fit, rows.X, rows.y, scale, known=bool(spread)),
@@ -179,6 +182,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             seen=tuple(map(str, seen)) or given,
             spread=spread,
         )
+        self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]
         return self

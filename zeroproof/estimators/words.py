@@ -36,6 +36,13 @@ def summary(fitted: Fitted) -> str:
         f"{fit.relative:.1e}{outer}."
     )
     lines += _comparison(fit)
+    if fit.left_out:
+        shown = ", ".join(str(row + 1) for row in fit.left_out[:_SHOWN])
+        more = f" and {len(fit.left_out) - _SHOWN} more" if len(fit.left_out) > _SHOWN else ""
+        lines.append(
+            f"Left out as outliers, which no model explains: {len(fit.left_out)} rows (from 1: "
+            f"{shown}{more})."
+        )
     if fit.polished:
         lines.append("Polished by least squares of the residual of y.")
     if constant_denominator(fit):

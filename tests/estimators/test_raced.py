@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from zeroproof import ProjectiveRegressor
+
+
+def poles(x):
+    return np.exp(x) / (x - 0.2) + 0.3 / (x + 0.5)
+
+
+@pytest.mark.parametrize(("noise", "worst"), [(0.0, 1e-12), (0.01, 0.01)])
+def test_outliers_do_not_move_the_fit_and_are_named(noise, worst):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, (300, 1))
+    y = poles(x[:, 0]) * (1 + noise * rng.normal(size=300))
+    hit = rng.random(300) < 0.05
+    y[hit] += 20 * np.median(np.abs(y)) * rng.standard_cauchy(hit.sum())
+    y[7] = np.nan  # rows are counted among all that were given
+    model = ProjectiveRegressor(missing="drop").fit(x, y)
+    assert set(model.left_out_) <= set(np.flatnonzero(hit))
+    assert len(model.left_out_) > 0.5 * hit.sum()
+    assert model.poles(within=True).real == pytest.approx([-0.5, 0.2], abs=max(worst, 1e-10))
+    grid = np.linspace(-0.95, 0.95, 400)
+    N, D = (part[:, 0] for part in model.tuples(grid[:, None]))
+    assert np.median(np.abs(N / D / poles(grid) - 1)) < worst
+    assert "Left out as outliers" in model.summary()
+
+
+def test_gaussian_noise_has_no_outliers():
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, 100)[:, None]
+    model = ProjectiveRegressor().fit(x, 1 + x[:, 0] + 0.1 * rng.normal(size=100))
+    assert model.left_out_.tolist() == []
+
+
+def test_a_transform_of_y_must_win_by_three_errors():
+    x = np.linspace(0.3, 3, 200)
+    root = np.sqrt((1 + x) / (x + 0.2) ** 3)
+    model = ProjectiveRegressor().fit(x[:, None], root)
+    assert np.abs(model.predict(x[:, None]) / root - 1).max() < 1e-6
+    line = ProjectiveRegressor().fit(x[:, None], x + 0.01 * np.sin(50 * x))
+    assert line.fit_.recipe is None
+
+
+def test_many_rows_of_several_columns_are_all_used():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (6000, 2))
+    y = X[:, 0] - 2 * X[:, 1] + 0.1 * rng.normal(size=6000)
+    model = ProjectiveRegressor(time_budget=1.0).fit(X, y)
+    slope = model.predict([[1.0, 0.0]]) - model.predict([[0.0, 0.0]])
+    assert slope[0] == pytest.approx(1, abs=0.01)
+    assert model.fit_.name in {"linear", "ridge"}
+
+
+def test_fewer_rows_than_columns_end_soon_in_a_plain_model():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, 300))
+    with pytest.warns(UserWarning, match="a smaller basis is used"):
+        model = ProjectiveRegressor(time_budget=0.5).fit(X, X[:, 0] + 0.1 * rng.normal(size=20))
+    assert np.isfinite(model.predict(X)).all()
