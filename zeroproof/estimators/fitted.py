@@ -12,7 +12,8 @@ from torch import Tensor
 from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.model import FormModel, ReadoutModel, head, tuples
+from zeroproof.estimators.labels import Labels, Region
+from zeroproof.estimators.model import FormModel, ReadoutModel, cancelled, head, tuples
 from zeroproof.estimators.regions import constant_denominator, disagreement
 from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
@@ -60,6 +61,8 @@ class Fitted(NamedTuple):
         flat: Were the targets `(n,)`?
         seen: Names of all columns of X, or their number if they had none.
         spread: Roots of the covariance of the coefficients, see `spread_of`.
+        region: Inputs without an answer, if labels fill one.
+        labels: How many rows were labelled, and what is answered there.
     """
 
     fit: ClosedForm
@@ -72,6 +75,8 @@ class Fitted(NamedTuple):
     flat: bool
     seen: tuple[str, ...] | int
     spread: tuple[Tensor, ...] = ()
+    region: Region | None = None
+    labels: Labels | None = None
 
 
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
@@ -84,12 +89,18 @@ def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
 def strict(fitted: Fitted, X: Tensor) -> StrictResult:
     r"""Return answers with masks, `(n, k)`, for rows of the columns that are used.
 
+    ⟨0, 0⟩ up to rounding is ⊥, and so is what lies in a region of labels.
+
     Beside the thresholds, the local error e of the answer y decides: with s the scale of the
     targets, e / √(s² + y²) is the error of the angle over the angle to ⊥. Above 1 the sign of D is
     not known, and the answer is ⊥; above a tenth it is in the gap.
     """
     N, D = oriented_tuples(fitted, X)
-    beyond = (D <= 0).expand_as(N) if fitted.affine else None
+    beyond = cancelled(fitted.fit.model, X).expand_as(N)
+    if fitted.affine:
+        beyond = beyond | (D <= 0)
+    if fitted.region is not None:
+        beyond = beyond | fitted.region.holds(X)[:, None]
     found = decided(N, D, fitted.thresholds, bottom=beyond)
     if not fitted.spread or constant_denominator(fitted.fit):
         return found

@@ -12,8 +12,9 @@ from zeroproof.solve.centres import distances
 from zeroproof.solve.forms import Form, evaluate
 from zeroproof.solve.recipe import answers
 
-__all__ = ["FormModel", "Model", "ReadoutModel", "head", "inputs", "tuples", "widths"]
+__all__ = ["FormModel", "Model", "ReadoutModel", "cancelled", "head", "inputs", "tuples", "widths"]
 
+_CANCELLED = 50 * torch.finfo(torch.float64).eps
 _ENTRIES = 2**22  # of a feature matrix at a time: 32 MB
 
 
@@ -66,6 +67,27 @@ def head(model: ReadoutModel, X: Tensor) -> Pair:
 def widths(model: ReadoutModel) -> tuple[int, int]:
     """Return the number of features of N and of D."""
     return len(model.a), len(model.b)
+
+
+@torch.no_grad()
+def cancelled(model: Model, X: Tensor) -> Tensor:
+    """Tell where N and D are both rounding errors of their terms: ⟨0, 0⟩, `(n, m)`.
+
+    Coefficients are known to about ε of the largest, so that a sum over features h is known to
+    ε ‖h‖₁ max|a|.
+    """
+    if isinstance(model, FormModel):
+        return torch.zeros(len(X), len(model.forms), dtype=torch.bool)
+    small = []
+    for rows in _slices(model, X):
+        part = inputs(model, rows)
+        sums = []
+        for features, z in ((model.H_N, model.a), (model.H_D, model.b)):
+            H = feature_matrix(features, part)
+            known = _CANCELLED * H.abs().sum(1, keepdim=True) * z.abs().amax(0)
+            sums.append((H.to(z.dtype) @ z).abs() <= known)
+        small.append(sums[0] & sums[1])
+    return torch.cat(small)
 
 
 @torch.no_grad()

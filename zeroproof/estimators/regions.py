@@ -8,17 +8,19 @@ from torch import Tensor
 
 from zeroproof.defaults import TAU_INFER
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.model import FormModel, ReadoutModel, tuples
+from zeroproof.estimators.labels import Region, find_region
+from zeroproof.estimators.model import FormModel, ReadoutModel, cancelled, tuples
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.thresholds import choose_thresholds
 from zeroproof.inference import InferenceConfig
 from zeroproof.projective import denominator_score
 
-__all__ = ["disagreement", "thresholds_of"]
+__all__ = ["disagreement", "limits_of", "thresholds_of"]
 
 _SMALLEST = 1e-15  # rounding of the angle
 _FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
 _LOST = 0.01  # of the finite rows
+_CAUGHT = 0.95  # of the labels: fewer, and they may fill a region
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
 _APART = 3.0  # times the relative error: more is not noise
 
@@ -58,6 +60,37 @@ def thresholds_of(
     )
 
 
+def limits_of(
+    fit: ClosedForm, X: Tensor, y: Tensor, scale: float, *, known: bool, seed: int
+) -> tuple[InferenceConfig, Region | None]:
+    """Return thresholds, and the region that labels fill where thresholds do not catch them.
+
+    Args:
+        fit: The fit.
+        X: Rows, `(n, d)`.
+        y: Their targets, `(n, m)`, inf and nan for ⊥.
+        scale: Scale of the targets.
+        known: Are errors known row by row?
+        seed: Of the search for a region.
+    """
+    singular = ~torch.isfinite(y)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        thresholds = thresholds_of(fit, X, y, scale, known=known)
+    if not bool(singular.any()):
+        return thresholds, None
+    score = score_of(fit, X, scale)
+    if float((score[singular] < thresholds.tau_infer).double().mean()) < _CAUGHT:
+        region = find_region(X, singular.any(1), seed)
+        if region is not None:
+            # labels at its edge are neither caught by it nor by a threshold
+            rest = ~singular.any(1)
+            return thresholds_of(fit, X[rest], y[rest], scale, known=known), region
+    for warning in raised:
+        warnings.warn(str(warning.message), stacklevel=4)
+    return thresholds, None
+
+
 def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
     """Separate singular rows from the others, at the cost of 1 % of these at most."""
     score, singular = score.flatten(), singular.flatten()
@@ -85,7 +118,8 @@ def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
 def score_of(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
     """Return the angle score of rows, `(n, m)`."""
     N, D = tuples(fit.model, X)
-    return denominator_score(N, D, "angle", scale)
+    score = denominator_score(N, D, "angle", scale)
+    return torch.where(cancelled(fit.model, X), 0, score)
 
 
 def constant_denominator(fit: ClosedForm) -> bool:

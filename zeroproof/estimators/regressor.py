@@ -26,6 +26,7 @@ from zeroproof.estimators.fitted import (
     strict,
     warn_outside,
 )
+from zeroproof.estimators.labels import Labels
 from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import (
     Asked,
@@ -37,7 +38,7 @@ from zeroproof.estimators.options import (
     rows_of,
 )
 from zeroproof.estimators.raced import fit_by_race, raced
-from zeroproof.estimators.regions import thresholds_of
+from zeroproof.estimators.regions import limits_of
 from zeroproof.estimators.stored import load, save
 from zeroproof.estimators.uncertainty import answer_errors, spread_of
 from zeroproof.estimators.words import summary
@@ -92,6 +93,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
 
     Attributes:
         fitted_: Everything that answers rows; `fitted_.fit` says what was chosen and why.
+        labels_: How many targets were ±inf, ⊥ or missing, which share of the labelled ones is
+            answered ⊥ (`caught`), and which of the finite ones (`lost`).
         left_out_: Rows that no model explains, and that the fit left out: outliers.
         thresholds_: `InferenceConfig` with the angle score and the scale of y.
 
@@ -149,7 +152,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         X = self._rows(X, reset=True)
         given = X.shape[1]
         y, use = read_targets(y, len(X), self.missing)
-        weight = read_weight(sample_weight, len(X))
+        weight = weighted = read_weight(sample_weight, len(X))
         use &= weight > 0
         X, y, weight = X[use], y[use], weight[use]
         seen = list(getattr(self, "feature_names_in_", []))
@@ -170,9 +173,12 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             explained = rows.weight.clone()
             explained[list(fit.left_out)] = 0
             spread = spread_of(fit, rows.X, rows.y * scale, explained)
-        self.fitted_ = Fitted(
+        thresholds, region = limits_of(
+            fit, rows.X, rows.y, scale, known=bool(spread), seed=request.seed
+        )
+        fitted = Fitted(
             fit=fit,
-            thresholds=thresholds_of(fit, rows.X, rows.y, scale, known=bool(spread)),
+            thresholds=thresholds,
             columns=tuple(columns),
             names=names,
             domain=torch.stack([rows.X.amin(0), rows.X.amax(0)]),
@@ -181,7 +187,18 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             flat=y.ndim == 1,
             seen=tuple(map(str, seen)) or given,
             spread=spread,
+            region=region,
         )
+        bottom = strict(fitted, rows.X).bottom_mask
+        singular = ~torch.isfinite(rows.y)
+        self.labels_ = Labels(
+            infinite=int(torch.isinf(rows.y).any(1).sum()),
+            bottom=int(torch.isnan(rows.y).any(1).sum()),
+            missing=int((~use & (weighted > 0)).sum()),
+            caught=float(bottom[singular].double().mean()),
+            lost=float(bottom[~singular].double().mean()),
+        )
+        self.fitted_ = fitted._replace(labels=self.labels_)
         self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]

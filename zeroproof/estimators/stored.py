@@ -20,6 +20,7 @@ from zeroproof._files import folder_in_place, write_json
 from zeroproof.errors import RunFolderError, ShapeError
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
+from zeroproof.estimators.labels import Labels, Region
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers.features import (
@@ -41,7 +42,7 @@ _KINDS: dict[str, type] = {
     for kind in (
         FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm, SigmoidForm,
         Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
-        Compared, Fitted,
+        Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ __all__ = ["described", "summary"]
 
 _TARGETS = {"y": "y", "square": "y²", "log": "log y"}
 _SHOWN = 8  # poles
+_FEW_CAUGHT = 0.9
 
 
 def summary(fitted: Fitted) -> str:
@@ -45,6 +46,7 @@ def summary(fitted: Fitted) -> str:
         )
     if fit.polished:
         lines.append("Polished by least squares of the residual of y.")
+    lines += _labels(fitted)
     if constant_denominator(fit):
         lines.append("The denominator is constant: no pole was found, a plain model would do.")
         return "\n".join(lines)
@@ -58,6 +60,30 @@ def summary(fitted: Fitted) -> str:
         f"{config.scale / config.tau_infer:.1e}), in the gap below {config.tau_train:.1e}."
     )
     return "\n".join([*lines, *_poles(fitted)])
+
+
+def _labels(fitted: Fitted) -> list[str]:
+    """Say what became of rows that were labelled singular."""
+    labels = fitted.labels
+    if labels is None or not labels.infinite + labels.bottom:
+        return []
+    kinds = [
+        f"{count} {what}"
+        for count, what in ((labels.infinite, "±inf"), (labels.bottom, "nan, taken as ⊥"))
+        if count
+    ]
+    said = (
+        f"Labelled rows: {' and '.join(kinds)}; {labels.caught:.1%} of them are answered ⊥, "
+        f"and {labels.lost:.1%} of the finite ones."
+    )
+    if fitted.region is not None:
+        said += (
+            " They fill a region of the inputs, which a classifier tells: saturated, censored or "
+            "out of reach, rather than a pole."
+        )
+    elif labels.caught < _FEW_CAUGHT:
+        said += " The inputs do not explain the others: were they not measured (missing='drop')?"
+    return [said]
 
 
 def _comparison(fit: ClosedForm) -> list[str]:
