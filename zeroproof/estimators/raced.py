@@ -292,7 +292,7 @@ def _rival(
     error = np.abs(answers - y)
     error = np.where(np.isfinite(error), np.maximum(error, 50 * EPS * np.abs(y)), 1e150)
     square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
-    held = Held(square[race.inner], race.fold[race.inner])
+    held = Held(square[race.inner], race.fold[race.inner], race.noise)
     if not ahead(held, race.entry.held, POLE):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))

@@ -359,7 +359,7 @@ class _Race:
 
     def begin(self, noise: str) -> None:
         """Forget all entries and weigh rows for a noise."""
-        self.g = deviation(self.y, noise)
+        self.noise, self.g = noise, deviation(self.y, noise)
         root = np.sqrt(self.weight)[None] / self.g.T
         self.w = np.repeat(root[None], self.count + 1, 0)
         for f in range(self.count):
@@ -487,7 +487,7 @@ class _Race:
         error = np.abs(entry.answers - self.y)
         error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
         square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
-        entry.held = Held(square[self.inner], self.fold[self.inner])
+        entry.held = Held(square[self.inner], self.fold[self.inner], self.noise)
         return error
 
     def _judge(self, entry: Entry, u: Array) -> None:

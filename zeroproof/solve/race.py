@@ -106,10 +106,12 @@ class Held:
     Args:
         error: Squares, `(n,)`.
         fold: Fold of each row.
+        noise: One of `NOISES`. Where it follows y, rows next to a pole have errors that are luck,
+            and large errors are cut; where it does not, an error in y is what counts.
     """
 
-    def __init__(self, error: Floats, fold: NDArray[np.intp]) -> None:
-        self.error, self.fold = error, fold
+    def __init__(self, error: Floats, fold: NDArray[np.intp], noise: str = "relative") -> None:
+        self.error, self.fold, self.cut = error, fold, noise != "additive"
         self.typical = float(np.median(error))
         self.body = float(np.sort(error)[: int(np.ceil(_BODY * len(error)))].mean())
 
@@ -120,7 +122,7 @@ class Held:
 
     def capped(self, unit: float) -> Floats:
         """Return the errors, large ones cut; `unit` is the smallest mean square of a body."""
-        return np.minimum(self.error, _WINSORISED**2 * unit)
+        return np.minimum(self.error, _WINSORISED**2 * unit) if self.cut else self.error
 
     def behind(self, best: "Held", unit: float) -> tuple[float, float, float]:
         """Compare with the best.

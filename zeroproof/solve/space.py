@@ -12,7 +12,6 @@ from zeroproof.solve.race import (
     Held,
     deviation,
     folds_of,
-    inner_rows,
     likeliest,
     ties,
     winner,
@@ -130,7 +129,7 @@ def race_space(
         seed: Of the folds.
     """
     fold, distinct = folds_of(X, seed)
-    inner = inner_rows(X, fold)
+    inner = np.ones(len(X), bool)  # in many columns most rows are extreme in one of them
     floor = 50 * EPS * np.abs(y) + 1e-100
     cap = distinct - int(np.bincount(fold).max()) - 1
     plain: list[Any] = [Linear("constant", 1, ridge=False)]
@@ -148,8 +147,8 @@ def race_space(
         and widths[p] + widths[q] <= _MOST_RATIONAL
     ]
 
-    def entered(candidates: list[Any], g: Array) -> list[Entry]:
-        found = []
+    def entered(candidates: list[Any], noise: str) -> list[Entry]:
+        found, g = [], deviation(y, noise)
         w = np.sqrt(weight)[:, None] / g
         for c in candidates:
             try:
@@ -166,7 +165,7 @@ def race_space(
             error = np.abs(answers - y)
             error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
             square = np.minimum((error / g) ** 2, 1e300).mean(1)
-            entry = Entry(c, full, answers, Held(square[inner], fold[inner]))
+            entry = Entry(c, full, answers, Held(square, fold, noise))
             D = H[:, : len(full[1])] @ full[1]
             if (D > 0).any() and (D < 0).any():
                 entry.price = POLE
@@ -176,12 +175,11 @@ def race_space(
     with np.errstate(all="ignore"):
         errors = {}
         for noise in NOISES if distinct >= 5 else ("additive",):
-            tried = entered(plain[-1:] + quotients[:1], deviation(y, noise))
+            tried = entered(plain[-1:] + quotients[:1], noise)
             best = min(tried, key=lambda e: float(np.sqrt(e.held.error).mean()))
-            errors[noise] = np.maximum(np.abs(best.answers - y), floor)[inner]
-        noise = likeliest(errors, y[inner])
-        g = deviation(y, noise)
-        entries = entered(plain + quotients, g)
+            errors[noise] = np.maximum(np.abs(best.answers - y), floor)
+        noise = likeliest(errors, y)
+        entries = entered(plain + quotients, noise)
         low, high = y.min(0), y.max(0)
         admitted = [
             e for e in entries
@@ -189,7 +187,9 @@ def race_space(
         ]  # fmt: skip
         chosen: Any = winner(admitted or entries[:1])
         tied = (chosen, *ties(chosen, admitted))
-    return SpaceFit(chosen, tuple(entries), tied, noise, g, floor, fold, inner, distinct)
+    return SpaceFit(
+        chosen, tuple(entries), tied, noise, deviation(y, noise), floor, fold, inner, distinct
+    )
 
 
 def _within(answer: Array, low: Array, high: Array) -> bool:
