@@ -31,6 +31,7 @@ FOLDS = 10
 # noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
 SMALL_NOISE = 0.2  # of a target, beside its size
+_CLEARLY = 1.1  # ratio of likelihoods for each row
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
 POLE, BEND = (
     3.0,
@@ -79,7 +80,9 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
     Deviations have geometric mean 1, so that the smallest mean size of error / deviation is the
     largest likelihood of Laplace's law, which single rows next to a pole hardly move. A deviation
     that follows y is read off targets with their noise, so it is allowed only where that is small:
-    else low targets would weigh more than high ones of the same truth.
+    else low targets would weigh more than high ones of the same truth. It also has to be clearly
+    likelier than one that does not: a model that is not quite right errs in y where it is weighed
+    least.
 
     Args:
         errors: Sizes of held-out errors for each noise, `(n, m)`, where they count.
@@ -90,7 +93,8 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
         for noise, error in errors.items()
         if noise == "additive" or np.median(error / _size(y, noise)) < SMALL_NOISE
     }
-    return min(allowed, key=allowed.__getitem__)
+    likely = min(allowed, key=allowed.__getitem__)
+    return likely if allowed[likely] < allowed["additive"] / _CLEARLY else "additive"
 
 
 def _size(y: Floats, noise: str) -> Floats:
