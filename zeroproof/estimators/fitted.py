@@ -63,6 +63,7 @@ class Fitted(NamedTuple):
         spread: Roots of the covariance of the coefficients, see `spread_of`.
         region: Inputs without an answer, if labels fill one.
         labels: How many rows were labelled, and what is answered there.
+        rows: How many rows were fitted; 0 where that is not known.
     """
 
     fit: ClosedForm
@@ -77,6 +78,7 @@ class Fitted(NamedTuple):
     spread: tuple[Tensor, ...] = ()
     region: Region | None = None
     labels: Labels | None = None
+    rows: int = 0
 
 
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
