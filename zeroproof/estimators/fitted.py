@@ -312,5 +312,6 @@ def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers
     score = denominator_score(
         *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
     )
-    parts = [part.numpy() for part in (*strict(fitted, rows), score)]
+    error = answer_errors(fitted.fit, fitted.spread, rows).expand(len(rows), score.shape[1])
+    parts = [part.numpy() for part in (*strict(fitted, rows), score, error)]
     return [Answers(*(part[:, j] for part in parts)) for j in range(count)]

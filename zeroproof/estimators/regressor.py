@@ -331,15 +331,15 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         self._must_be_fitted()
         return summary(self.fitted_)
 
-    def _repr_html_(self) -> str:
+    def _repr_html_inner(self) -> str:
         """Return the summary for a notebook; before `fit`, scikit-learn's own picture."""
         if hasattr(self, "fitted_"):
             return summary_html(self.fitted_)
-        return self._repr_html_inner()
+        return super()._repr_html_inner()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**kwargs)
-        return bundle | ({"text/html": self._repr_html_()} if "text/html" in bundle else {})
+        return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
 
     def plot(self, X: Any = None, y: Any = None) -> Any:
         """Draw data and fit: a curve for one column, predictions against targets for several.
