@@ -178,6 +178,27 @@ def test_a_plot_is_a_figure_of_data_and_fit(X, y):
     assert len(tensors.axes) == len(given.axes)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_band_of_standard_errors_surrounds_the_curve(seed):
+    rng = np.random.default_rng(seed)
+    truth = 1 / (1 + 4 * x**2)
+    model = fitted(LINE, truth + 0.05 * rng.normal(size=120))
+    answer, error = model.predict(LINE, return_std=True)
+    top = model.plot().axes[0]
+    (band,) = (each for each in top.collections if "1.96" in str(each.get_label()))
+    edges = band.get_paths()[0].vertices
+    for at in (10, 60, 110):
+        near = edges[abs(edges[:, 0] - x[at]) < 2e-3, 1]
+        assert near.min() == pytest.approx(answer[at] - 1.96 * error[at], abs=5e-3)
+        assert near.max() == pytest.approx(answer[at] + 1.96 * error[at], abs=5e-3)
+
+
+def test_doses_over_decades_have_a_logarithmic_axis():
+    dose = np.geomspace(0.1, 300, 24)
+    assert fitted(dose[:, None], dose / (3 + dose)).plot().axes[0].get_xscale() == "log"
+    assert fitted(LINE, x).plot().axes[0].get_xscale() == "linear"
+
+
 def test_a_plot_of_complex_targets_is_refused():
     with pytest.raises(RangeError, match="a picture needs real targets, got complex ones"):
         fitted(LINE, 1 / (x - 0.3 - 0.1j)).plot()
