@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
-from zeroproof.estimators.fitted import curves_of, poles_of
+from zeroproof.estimators.fitted import curves_of, known_poles
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.projective import Pair
@@ -69,7 +69,7 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
     """Return the poles of one target of a run with one feature."""
     low, high = known.domain[:, 0].tolist()
     if isinstance(run, Solved):
-        return poles_of(run.fitted.fit, (low, high), output)
+        return known_poles(run.fitted, output)
     network = _exact(run)
     center, scale = (part[output] for part in run.frame)
 
@@ -78,7 +78,8 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
         N, D = N[:, output], D[:, output if D.shape[1] > 1 else 0]
         return Pair(center * D + scale * N, D)
 
-    return interval_poles(line, (low, high))
+    table = interval_poles(line, (low, high))
+    return table._replace(inside=torch.ones_like(table.spurious))
 
 
 def curves_in(run: "Run | Solved", known: Singular, output: int) -> list[Tensor]:

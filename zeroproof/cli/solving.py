@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from zeroproof._checks import one_of
 from zeroproof.cli.columns import column_names
-from zeroproof.cli.report import diagnosis_lines, error_line
 from zeroproof.cli.rows import TableRows
 from zeroproof.errors import DataError, RangeError
 
@@ -32,16 +31,16 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         The report, line by line.
     """
     from zeroproof.data import write_csv
-    from zeroproof.estimators.diagnosis import diagnose, errors_of, view_closed_form
+    from zeroproof.estimators.diagnosis import errors_of, view_closed_form
     from zeroproof.estimators.fitted import strict
     from zeroproof.estimators.stored import write
-    from zeroproof.estimators.words import summary
+    from zeroproof.estimators.summary import summary
 
     started = time.perf_counter()
     fitted, options = _fitted(rows, common, own)
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = view_closed_form(fitted, X)
-    found = diagnose(view, int((~y.isfinite()).any(1).sum()))._asdict()
+    said = summary(fitted).splitlines()
     sizes = errors_of(strict(fitted, X).decoded, y, 1e-12 * y.new_tensor(fitted.thresholds.scale))
     seconds = time.perf_counter() - started
     facts = {
@@ -50,7 +49,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         "rows": len(X),
         "seconds": round(seconds, 3),
         "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),
-        "diagnosis": found,
+        "report": said,
     }
     write(fitted, options, folder, facts)
     write_csv(
@@ -62,12 +61,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         },
     )
     _draw(fitted, rows, folder / "fit.png")
-    return [
-        f"fitted {len(X)} rows in {seconds:.1f} s",
-        *(f"  {line}" for line in summary(fitted).splitlines()),
-        *([error_line("all rows", *sizes)] if sizes else []),
-        *diagnosis_lines(found),
-    ]
+    return [f"fitted {len(X)} rows in {seconds:.1f} s", *said]
 
 
 def _fitted(

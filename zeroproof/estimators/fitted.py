@@ -42,6 +42,7 @@ __all__ = [
 
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 _GRID = 2001
+_WIDE = 30.0  # largest over smallest input from which their axis may be logarithmic
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
@@ -63,6 +64,7 @@ class Fitted(NamedTuple):
         spread: Roots of the covariance of the coefficients, see `spread_of`.
         region: Inputs without an answer, if labels fill one.
         labels: How many rows were labelled, and what is answered there.
+        rows: How many rows were fitted; 0 where that is not known.
     """
 
     fit: ClosedForm
@@ -77,6 +79,7 @@ class Fitted(NamedTuple):
     spread: tuple[Tensor, ...] = ()
     region: Region | None = None
     labels: Labels | None = None
+    rows: int = 0
 
 
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
@@ -285,17 +288,23 @@ def picture_of(
     targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
     if X.shape[1] > 1:
         return plot_parity(targets, _answers(fitted, X, len(targets)))
-    grid = np.linspace(X.min(), X.max(), _GRID)
+    low, high = float(X.min()), float(X.max())
+    # decades of x, as of doses and frequencies, crowd at the left of a linear axis
+    decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
+    grid = np.geomspace(low, high, _GRID) if decades else np.linspace(low, high, _GRID)
     config = fitted.thresholds
-    return plot_curve(
+    figure = plot_curve(
         X[:, 0],
         targets,
         grid,
         _answers(fitted, grid[:, None], len(targets)),
         (config.tau_infer, config.tau_train),
         fitted.names[0],
-        _poles(fitted, (X.min(), X.max()), len(targets)),
+        _poles(fitted, (low, high), len(targets)),
     )
+    for axis in figure.axes if decades else ():
+        axis.set_xscale("log")
+    return figure
 
 
 def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
@@ -310,5 +319,6 @@ def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers
     score = denominator_score(
         *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
     )
-    parts = [part.numpy() for part in (*strict(fitted, rows), score)]
+    error = answer_errors(fitted.fit, fitted.spread, rows).expand(len(rows), score.shape[1])
+    parts = [part.numpy() for part in (*strict(fitted, rows), score, error)]
     return [Answers(*(part[:, j] for part in parts)) for j in range(count)]
