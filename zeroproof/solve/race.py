@@ -160,7 +160,8 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     """Return the smallest contestant within one standard error, or `slack` of them, of the best.
 
     One with a price must be ahead of the best with a lower price by that many standard errors, or
-    tenfold in typical error; where no pole is at stake, half the squared error will do.
+    tenfold in typical error. Against the constant half the squared error will do: few folds have
+    errors too unequal for a standard error to mean much.
     """
     unit = min(e.held.body for e in entries)
     best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
@@ -174,14 +175,15 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     if not cheaper:
         return taken
     rival = min(cheaper, key=lambda e: float(e.held.capped(unit).mean()))
-    return taken if ahead(taken.held, rival.held, taken.price) else winner(cheaper, slack)
+    halved = rival.free == 1 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
+    clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, taken.price)
+    return taken if clear else winner(cheaper, slack)
 
 
 def ahead(one: Held, other: Held, price: float) -> bool:
     """Tell whether one set of errors is clearly below another."""
     mean, spread, ratio = other.behind(one, min(one.body, other.body))
-    halved = price <= BEND and float(other.error.mean()) > 2 * float(one.error.mean())
-    return mean > price * spread or ratio > TYPICAL or halved
+    return mean > price * spread or ratio > TYPICAL
 
 
 def ties(chosen: Any, entries: Sequence[Any]) -> list[Any]:

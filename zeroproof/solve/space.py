@@ -25,7 +25,7 @@ EPS = float(np.finfo(float).eps)
 
 EXACT = 1e-10  # median relative error of unseen rows at which a law is found
 _PENALTIES = 10.0 ** np.arange(-8, 4.5, 0.5)
-_SPARE = 1.4  # rows for each free coefficient of a quotient
+_SPARE = 3.0  # rows for each free coefficient of a quotient
 _MOST_RATIONAL = 160  # features of a quotient that noisy rows are asked for
 _BLOCK = 20  # rows beyond 1.3 for each coefficient that a law of total degree is solved on
 
