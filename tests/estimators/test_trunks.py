@@ -25,7 +25,7 @@ def clock(monkeypatch, seconds=0.0):
     looks = count()
     monkeypatch.setattr(
         "zeroproof.training._trunk_steps.time",
-        SimpleNamespace(perf_counter=lambda: seconds * next(looks)),
+        SimpleNamespace(process_time=lambda: seconds * next(looks)),
     )
 
 

@@ -1,5 +1,6 @@
 """`zeroproof fit --method solve`: a closed-form fit."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def _fitted(
         linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
         shared_denominator=common.get("shared_denominator", "auto"),
         random_state=common["seed"],
+        verbose=sys.stderr.isatty(),
         **{k: own[k] for k in ("topology", "weight_power", "time_budget") if k in own},
     ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
     fitted = model.fitted_._replace(
@@ -93,7 +95,7 @@ def _fitted(
         names=tuple(rows.features[i] for i in kept),
         thresholds=_thresholds(model.fitted_.thresholds, common),
     )
-    return fitted, model.get_params(deep=False) | {"linear_in": linear}
+    return fitted, model.get_params(deep=False) | {"linear_in": linear, "verbose": False}
 
 
 def _degrees(own: dict[str, Any]) -> tuple[int, int] | None:

@@ -26,6 +26,7 @@ from zeroproof.solve.search import (
     CLEAN,
     FLOOR,
     ROUNDING,
+    Budget,
     SearchOptions,
     Split,
     best_candidates,
@@ -73,6 +74,7 @@ class Request(NamedTuple):
     polish: str
     budget: float
     seed: int
+    clock: Budget = Budget()  # of the whole fit
 
 
 class Rows(NamedTuple):
@@ -240,6 +242,7 @@ def _options(rows: Rows, request: Request) -> SearchOptions:
         affine=request.affine,
         budget=request.budget,
         seed=request.seed,
+        clock=request.clock,
     )
 
 

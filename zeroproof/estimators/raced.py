@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import spatial, stats
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -18,7 +19,7 @@ from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.choose import choose_form, relative_error
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
-from zeroproof.solve.race import POLE, Held, ahead, deviation
+from zeroproof.solve.race import POLE, TYPICAL, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, split
@@ -31,6 +32,9 @@ Array = NDArray[Any]
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
 _TIES = 5
+_SEARCHED = 0.6  # of the budget, for what is tried beside the race
+_FIRST_FOLDS = 3
+_FEWEST_WHITE = 200  # rows that tell whether errors are noise alone
 _PLAIN = ("constant", "line", "linear", "ridge")
 _BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
@@ -91,7 +95,7 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     them: either three times better, or as well while the rows left out are far from both.
     """
     x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
-    race = race_line(x, y, weight=weight, seed=request.seed)
+    race = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
     everything = torch.ones(len(x), dtype=torch.bool)
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
     if race.distinct < FEWEST or not heavy_tailed(held):
@@ -99,7 +103,10 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     kept = trimmed_rows(x, y[:, 0], request.seed)
     if not 0 < (~kept).sum() < 0.2 * len(x):
         return race, everything
-    again = race_line(x[kept], y[kept], weight=weight[kept], seed=request.seed)
+    if not request.clock.allows("a fit without outliers"):
+        return race, everything
+    part = x[kept], y[kept]
+    again = race_line(*part, weight=weight[kept], seed=request.seed, clock=request.clock)
     answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
     before, after = (
         np.nan_to_num(np.abs(each - y) / deviation(y, again.noise), nan=1e300, posinf=1e300)[:, 0]
@@ -240,12 +247,13 @@ def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedFor
     return fit._replace(comparison=(*fit.comparison, beside))
 
 
-def _held(race: LineFit | SpaceFit, answers: Array, y: Array) -> Held:
+def _held(race: LineFit | SpaceFit, answers: Array, y: Array, rows: Array | None = None) -> Held:
     """Score answers of rows held out as the race does."""
+    rows = race.inner if rows is None else rows
     error = np.abs(answers - y)
     error = np.where(np.isfinite(error), np.maximum(error, 50 * EPS * np.abs(y)), 1e150)
     square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
-    return Held(square[race.inner], race.fold[race.inner], race.noise)
+    return Held(square[rows], race.fold[rows], race.noise)
 
 
 def _relative(race: LineFit | SpaceFit, y: Array) -> float:
@@ -304,6 +312,10 @@ def _rival(
     Transforms of y and of columns, linear columns, waves and trunks are searched for on a part of
     the rows; the best is then fitted to the folds of the race.
     """
+    if _white(race, sample.y.numpy(), sample.X) or not request.clock.allows("transforms", 1.0):
+        return None
+    clock = request.clock  # some of it is kept for the folds
+    request = request._replace(budget=_SEARCHED * request.budget, clock=clock.part(_SEARCHED))
     parts = split(sample.X, request.seed)
     if sample.X.shape[1] == 1:  # rational functions of x itself took part in the race
         found, power = searched(sample, request, parts, None)
@@ -316,15 +328,41 @@ def _rival(
     y = sample.y.numpy()
     answers = np.full(y.shape, np.nan)
     for f in np.unique(race.fold):
+        if not clock.allows(f"{best.name} functions of transformed columns, which did better"):
+            return None
         own = torch.from_numpy(race.fold == f)
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
-    held = _held(race, answers, y)
-    if not ahead(held, race.entry.held, POLE):
+        seen = race.inner & (race.fold <= f)
+        held = _held(race, answers, y, seen)
+        ours = Held(race.entry.held.error[seen[race.inner]], race.fold[seen], race.noise)
+        if f == _FIRST_FOLDS - 1:
+            mean, _, ratio = ours.behind(held, min(ours.body, held.body))
+            if ratio > TYPICAL:  # enough is seen
+                break
+            if mean < 0 and ratio < 1:  # will not win by three standard errors
+                return None
+    if not ahead(held, ours, POLE):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
     others = tuple(each._replace(delivered=False) for each in _compared(race))
     return fit._replace(comparison=(_beside(race, best.name, held, delivered=True), *others))
+
+
+def _white(race: LineFit | SpaceFit, y: Array, X: Tensor) -> bool:
+    """Tell whether held-out errors of neighbouring rows have nothing to do with each other.
+
+    Then no function of these columns is left to find. Errors are ranked, for a few large ones next
+    to a pole would hide what the others say.
+    """
+    if len(X) < _FEWEST_WHITE or y.shape[1] > 1:
+        return False
+    left = np.nan_to_num((race.entry.answers - y)[:, 0] / race.deviation[:, 0], nan=0.0)
+    rank = stats.rankdata(left) / len(left) - 0.5
+    z = ((X - X.mean(0)) / X.std(0)).numpy()
+    neighbour = spatial.KDTree(z).query(z, k=2)[1][:, 1]
+    r = float((rank * rank[neighbour]).mean() * 12)  # 12: one over the variance of a rank
+    return abs(r) < 3 / math.sqrt(len(left))  # pairs that are nearest to each other count twice
 
 
 def _known(candidate: Candidate) -> bool:

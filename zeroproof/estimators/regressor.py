@@ -1,7 +1,8 @@
 """ProjectiveRegressor: rational functions and their poles behind fit, predict and score."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,19 +46,37 @@ from zeroproof.estimators.uncertainty import answer_errors, spread_of
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.poles import PoleTable
+from zeroproof.solve.search import Budget
 
 require("sklearn", extra="sklearn")
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402  (said by name if it is absent)
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402  (comes with scikit-learn)
 
 __all__ = ["ProjectiveRegressor"]
 
 _SHOWN = 3000  # rows kept for pictures
+_SMALL = 2_000_000  # numbers in X
 
 
 class _NotFittedError(NotFittedError, SklearnNotFittedError):
     """Both families' error."""
+
+
+@contextmanager
+def _threads(X: Tensor) -> Iterator[None]:
+    """Keep small problems in one thread: a second one doubles the CPU seconds and gains nothing."""
+    before = torch.get_num_threads()
+    if X.numel() > _SMALL or before == 1:
+        yield
+        return
+    try:
+        torch.set_num_threads(1)
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class ProjectiveRegressor(RegressorMixin, BaseEstimator):
@@ -86,10 +105,12 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             is ordinary least squares, 1 relative errors.
         polish: `"auto"`: always when degrees are given, else only if the objective falls on
             held-out rows; `"none"`.
-        time_budget: Of the search, in seconds, estimated from the size of its steps so that the
+        time_budget: CPU seconds of this process for the whole fit; what they did not suffice for
+            is named in `fit_.cut`. The search estimates its steps from their size, so that the
             same seed gives the same answer.
         missing: nan in y is ⊥ of unknown sign (`"bottom"`), or such rows are left out (`"drop"`).
         random_state: Seed of held-out rows and random features; None is 0.
+        verbose: Show in a terminal or notebook how much of the time budget is spent.
 
     Attributes:
         fitted_: Everything that answers rows; `fitted_.fit` says what was chosen and why.
@@ -118,6 +139,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         time_budget: float = 10.0,
         missing: str = "bottom",
         random_state: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.features = features
         self.degrees = degrees
@@ -130,6 +152,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         self.time_budget = time_budget
         self.missing = missing
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit.
@@ -167,9 +190,11 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         request = checked_request(asked, y, seen, columns, scale)
         rows = rows_of(X, y, weight, scale)
         names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _threads(rows.X), self._bar(request.budget) as bar:
+            request = request._replace(clock=Budget(request.budget, bar))
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
             fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
+            fit = fit._replace(cut=tuple(request.clock.cut))
             explained = rows.weight.clone()
             explained[list(fit.left_out)] = 0
             spread = spread_of(fit, rows.X, rows.y * scale, explained)
@@ -204,6 +229,16 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]
         return self
+
+    @contextmanager
+    def _bar(self, seconds: float) -> Iterator[Any]:
+        if not self.verbose:
+            yield None
+            return
+        tqdm = require("tqdm.auto", extra="train").tqdm
+        form = "{desc}: {n:.1f} of {total:.0f} CPU s |{bar}|"
+        with tqdm(total=seconds, desc="fit", bar_format=form, leave=False) as bar:
+            yield bar
 
     def predict(self, X: Any, on_bottom: str | float = "nan", *, return_std: bool = False) -> Any:
         """Return N / D, `(n,)` or `(n, k)` as y was.

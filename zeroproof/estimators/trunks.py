@@ -46,6 +46,8 @@ def trunk_candidates(
         return []
     found = []
     for method in METHODS:
+        if not request.clock.allows("trained trunks", steps * _STEP):
+            break
         module = _trained(rows, request, parts, method, steps)
         columns = tuple(Column(i, "identity", 0.0, 1.0) for i in range(rows.X.shape[1]))
         candidate = of_features(ModuleFeatures(columns, module), f"{method} trunk", request)

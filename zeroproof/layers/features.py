@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -129,28 +128,29 @@ def graded_features(
         6
     """
     whole(degree, "degree")
-    places: list[tuple[int, ...]] = [()]
-    for column in columns:
-        most = 2 * degree if column.transform == "trig" else degree
-        places = [
-            (*before, place)
-            for before, place in product(places, range(most + 1))
-            if not total or _degree((*before, place), columns) <= degree
+    # of each product its degree and its places above 0: of many columns nearly all are 0
+    products: list[tuple[int, tuple[tuple[int, int], ...]]] = [(0, ())]
+    for i, column in enumerate(columns):
+        trig = column.transform == "trig"
+        steps = [((k + 1) // 2 if trig else k, k) for k in range((1 + trig) * degree + 1)]
+        products = [
+            (before + more, (*places, (i, k)) if k else places)
+            for before, places in products
+            for more, k in steps
+            if not total or before + more <= degree
         ]
-    places.sort(key=lambda place: (_degree(place, columns), place))
-    table = torch.tensor(places, dtype=torch.int64).reshape(len(places), len(columns))
+    table = torch.zeros(len(products), len(columns), dtype=torch.int64)
+    for row, (_, places) in enumerate(products):
+        for i, k in places:
+            table[row, i] = k
+    degrees = [each[0] for each in products]
+    rows = table.tolist()
+    table = table[sorted(range(len(rows)), key=lambda row: (degrees[row], rows[row]))]
     return GradedFeatures(tuple(columns), table, tuple(linear), _highest(table))
 
 
 def _highest(places: Tensor) -> tuple[int, ...]:
     return tuple(int(x.max()) if len(x) else 0 for x in places.T)
-
-
-def _degree(places: tuple[int, ...], columns: Sequence[Column]) -> int:
-    return sum(
-        (place + 1) // 2 if column.transform == "trig" else place
-        for place, column in zip(places, columns, strict=False)
-    )
 
 
 def random_features(

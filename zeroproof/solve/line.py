@@ -23,6 +23,7 @@ from zeroproof.solve.race import (
     winner,
 )
 from zeroproof.solve.rational import Fits, adjoint, fit_rational
+from zeroproof.solve.search import Budget
 
 __all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Support", "race_line"]
 
@@ -37,6 +38,7 @@ _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
+_LEAST = 8  # candidates that are fitted whatever the clock says
 TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
 INVERSES: dict[str, Callable[[Any], Any]] = {"identity": lambda t: t, "log": np.exp}
 
@@ -319,7 +321,14 @@ class LineFit(NamedTuple):
     distinct: int
 
 
-def race_line(x: Array, y: Array, *, weight: Array | None = None, seed: int = 0) -> LineFit:
+def race_line(
+    x: Array,
+    y: Array,
+    *,
+    weight: Array | None = None,
+    seed: int = 0,
+    clock: Budget | None = None,
+) -> LineFit:
     """Choose a model of one column.
 
     Args:
@@ -327,17 +336,19 @@ def race_line(x: Array, y: Array, *, weight: Array | None = None, seed: int = 0)
         y: Finite targets, `(n, m)`, real or complex; all outputs share D.
         weight: Row weights, `(n,)`.
         seed: Of the folds.
+        clock: Of the whole fit: at its end larger candidates are not tried.
     """
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
-        return _raced(x, y, np.ones(len(x)) if weight is None else weight, seed)
+        weight = np.ones(len(x)) if weight is None else weight
+        return _raced(x, y, weight, seed, clock or Budget())
 
 
-def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
-    race = _Race(x, y, weight, seed)
+def _raced(x: Array, y: Array, weight: Array, seed: int, clock: Budget) -> LineFit:
+    race = _Race(x, y, weight, seed, clock)
     part = race
     if len(x) > _NOISE_ROWS:
         drawn = np.random.default_rng(seed).permutation(len(x))[:_NOISE_ROWS]
-        part = _Race(x[drawn], y[drawn], race.weight[drawn], seed)
+        part = _Race(x[drawn], y[drawn], race.weight[drawn], seed, clock)
     errors = {}
     for noise in NOISES if part.distinct >= 5 else ("additive",):
         part.begin(noise)
@@ -357,8 +368,8 @@ def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
 
 
 class _Race:
-    def __init__(self, x: Array, y: Array, weight: Array, seed: int) -> None:
-        self.x, self.y, self.weight = x, y, weight
+    def __init__(self, x: Array, y: Array, weight: Array, seed: int, clock: Budget) -> None:
+        self.x, self.y, self.weight, self.clock = x, y, weight, clock
         self.fold, self.distinct = folds_of(x[:, None], seed)
         self.count = int(self.fold.max()) + 1
         self.inner = inner_rows(x[:, None], self.fold)
@@ -469,6 +480,8 @@ class _Race:
         if candidate.p < 0 or (candidate.free > self.cap and candidate.q):
             return None
         if any(e.name == candidate.name for e in self.entries):
+            return None
+        if len(self.entries) > _LEAST and not self.clock.allows(f"{candidate.name} and the like"):
             return None
         u = candidate.axis(self.x)
         few = len(u) <= min(400, 60 * candidate.free)  # more rows: the fit of all is a good start

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NOISES",
+    "POLE",
+    "TYPICAL",
     "Contestant",
     "Held",
     "ahead",

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ __all__ = [
     "CLEAN",
     "FLOOR",
     "ROUNDING",
+    "Budget",
     "Candidate",
     "Scored",
     "SearchOptions",
@@ -61,6 +62,40 @@ RHOS = (1e-2, 1e-4, 1e-6, 1e-9, 1e-12, 1e-19, 1e-30)
 _HOPELESS = 100.0  # times the score to beat, after one sweep
 
 
+class Budget:
+    """CPU seconds of this process that a fit may spend, and what was not tried within them.
+
+    CPU seconds do not pass while a busy machine lets others run. Several threads that work at once
+    each count.
+    """
+
+    def __init__(self, seconds: float = math.inf, bar: Any = None) -> None:
+        self.start = time.process_time()
+        self.end, self.bar = self.start + seconds, bar  # a progress bar in seconds
+        self.cut: list[str] = []
+
+    def left(self) -> float:
+        """Return the seconds that are left, below 0 where they are overdrawn."""
+        now = time.process_time()
+        if self.bar is not None:
+            self.bar.update(min(now - self.start, self.bar.total) - self.bar.n)
+        return self.end - now
+
+    def part(self, share: float) -> "Budget":
+        """Return a share of what is left; what it does not suffice for is noted here too."""
+        one = Budget(share * self.left(), self.bar)
+        one.start, one.cut = self.start, self.cut
+        return one
+
+    def allows(self, what: str, seconds: float = 0.0) -> bool:
+        """Tell whether so many seconds are left; note what is not tried otherwise."""
+        if self.left() > seconds:
+            return True
+        if what not in self.cut:
+            self.cut.append(what)
+        return False
+
+
 class SearchOptions(NamedTuple):
     """What a search may use."""
 
@@ -71,6 +106,7 @@ class SearchOptions(NamedTuple):
     affine: bool = False  # +inf and -inf differ: D keeps its sign
     budget: float = 10.0  # seconds
     seed: int = 0
+    clock: Budget | None = None  # of the whole fit
 
 
 class Split(NamedTuple):
@@ -166,6 +202,9 @@ def search(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few rows, common zeros: low scores
         work.run(find_power=power is None)
+    missed = len(work.skipped - work.tried.keys())
+    if missed and not any(c.score <= CLEAN for c in work.tried.values()):
+        work.clock.cut.append(f"{missed} transforms and sizes of N / D")
     found = sorted(work.tried.values(), key=lambda c: (c.score, c.weights))
     return Searched(found, work.power)
 
@@ -207,7 +246,9 @@ class _Search:
         self.options = options
         self.tried: dict[Recipe, Candidate] = {}
         self.power, self.spent, self.quick = 0, 0.0, False
-        self.deadline = time.process_time() + 2 * options.budget + 0.5
+        self.own = Budget(2 * options.budget + 0.5)
+        self.clock = options.clock or self.own
+        self.skipped: set[Recipe] = set()
 
     def run(self, *, find_power: bool) -> None:
         """Search all families in turn; the second takes over the structure of the first."""
@@ -303,9 +344,9 @@ class _Search:
         bar = math.inf if best is None else best.score / gain
         for recipe in recipes:
             known = recipe in self.tried
-            if not known and (
-                self.spent + self._cost(recipe) > allowed or time.process_time() > self.deadline
-            ):
+            late = self.own.left() < 0 or self.clock.left() < 0
+            if not known and (self.spent + self._cost(recipe) > allowed or late):
+                self.skipped.add(recipe)
                 continue
             candidate = self.tried.get(recipe) or self._scored(recipe, bar)
             if candidate.score < bar:

@@ -53,14 +53,14 @@ class Clock:
     """How much of the steps, or of the time, is spent."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._start, self.steps = settings, time.perf_counter(), 0
+        self._settings, self._start, self.steps = settings, time.process_time(), 0
 
     def spent(self) -> float:
         """Return the share that is spent, 1 at the end."""
         by_steps = self.steps / self._settings.steps
         if self._settings.time_budget is None:
             return by_steps
-        by_time = (time.perf_counter() - self._start) / self._settings.time_budget
+        by_time = (time.process_time() - self._start) / self._settings.time_budget
         # before the first steps are made time is always ahead, and rates would differ between runs
         return max(by_steps, by_time) if by_time > _EARLY else by_steps
 

@@ -28,7 +28,7 @@ class TrunkOptions(TypedDict, total=False):
 
     Attributes:
         steps: Optimizer steps at most, default 2000.
-        time_budget: Seconds of training at most, looked at before each step; the closed-form
+        time_budget: CPU seconds of training at most, looked at before each step; the closed-form
             readout comes on top. None (default): no limit.
         batch_size: Rows of a step, default 1024. Where the head is solved for in each step, at
             least eight rows for each of its weights.

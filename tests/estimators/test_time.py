@@ -1,0 +1,163 @@
+"""What a fit may cost, and what it says of that."""
+
+import io
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from zeroproof import ProjectiveRegressor
+from zeroproof.solve.search import Budget
+
+real = time.process_time
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let the clock of fits run so many times faster: as if the machine were that busy."""
+
+    def set_to(times):
+        fake = SimpleNamespace(process_time=lambda: times * real())
+        monkeypatch.setattr("zeroproof.solve.search.time", fake)
+
+    return set_to
+
+
+def oscillator(rng):
+    X = rng.uniform([1, 1, 1, 0.5, 0.5], [3, 3, 3, 2, 2], (600, 5))
+    a, E, m, w0, w = X.T
+    return X, a * E / (m * (w0**2 - w**2))
+
+
+def waves(rng):
+    X = rng.uniform(-1, 1, (500, 3))
+    return X, np.sin(4 * X[:, 0]) / (np.cos(3 * X[:, 1]) + X[:, 2] ** 2 - 0.4)
+
+
+def many_poles(rng):
+    x = rng.uniform(-1, 1, (900, 1))
+    return x, np.tan(12 * x[:, 0]) + 0.05 * rng.normal(size=900)
+
+
+def noisy(rng):
+    X = rng.uniform(-1, 1, (400, 2))
+    return X, 1 / (X[:, 0] ** 2 - X[:, 1] + 0.2) + 0.1 * rng.normal(size=400)
+
+
+@pytest.mark.parametrize("case", [oscillator, waves, many_poles, noisy])
+@pytest.mark.parametrize("times", [8, 200])
+def test_a_busy_machine_gives_the_same_model_or_says_what_was_not_tried(clock, case, times):
+    X, y = case(np.random.default_rng(0))
+    options = {"time_budget": 3.0}
+    clock(0)
+    idle = ProjectiveRegressor(**options).fit(X, y)
+    clock(times)
+    busy = ProjectiveRegressor(**options).fit(X, y)
+    if set(busy.fit_.cut) == set(idle.fit_.cut):
+        np.testing.assert_array_equal(busy.predict(X), idle.predict(X))
+    else:
+        assert f"Not tried within the budget: {busy.fit_.cut[0]}" in busy.summary()
+        assert "time_budget" in busy.summary()
+    if times == 200 and case is waves:  # laws of low degree are found before the first look
+        assert busy.fit_.cut
+
+
+@pytest.mark.parametrize("columns", [40, 1000])
+def test_many_columns_and_few_rows_cost_little(columns):
+    rng = np.random.default_rng(columns)
+    X, y = rng.normal(size=(20, columns)), rng.normal(size=20)
+    before = real()
+    with pytest.warns(UserWarning, match="20 rows for"):
+        model = ProjectiveRegressor().fit(X, y)
+    assert real() - before < 5
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_where_errors_are_noise_nothing_more_is_searched_for(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        "zeroproof.estimators.raced.solvable", lambda *_: looked.append(1) or ([], 0)
+    )
+    counts = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(1000, 4))
+        for y in (X @ [1, 2, 3, 4], np.sin(3 * X[:, 0])):
+            looked.clear()
+            ProjectiveRegressor().fit(X, y + 0.3 * rng.normal(size=1000))
+            counts.append(len(looked))
+    assert sum(counts[::2]) <= 2  # a false alarm costs time alone
+    assert counts[1::2] == [1] * 8
+
+
+def test_small_problems_take_one_thread_and_give_the_others_back(monkeypatch):
+    seen = []
+
+    def look(*_):
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zeroproof.estimators.regressor.fit_by_race", look)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ProjectiveRegressor().fit(np.arange(9.0)[:, None], np.arange(9.0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("after", [0.3, 1.0, 2.0])
+def test_a_fit_stops_within_a_second_when_it_is_interrupted(after):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (2000, 7))
+    y = np.tan(2 * X[:, 0] + X[:, 6] ** 2) + 0.05 * rng.normal(size=2000)
+    fired = []
+
+    def interrupt(*_):
+        fired.append(real())
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGVTALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, after)
+        due = real() + after
+        with pytest.raises(KeyboardInterrupt):
+            ProjectiveRegressor().fit(X, y)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, old)
+    assert (
+        real() - due < 1.5
+    )  # the timer counts user seconds alone, the clock those of the system too
+    assert real() - fired[0] < 0.2
+
+
+def test_a_budget_notes_what_it_does_not_suffice_for(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("zeroproof.solve.search.time", SimpleNamespace(process_time=lambda: now[0]))
+    budget = Budget(10.0)
+    part = budget.part(0.5)
+    assert part.allows("a", 4.0)
+    now[0] = 6.0
+    assert not part.allows("b")
+    assert budget.allows("c")
+    assert not budget.allows("d", 5.0)
+    assert budget.cut == ["b", "d"]
+
+
+def test_progress_is_shown_where_it_is_asked_for(monkeypatch):
+    x = np.linspace(-1, 1, 300)[:, None]
+    said = {}
+    for verbose in (False, True):
+        monkeypatch.setattr("sys.stderr", io.StringIO())
+        ProjectiveRegressor(verbose=verbose).fit(x, np.tan(3 * x[:, 0]))
+        said[verbose] = sys.stderr.getvalue()
+    assert said[False] == ""
+    assert "of 10 CPU s" in said[True]
