@@ -42,7 +42,10 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = view_closed_form(fitted, X)
     found = diagnose(view, int((~y.isfinite()).any(1).sum()))._asdict()
-    sizes = errors_of(strict(fitted, X).decoded, y, 1e-12 * y.new_tensor(fitted.thresholds.scale))
+    explained = y.clone()
+    explained[list(fitted.fit.left_out)] = float("nan")
+    floor = 1e-12 * y.new_tensor(fitted.thresholds.scale)
+    sizes = errors_of(strict(fitted, X).decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
         "features": rows.features,
@@ -65,9 +68,13 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     return [
         f"fitted {len(X)} rows in {seconds:.1f} s",
         *(f"  {line}" for line in summary(fitted).splitlines()),
-        *([error_line("all rows", *sizes)] if sizes else []),
+        *([error_line(_rows_named(fitted), *sizes)] if sizes else []),
         *diagnosis_lines(found),
     ]
+
+
+def _rows_named(fitted: "Fitted") -> str:
+    return "all rows but the outliers" if fitted.fit.left_out else "all rows"
 
 
 def _fitted(

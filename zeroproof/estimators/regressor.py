@@ -173,6 +173,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             explained = rows.weight.clone()
             explained[list(fit.left_out)] = 0
             spread = spread_of(fit, rows.X, rows.y * scale, explained)
+        self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
+        fit = fit._replace(left_out=tuple(self.left_out_.tolist()))
         thresholds, region = limits_of(
             fit, rows.X, rows.y, scale, known=bool(spread), seed=request.seed
         )
@@ -199,7 +201,6 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             lost=float(bottom[~singular].double().mean()),
         )
         self.fitted_ = fitted._replace(labels=self.labels_)
-        self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]
         return self
