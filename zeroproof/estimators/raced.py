@@ -9,7 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
+from zeroproof.estimators.candidates import (
+    FAILURES,
+    Candidate,
+    Request,
+    Rows,
+    Scored,
+    preferred,
+    searched,
+)
 from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_form, solvable
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
@@ -325,7 +333,10 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
     if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
-    chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    try:
+        chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    except FAILURES:
+        return model, entry.name
     mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
     if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
         return model, entry.name
@@ -335,6 +346,18 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
 
 
 def _rival(
+    sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
+) -> ClosedForm | None:
+    """Return the fit of a recipe that wins; none where rows are fewer than columns, or it fails."""
+    if race.distinct <= sample.X.shape[1]:
+        return None
+    try:
+        return _ahead(sample, race, request, used)
+    except FAILURES:
+        return None
+
+
+def _ahead(
     sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
 ) -> ClosedForm | None:
     """Return the fit of a recipe that wins by three standard errors, if there is one.

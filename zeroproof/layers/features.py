@@ -129,28 +129,23 @@ def graded_features(
         6
     """
     whole(degree, "degree")
-    places: list[tuple[int, ...]] = [()]
+    places: list[tuple[int, tuple[int, ...]]] = [(0, ())]  # with their degrees
     for column in columns:
-        most = 2 * degree if column.transform == "trig" else degree
+        half = column.transform == "trig"
+        most = 2 * degree if half else degree
         places = [
-            (*before, place)
-            for before, place in product(places, range(most + 1))
-            if not total or _degree((*before, place), columns) <= degree
+            (reached, (*before, place))
+            for (spent, before), place in product(places, range(most + 1))
+            if (reached := spent + ((place + 1) // 2 if half else place)) <= degree or not total
         ]
-    places.sort(key=lambda place: (_degree(place, columns), place))
-    table = torch.tensor(places, dtype=torch.int64).reshape(len(places), len(columns))
+    places.sort()
+    table = torch.tensor([each for _, each in places], dtype=torch.int64)
+    table = table.reshape(len(places), len(columns))
     return GradedFeatures(tuple(columns), table, tuple(linear), _highest(table))
 
 
 def _highest(places: Tensor) -> tuple[int, ...]:
     return tuple(int(x.max()) if len(x) else 0 for x in places.T)
-
-
-def _degree(places: tuple[int, ...], columns: Sequence[Column]) -> int:
-    return sum(
-        (place + 1) // 2 if column.transform == "trig" else place
-        for place, column in zip(places, columns, strict=False)
-    )
 
 
 def random_features(
