@@ -58,3 +58,41 @@ def test_fewer_rows_than_columns_end_soon_in_a_plain_model():
     with pytest.warns(UserWarning, match="a smaller basis is used"):
         model = ProjectiveRegressor(time_budget=0.5).fit(X, X[:, 0] + 0.1 * rng.normal(size=20))
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize(("noise", "worst"), [(0.0, 1e-12), (0.01, 0.01)])
+def test_outliers_of_several_columns_do_not_move_the_fit(noise, worst):
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        X = rng.uniform(1, 3, (400, 3))
+        law = X[:, 0] * X[:, 1] / (X[:, 0] - X[:, 2])
+        y = law * (1 + noise * rng.normal(size=400))
+        hit = rng.random(400) < 0.05
+        y[hit] *= 10
+        model = ProjectiveRegressor(time_budget=1.0).fit(X, y)
+        assert set(model.left_out_) == set(np.flatnonzero(hit))
+        N, D = (part[:, 0] for part in model.tuples(X))
+        assert np.median(np.abs(N / D / law - 1)) < worst
+
+
+def test_a_plane_does_not_hide_outliers_behind_a_common_zero():
+    rng = np.random.default_rng(1)
+    X = rng.uniform(0, 1, (100, 3))
+    y = 1 + X @ [1.0, -2.0, 0.5]
+    y[[3, 70]] += 5
+    model = ProjectiveRegressor().fit(X, y)
+    assert model.left_out_.tolist() == [3, 70]
+    assert np.abs(model.predict(X[[3, 70]]) - (1 + X[[3, 70]] @ [1.0, -2.0, 0.5])).max() < 1e-12
+
+
+def test_an_arm_with_outliers_is_found():
+    rng = np.random.default_rng(0)
+    q, p, u, v = X = rng.uniform((-3, -3, -1, -1), (3, 3, 1, 1), (800, 4)).T
+    truth = (np.cos(q + p) * u + np.sin(q + p) * v) / np.sin(p)
+    y = truth.copy()
+    hit = rng.random(800) < 0.05
+    y[hit] += 3 * np.median(np.abs(y)) * rng.standard_cauchy(hit.sum())
+    model = ProjectiveRegressor().fit(X.T, y)
+    assert set(model.left_out_) <= set(np.flatnonzero(hit))
+    N, D = (part[:, 0] for part in model.tuples(X.T))
+    assert np.median(np.abs(N / D / truth - 1)) < 1e-12

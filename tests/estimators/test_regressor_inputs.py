@@ -31,7 +31,7 @@ def put(values, index, value):
     [
         (LINE[:0], Y[:0], ValueError, r"Found array with 0 sample\(s\)"),
         (LINE[:, :0], Y, ValueError, r"0 feature\(s\)"),
-        (x, Y, ValueError, "Expected 2D array, got 1D array"),
+        (x, Y, ValueError, r"X must be \(n, d\), got \(60,\)"),
         (np.ones((60, 2)), Y, DataError, "must have a column that varies, got 2 constant columns"),
         (LINE[:1], Y[:1], DataError, "must have a column that varies, got n_samples=1"),
         (LINE, np.full(60, NAN), DataError, "every output must have a finite target, got ⊥ in all"),

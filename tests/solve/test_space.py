@@ -75,3 +75,9 @@ def test_a_law_needs_more_rows_than_coefficients():
     X = RNG.uniform(-1, 1, (12, 3))
     H, widths = features(X, 2)
     assert total_degree(H, widths[2], X[:, 0]) is None
+
+
+def test_columns_of_zeros_and_ones_leave_no_law():
+    X = RNG.integers(0, 2, (300, 5)).astype(float)
+    H, widths = features(X, 2)
+    assert total_degree(H, widths[2], RNG.normal(size=300))[2] > 1e-3

@@ -42,7 +42,10 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = view_closed_form(fitted, X)
     said = summary(fitted).splitlines()
-    sizes = errors_of(strict(fitted, X).decoded, y, 1e-12 * y.new_tensor(fitted.thresholds.scale))
+    explained = y.clone()
+    explained[list(fitted.fit.left_out)] = float("nan")
+    floor = 1e-12 * y.new_tensor(fitted.thresholds.scale)
+    sizes = errors_of(strict(fitted, X).decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
         "features": rows.features,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroproof.errors import RangeError
+from zeroproof.errors import DataError, RangeError
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import (
     Features,
@@ -38,6 +38,7 @@ from zeroproof.solve.search import (
 from zeroproof.solve.search import Candidate as Searched
 
 __all__ = [
+    "FAILURES",
     "Candidate",
     "Request",
     "Rows",
@@ -53,6 +54,8 @@ __all__ = [
     "searched",
 ]
 
+# of one candidate: it drops out, and the others go on; torch's errors are RuntimeErrors
+FAILURES = (ArithmeticError, IndexError, RuntimeError, ValueError)
 _MOST_FOR_RHO = 3000  # rows
 _ENTRIES = 2**21  # of the features of one block
 _GAIN_OF_POLES = 2 / 3
@@ -166,7 +169,7 @@ def _with_power(
 ) -> tuple[list[Candidate], int | None]:
     """Score a candidate with the row weights that its own errors ask for; None: exact."""
     first = scored(candidate, rows, request, parts, 0)
-    if first.score <= _EXACT:
+    if first.score <= _EXACT or first.score == math.inf:
         return [first], None
     model = candidate.solve(rows.at(parts.core), 1, request.shared is not False)
     inner = parts._replace(held=torch.cat([parts.core, parts.held]))
@@ -251,8 +254,13 @@ def scored(
 ) -> Candidate:
     """Return the candidate with its score on held-out rows and its number of weights."""
     core = rows.at(parts.core)
-    model = candidate.solve(core, power, request.shared is not False)
-    found = held_errors(model, rows, parts, power, affine=request.affine)
+    try:
+        model = candidate.solve(core, power, request.shared is not False)
+        found = held_errors(model, rows, parts, power, affine=request.affine)
+    except FAILURES:
+        if request.degrees is not None or isinstance(request.features, nn.Module):
+            raise  # the only candidate: its sentence says what to change
+        return candidate._replace(score=math.inf)
     random, shell = (max(error, FLOOR) for error in found)
     score = random if random <= _EXACT else math.sqrt(random * shell)
     if request.affine and crosses(model, core.X):
@@ -321,6 +329,11 @@ def _of_module(module: nn.Module, rows: Rows, request: Request) -> Candidate:
         own,
         tuple(c for c in columns if c.place in linear),
     )
+    H = feature_matrix(features, rows.X)
+    if not bool(torch.isfinite(H).all()):
+        raise DataError("features must return finite numbers, got inf or nan")
+    if not bool((H[:1] != H).any()):
+        raise DataError("features must differ between rows, got the same in all of them")
     return of_features(features, "module", request)
 
 

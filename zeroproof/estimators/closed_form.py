@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from zeroproof.estimators.candidates import (
+    FAILURES,
     Candidate,
     Request,
     Rows,
@@ -100,6 +101,18 @@ def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -
     parts = split(rows.X, request.seed)
     found, power = known or solvable(rows, request, parts)
     ordered = preferred(found, len(parts.held))
+    while len(ordered) > 1:
+        try:
+            return _solved(ordered, power, rows, request, parts)
+        except FAILURES:  # a core may be solvable where all rows are not
+            ordered = ordered[1:]
+    return _solved(ordered, power, rows, request, parts)
+
+
+def _solved(
+    ordered: list[Candidate], power: int, rows: Rows, request: Request, parts: Split
+) -> ClosedForm:
+    """Solve the first of some candidates on all rows."""
     chosen, core = ordered[0], rows.at(parts.core)
     shared, model = _with_denominators(chosen, rows, parts, power, request)
     keep, model = _kept_polish(model, rows, parts, power, request)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = [
     "POLYNOMIAL",
     "Asked",
     "checked_request",
+    "checked_rows",
     "columns_to_keep",
     "read_targets",
     "read_weight",
@@ -29,6 +30,8 @@ __all__ = [
 FEATURES = ("auto", "chebyshev", "polynomial", "random", "fourier")
 POLYNOMIAL = ("auto", "chebyshev", "polynomial")
 _LARGEST = 1e100  # squares must stay finite
+_SMALLEST = 1e-100  # range of a column
+_LEAST = 1e-200  # of the largest target
 _LISTED = 5
 
 
@@ -167,6 +170,72 @@ def as_array(x: Any) -> Any:
     return x.detach().cpu().resolve_conj().numpy() if isinstance(x, Tensor) else x
 
 
+def as_numbers(values: Any, name: str) -> NDArray[Any]:
+    """Return an array in float64 or complex128.
+
+    Raises:
+        DataError: It is ragged, holds anything but numbers, or whole numbers that float64 takes for
+            one another.
+    """
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} must have no masked entries: leave these rows out")
+    try:
+        given = np.asarray(as_array(values))
+        numbers = given.astype(np.complex128 if given.dtype.kind == "c" else np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} must hold numbers, as many in each row, got {_first(values)!r:.40}"
+        ) from None
+    if given.dtype.kind in "mM":
+        raise DataError(f"{name} must hold numbers, got times: take the difference to one of them")
+    if given.dtype.kind in "iu" and len(np.unique(numbers)) < len(np.unique(given)):
+        raise DataError(
+            f"{name} must differ by more than rounding to float64, got whole numbers beyond 2**53: "
+            "subtract what they have in common"
+        )
+    return numbers
+
+
+def _first(values: Any) -> Any:
+    """Return the first entry that is no number, or the first of all."""
+    entries = list(values) if hasattr(values, "__iter__") else [values]
+    strange = [each for each in entries if not isinstance(each, int | float | complex | np.number)]
+    return (strange or entries or [values])[0]
+
+
+def checked_rows(read: Callable[[], NDArray[np.float64]], X: Any) -> NDArray[np.float64]:
+    """Return rows as scikit-learn reads them; its errors are this package's.
+
+    Raises:
+        DataError: X is complex, sparse, empty, no table of numbers, or not that of the fit.
+        ShapeError: X has one dimension, or three.
+    """
+    shape = np.shape(X) if hasattr(X, "shape") else ()
+    try:
+        return read()
+    except TypeError as error:
+        raise _KindError(f"X must be a table of numbers: {_line(error)}") from error
+    except ValueError as error:
+        if len(shape) in {1, 3}:
+            raise ShapeError(
+                f"X must be (n, d), got {tuple(shape)}. Reshape your data: X[:, None] is one column"
+            ) from error
+        if "Complex data" in str(error):
+            raise DataError(
+                "X must be real, got complex numbers (Complex data not supported): give real and "
+                "imaginary parts as columns of their own"
+            ) from error
+        raise DataError(str(error)) from error
+
+
+class _KindError(DataError, TypeError):
+    """Both families' error."""
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
 def read_targets(y: Any, rows: int, missing: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return targets, `(n,)` or `(n, m)`, float64 or complex128, and which rows to keep.
 
@@ -177,20 +246,17 @@ def read_targets(y: Any, rows: int, missing: str) -> tuple[NDArray[Any], NDArray
     one_of(missing, ("bottom", "drop"), "missing")
     if y is None:
         raise DataError("ProjectiveRegressor requires y to be passed, but the target y is None")
-    y = np.asarray(as_array(y))
-    if y.dtype == object or y.dtype.kind not in "biufc":
-        try:
-            y = y.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"y must hold numbers, got the dtype {y.dtype}") from error
-    y = y.astype(np.complex128 if y.dtype.kind == "c" else np.float64)
+    y = as_numbers(y, "y")
     if y.ndim not in {1, 2} or 0 in y.shape[1:]:
         raise ShapeError(f"y must be (n,) or (n, k), got {y.shape}")
     if len(y) != rows:
         raise ShapeError(f"X and y must have equally many rows, got {rows} and {len(y)}")
     finite = np.isfinite(y)
-    if (np.abs(y[finite]) > _LARGEST).any():
+    largest = np.abs(y[finite]).max(initial=0.0)
+    if largest > _LARGEST:
         raise DataError(f"y must stay below {_LARGEST:g} in size: change its unit")
+    if 0 < largest < _LEAST:
+        raise DataError(f"y must reach {_LEAST:g} in size, got {largest:.3g}: change its unit")
     kept = ~np.isnan(y).reshape(rows, -1).any(1) if missing == "drop" else np.ones(rows, bool)
     if not finite.reshape(rows, -1)[kept].any(0).all():
         raise DataError(f"every output must have a finite target, got ⊥ in all {rows} rows")
@@ -206,14 +272,16 @@ def read_weight(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     """
     if sample_weight is None:
         return np.ones(rows)
-    weight = np.asarray(as_array(sample_weight), dtype=np.float64)
+    weight = as_numbers(sample_weight, "sample_weight")
+    if weight.dtype.kind == "c":
+        raise DataError("sample_weight must be real, got complex numbers")
     if weight.ndim == 0:
         weight = np.full(rows, float(weight))
     if weight.shape != (rows,):
         raise ShapeError(f"sample_weight must be ({rows},), got {weight.shape}")
     if not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
         raise DataError("sample_weight must be finite, not negative and not zero throughout")
-    return weight
+    return weight / weight.max()  # squares of their roots stay finite
 
 
 def columns_to_keep(X: NDArray[np.float64], names: Sequence[str] = ()) -> list[int]:
@@ -232,7 +300,10 @@ def columns_to_keep(X: NDArray[np.float64], names: Sequence[str] = ()) -> list[i
         raise DataError(f"X must be finite, got inf or NaN in row{'s' * (len(bad) > 1)} {listed}")
     if (np.abs(X) > _LARGEST).any():
         raise DataError(f"X must stay below {_LARGEST:g} in size: change its unit")
-    varies = [j for j in range(X.shape[1]) if (X[:, j] != X[0, j]).any()]
+    spread = np.ptp(X, axis=0)
+    if ((spread > 0) & (spread < _SMALLEST)).any():
+        raise DataError(f"X must vary by more than {_SMALLEST:g}: change its unit")
+    varies = np.flatnonzero(spread > 0).tolist()
     if not varies:
         few = "n_samples=1" if len(X) == 1 else f"{X.shape[1]} constant columns"
         raise DataError(f"X must have a column that varies, got {few}")

@@ -1,6 +1,7 @@
 """From a race to a closed-form fit."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
+from zeroproof.estimators.candidates import (
+    FAILURES,
+    Candidate,
+    Request,
+    Rows,
+    Scored,
+    preferred,
+    searched,
+)
 from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_form, solvable
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
@@ -40,6 +49,10 @@ _BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
+_LINE_DEGREES = (*range(9), 10, 12, 15, 20, 30)  # of a robust fit of one column
+_MOST_OUTLIERS = 0.2
+_STRANGE = 1e-6  # angle to a law that is right to rounding
+_FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
 _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
 
 
@@ -89,38 +102,72 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
-    """Race on all rows, and again without outliers if there are some.
-
-    Rows are outliers if neither race explains them and the others are explained no worse without
-    them: either three times better, or as well while the rows left out are far from both.
-    """
+    """Race on all rows, and again without outliers if there are some."""
     x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
     race = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
     everything = torch.ones(len(x), dtype=torch.bool)
-    held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
-    if race.distinct < FEWEST or not heavy_tailed(held):
-        return race, everything
-    kept = trimmed_rows(x, y[:, 0], request.seed)
-    if not 0 < (~kept).sum() < 0.2 * len(x):
+    kept = _explained(used, race, request.seed)
+    if kept.all():
         return race, everything
     if not request.clock.allows("a fit without outliers"):
         return race, everything
     part = x[kept], y[kept]
     again = race_line(*part, weight=weight[kept], seed=request.seed, clock=request.clock)
     answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
-    before, after = (
-        np.nan_to_num(np.abs(each - y) / deviation(y, again.noise), nan=1e300, posinf=1e300)[:, 0]
-        for each in (race.entry.answers, answers)
-    )
-    old, new = float(np.median(before[kept])), float(np.median(after[kept]))
-    apart = np.median(before[~kept]) > 6 * old and np.median(after[~kept]) > 9 * new
-    if new < old / 3 or (new < max(1.1 * old, CLEAN) and apart):  # clean fits are polished later
+    if _outlying(race.entry.answers, answers, y, kept, again.noise):
         return again, torch.from_numpy(kept)
     return race, everything
 
 
-def _several(used: Rows, request: Request) -> ClosedForm:
-    """A law of total degree that unseen rows confirm ends the race before it begins."""
+def _explained(used: Rows, race: LineFit | SpaceFit, seed: int) -> NDArray[np.bool_]:
+    """Mark the rows that a fit explains which outliers cannot move; all if none stand out."""
+    held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
+    everything = np.ones(len(used.X), bool)
+    if race.distinct < FEWEST or not heavy_tailed(held):
+        return everything
+    X, y = used.X.numpy(), used.y.numpy()
+    kept = np.all([trimmed_rows(X, _bases(used.X), target, seed) for target in y.T], axis=0)
+    return kept if (~kept).mean() < _MOST_OUTLIERS else everything
+
+
+def _bases(X: Tensor) -> Iterator[Array]:
+    """Yield features of rising degree, of the columns and of angles among them."""
+    d = X.shape[1]
+    turning = [_FEWEST_RADIANS <= float(np.ptp(x)) <= 4 * math.pi for x in X.T.numpy()]
+    kinds = [["identity"] * d]
+    if d > 1 and any(turning):
+        kinds.append(["trig" if each else "identity" for each in turning])
+    for transforms in kinds:
+        columns = [fit_column(x, i, transforms[i]) for i, x in enumerate(X.T)]
+        inputs = d + transforms.count("trig")
+        for degree in _LINE_DEGREES if d == 1 else range(_MOST_DEGREE + 1):
+            if math.comb(inputs + degree, degree) <= _FOLD_FEATURES:
+                yield feature_matrix(graded_features(columns, degree), X).numpy()
+
+
+def _outlying(before: Array, after: Array, y: Array, kept: NDArray[np.bool_], noise: str) -> bool:
+    """Tell whether rows left out are outliers.
+
+    They are if neither the fit to all rows nor that to the others explains them and the others are
+    explained no worse without them: either three times better, or as well while the rows left out
+    are far from both.
+    """
+    before, after = (
+        np.nan_to_num(np.abs(each - y) / deviation(y, noise), nan=1e300, posinf=1e300).max(1)
+        for each in (before, after)
+    )
+    old, new = float(np.median(before[kept])), float(np.median(after[kept]))
+    slack = 1 + 2 / math.sqrt(len(y))  # the error of a median
+    far = np.median(after[~kept]) > 9 * new
+    apart = far and np.median(before[~kept]) > 6 * old
+    return bool((far and new < old / 3) or (new < max(slack * old, CLEAN) and apart))
+
+
+def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedForm:
+    """A law of total degree that unseen rows confirm ends the race before it begins.
+
+    Outliers are looked for once, where the race leaves heavy tails, and the rest begins anew.
+    """
     n, d = used.X.shape
     order = torch.randperm(n, generator=torch.Generator().manual_seed(request.seed))
     columns = [fit_column(x, i) for i, x in enumerate(used.X.T)]
@@ -132,13 +179,21 @@ def _several(used: Rows, request: Request) -> ClosedForm:
     if used.y.shape[1] == 1:
         law = _law(sample, H, widths, columns, request)
         if law is not None:
-            return law
+            return law if trusted else _without_strangers(law, used, request)
     few = [1, d + 1, *(k for k in widths[2:3] if k <= _FOLD_FEATURES)]
     y = sample.y.numpy()
     race = race_space(
         sample.X.numpy(), H[:, : few[-1]], tuple(few), y, sample.weight.numpy(), request.seed
     )
     entry = race.entry
+    kept = np.ones(n, bool) if trusted else _explained(used, race, request.seed)
+    if not kept.all():
+        fit = _several(used.at(torch.from_numpy(kept)), request, trusted=True)
+        N, D = tuples(fit.model, sample.X)
+        answers = (N / D).numpy() / request.scale
+        seen = kept[order[:_RACE_ROWS].numpy()]
+        if _outlying(entry.answers, answers, y, seen, race.noise):
+            return fit._replace(left_out=tuple(np.flatnonzero(~kept).tolist()))
     if race.distinct > _ENOUGH and _relative(race, y) > CLEAN:
         other = _rival(sample, race, request, used)
         if other is not None:
@@ -156,6 +211,27 @@ def _several(used: Rows, request: Request) -> ClosedForm:
     )
     found = _closed(race, sample.y.numpy(), model, entry.name, recipe)
     return _boosted(found._replace(alternates=alternates), race, sample)
+
+
+def _without_strangers(law: ClosedForm, used: Rows, request: Request) -> ClosedForm:
+    """Leave out the rows that a law does not explain, if one without them does not either.
+
+    A factor that N and D share makes room for a few of them: it is 0 there.
+    """
+    N, D = tuples(law.model, used.X)
+    size = torch.hypot(N / request.scale, D)[:, 0]
+    strange = (_angle(law, used, request) > _STRANGE) | (size < _STRANGE * size.median())
+    if not 0 < float(strange.double().mean()) < _MOST_OUTLIERS:
+        return law
+    fit = _several(used.at(~strange), request, trusted=True)
+    out = strange & (_angle(fit, used, request) > _STRANGE)
+    places = torch.nonzero(out)[:, 0].tolist()
+    return fit._replace(left_out=tuple(places)) if places else law
+
+
+def _angle(fit: ClosedForm, used: Rows, request: Request) -> Tensor:
+    N, D = tuples(fit.model, used.X)
+    return chordal_distance(N / request.scale, D, used.y, torch.ones_like(used.y))[:, 0]
 
 
 def _law(
@@ -295,7 +371,10 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
     if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
-    chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    try:
+        chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    except FAILURES:
+        return model, entry.name
     mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
     if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
         return model, entry.name
@@ -305,6 +384,18 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
 
 
 def _rival(
+    sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
+) -> ClosedForm | None:
+    """Return the fit of a recipe that wins; none where rows are fewer than columns, or it fails."""
+    if race.distinct <= sample.X.shape[1]:
+        return None
+    try:
+        return _ahead(sample, race, request, used)
+    except FAILURES:
+        return None
+
+
+def _ahead(
     sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
 ) -> ClosedForm | None:
     """Return the fit of a recipe that wins by three standard errors, if there is one.
@@ -326,7 +417,7 @@ def _rival(
         return None
     best = preferred(found, len(parts.held))[0]
     y = sample.y.numpy()
-    answers = np.full(y.shape, np.nan)
+    answers, held, ours = np.full(y.shape, np.nan), race.entry.held, race.entry.held
     for f in np.unique(race.fold):
         if not clock.allows(f"{best.name} functions of transformed columns, which did better"):
             return None
@@ -360,7 +451,7 @@ def _white(race: LineFit | SpaceFit, y: Array, X: Tensor) -> bool:
     left = np.nan_to_num((race.entry.answers - y)[:, 0] / race.deviation[:, 0], nan=0.0)
     rank = stats.rankdata(left) / len(left) - 0.5
     z = ((X - X.mean(0)) / X.std(0)).numpy()
-    neighbour = spatial.KDTree(z).query(z, k=2)[1][:, 1]
+    neighbour = np.asarray(spatial.KDTree(z).query(z, k=2)[1])[:, 1]
     r = float((rank * rank[neighbour]).mean() * 12)  # 12: one over the variance of a rank
     return abs(r) < 3 / math.sqrt(len(left))  # pairs that are nearest to each other count twice
 

@@ -13,8 +13,15 @@ from torch import Tensor
 
 from zeroproof._checks import one_of, positive
 from zeroproof._extras import require
-from zeroproof.errors import DataError, NotFittedError, RangeError, RunFolderError
+from zeroproof.errors import (
+    DataError,
+    NotFittedError,
+    RangeError,
+    RunFolderError,
+    ZeroProofError,
+)
 from zeroproof.estimators.batches import sampled, solved_from
+from zeroproof.estimators.candidates import FAILURES
 from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
 from zeroproof.estimators.fitted import (
     Fitted,
@@ -33,6 +40,7 @@ from zeroproof.estimators.options import (
     Asked,
     as_array,
     checked_request,
+    checked_rows,
     columns_to_keep,
     read_targets,
     read_weight,
@@ -58,6 +66,7 @@ __all__ = ["ProjectiveRegressor"]
 
 _SHOWN = 3000  # rows kept for pictures
 _SMALL = 2_000_000  # numbers in X
+_LEAST_SCALE = 1e-50  # of the largest target
 
 
 class _NotFittedError(NotFittedError, SklearnNotFittedError):
@@ -185,6 +194,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             warnings.warn(
                 f"{len(X)} rows for {X.shape[1]} columns: a smaller basis is used", stacklevel=2
             )
+        told = np.isfinite(y.reshape(len(y), -1)).T
+        if any(len(np.unique(X[rows], axis=0)) < 2 for rows in told):
+            raise DataError("every output must have finite targets at two inputs, got one input")
         scale = self._scale(y)
         asked = Asked(**{name: getattr(self, name) for name in Asked._fields})
         request = checked_request(asked, y, seen, columns, scale)
@@ -193,11 +205,21 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         with warnings.catch_warnings(), _threads(rows.X), self._bar(request.budget) as bar:
             request = request._replace(clock=Budget(request.budget, bar))
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
-            fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
+            try:
+                fit = (fit_by_race if raced(rows, request) else fit_closed_form)(rows, request)
+            except FAILURES as error:
+                if isinstance(error, ZeroProofError):
+                    raise
+                raise DataError(
+                    "X and y must allow some fit in float64, got none on "
+                    f"{len(X)} rows: change their units, or leave extreme rows out"
+                ) from error
             fit = fit._replace(cut=tuple(request.clock.cut))
             explained = rows.weight.clone()
             explained[list(fit.left_out)] = 0
             spread = spread_of(fit, rows.X, rows.y * scale, explained)
+        self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
+        fit = fit._replace(left_out=tuple(self.left_out_.tolist()))
         thresholds, region = limits_of(
             fit, rows.X, rows.y, scale, known=bool(spread), seed=request.seed
         )
@@ -225,7 +247,6 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             lost=float(bottom[~singular].double().mean()),
         )
         self.fitted_ = fitted._replace(labels=self.labels_)
-        self.left_out_ = np.flatnonzero(use)[list(fit.left_out)]
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
         self._shown = X[part], y[part]
         return self
@@ -451,7 +472,11 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         if isinstance(self.scale, str):
             one_of(self.scale, ("median",), "scale")
             return target_scale(torch.from_numpy(y))
-        return float(positive(self.scale, "scale"))
+        scale = float(positive(self.scale, "scale"))
+        largest = float(np.abs(y[np.isfinite(y)]).max())
+        if largest and not _LEAST_SCALE < scale / largest < 1 / _LEAST_SCALE:
+            raise RangeError(f"scale must be of the size of y, {largest:.3g}, got {scale:.3g}")
+        return scale
 
     def _orientation(self, fit: ClosedForm, X: Tensor) -> Tensor:
         """Return the sign of each D on most rows; warn where it is not that of all."""
@@ -466,10 +491,13 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         return sign
 
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
-        rows: Any = validate_data(
-            self, as_array(X), reset=reset, dtype=np.float64, ensure_all_finite=False
-        )
-        return rows
+        def read() -> Any:
+            given = as_array(X)
+            return validate_data(
+                self, given, reset=reset, dtype=np.float64, ensure_all_finite=False
+            )
+
+        return checked_rows(read, X)
 
     def _seen(self, X: Any) -> Tensor:
         self._must_be_fitted()

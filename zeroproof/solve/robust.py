@@ -2,65 +2,146 @@
 
 Trimming after an ordinary fit fails, since outliers hide behind the fit they made. So random few
 rows begin, and each step keeps the rows with the smallest angles (least trimmed squares, Rousseeuw
-1984, concentration steps of Rousseeuw & Van Driessen 1999), on the linearised rational fit.
+1984, concentration steps of Rousseeuw & Van Driessen 1999), on the linearised rational fit; then
+all rows within the cut are fitted, so that those where a good fit is least good stay in. A sum
+of angles, minimised by weights of 1 / angle, ends in other minima for laws like x y / (x - z);
+concentration finds their rows from any start, with 140 coefficients too.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
-__all__ = ["heavy_tailed", "trimmed_rows"]
+__all__ = ["FEWEST", "heavy_tailed", "trimmed_rows"]
+
+Array = NDArray[Any]
 
 _KEPT = 0.8  # of the rows that a fit has to explain
 _FAR = 9.0  # times the median angle: 6 standard deviations of Gaussian errors
-_STARTS, _STEPS, _MOST_DEGREE = 20, 8, 8
+_STEPS, _MOST_STARTS, _FEWEST_STARTS = 8, 20, 4
+_MOST_OUT = 0.1  # of the rows, in an exact fit that needs no larger basis
+_ALIKE = 3  # starts that end in the smallest error: no others are needed
+_ENTRIES = 2**22  # of the matrices of all starts; more columns get fewer starts
+_MOST_ROWS = 3000
+_NOTICED = 1e-6  # of the size of y: a smaller error is no outlier's
+_AS_GOOD = 1.25  # times the smallest error: a simpler basis is taken
 _ROUNDING = 1e-13
+_POPULATION = 3.0  # times the cut, which half of the outliers exceed
+_CHANCE = 0.01  # of a gap in front of the outliers that is none
+_TOGETHER = 0.25  # of the outliers may have an outlier as their nearest neighbour
 FEWEST = 30  # distinct inputs
 
 
-def heavy_tailed(error: NDArray[np.float64]) -> bool:
-    """Tell whether up to a fifth of the errors lie beyond what Gaussian noise would bring."""
-    share = float((error > _FAR * np.median(error) + 1e-300).mean())
-    return 0 < share < 1 - _KEPT
+def heavy_tailed(error: Array) -> bool:
+    """Tell whether some errors, over the size of y, lie beyond what Gaussian noise would bring."""
+    return bool((error > _FAR * np.median(error) + _NOTICED).any())
 
 
-def trimmed_rows(x: NDArray[Any], y: NDArray[Any], seed: int = 0) -> NDArray[np.bool_]:
-    """Mark the rows of one column that a robust rational fit explains.
+def trimmed_rows(X: Array, bases: Iterable[Array], y: Array, seed: int = 0) -> NDArray[np.bool_]:
+    """Mark the rows that a robust rational fit explains.
 
-    Degrees rise until twice the smallest error, corrected for the number of coefficients, is
-    reached; rows beyond nine times the median angle are not explained.
+    Each basis serves N and D. The first is taken whose error, corrected for the number of
+    coefficients, is nearly the smallest; rows beyond nine times the median angle are not
+    explained, if they are a population of their own.
 
     Args:
-        x: `(n,)`.
+        X: Rows, `(n, d)`.
+        bases: Features, `(n, k)` each, simple ones first.
         y: Finite targets, `(n,)`.
         seed: Of the random starts.
     """
-    n, rng = len(x), np.random.default_rng(seed)
+    n, rng = len(y), np.random.default_rng(seed)
     Y = y / (np.median(np.abs(y)) or 1.0)
-    u = (2 * x - x.max() - x.min()) / np.ptp(x)
-    size, kept = np.hypot(1, Y), int(_KEPT * n)
+    size = np.hypot(1, Y)[:, None]
+    drawn = rng.permutation(n)[:_MOST_ROWS]
+    kept = int(_KEPT * len(drawn))
     found = []
-    for degree in range(_MOST_DEGREE + 1):
-        free = 2 * degree + 1
+    for H in bases:
+        free = 2 * H.shape[1] - 1
         if 2 * free > kept:
+            continue
+        A = np.hstack([H, -Y[:, None] * H]) / size
+        v, rows = _concentrated(A[drawn], H[drawn], kept, rng)
+        error = float(np.sqrt(np.mean(np.sort(_angle(A[drawn], H[drawn], v))[:kept] ** 2)))
+        # at rounding only the rows that are left out tell bases apart
+        missed = float((~rows).mean()) * _ROUNDING if error < _ROUNDING else error
+        found.append((missed * len(drawn) / max(kept - free, 1), A, H, v))
+        if missed < _MOST_OUT * _ROUNDING:
             break
-        H = chebyshev.chebvander(u, degree)
-        A = np.hstack([H, -Y[:, None] * H]) / size[:, None]
-        rows = np.stack([rng.permutation(n)[: min(2 * free + 2, kept)] for _ in range(_STARTS)])
-        angle = np.zeros((_STARTS, n))
-        for _ in range(_STEPS):
-            v = np.linalg.svd(np.linalg.qr(A[rows], mode="r"))[2][:, -1]
-            N, D = v[:, : degree + 1] @ H.T, v[:, degree + 1 :] @ H.T
-            angle = np.abs(v @ A.T) / np.maximum(np.hypot(N, D), 1e-300)
-            rows = np.argpartition(angle, kept - 1, axis=1)[:, :kept]
-        squares = np.take_along_axis(angle, rows, 1) ** 2
-        best = int(squares.mean(1).argmin())
-        error = max(float(np.sqrt(squares[best].mean())), 1e-15) * n / max(kept - free, 1)
-        found.append((error, angle[best]))
     if not found:
         return np.ones(n, bool)
-    least = min(error for error, _ in found)
-    angle = next(angle for error, angle in found if error <= 2 * least)
-    return angle <= _FAR * np.median(angle) + _ROUNDING
+    least = min(each[0] for each in found)
+    _, A, H, v = next(each for each in found if each[0] <= _AS_GOOD * least)
+    explained = _within(A, H, v)
+    alone = not explained.all() and _apart(X, _angle(A, H, v), explained)
+    return explained if alone else np.ones(n, bool)
+
+
+def _concentrated(
+    A: Array, H: Array, kept: int, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the best (a, b) of some random starts, and which rows are within its cut."""
+    n, wide = A.shape
+    starts = int(np.clip(_ENTRIES // (kept * wide), _FEWEST_STARTS, _MOST_STARTS))
+    ends: list[tuple[float, Array]] = []
+    while len(ends) < starts:
+        rows = rng.permutation(n)[: min(2 * wide, kept)]
+        v = _smallest(A[rows])
+        for _ in range(_STEPS):
+            rows = np.argpartition(_angle(A, H, v), kept - 1)[:kept]
+            v = _smallest(A[rows])
+        ends.append((float(np.sqrt(np.mean(_angle(A, H, v)[rows] ** 2))), v))
+        least = min(error for error, _ in ends)
+        if sum(error <= 1.01 * least + _ROUNDING for error, _ in ends) >= _ALIKE:
+            break
+    v = min(ends, key=lambda end: end[0])[1]
+    for _ in range(_STEPS):
+        v = _smallest(A[_within(A, H, v)])
+    return v, _within(A, H, v)
+
+
+def _smallest(A: Array) -> Array:
+    """Return the singular vector of the smallest singular value."""
+    return np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1]
+
+
+def _within(A: Array, H: Array, v: Array) -> NDArray[np.bool_]:
+    angle = _angle(A, H, v)
+    # rounding of N - y D is that of terms of size 1, as v has that length
+    return angle <= _FAR * np.median(angle) + _ROUNDING / _length(H, v)
+
+
+def _angle(A: Array, H: Array, v: Array) -> Array:
+    return np.abs(A @ v) / _length(H, v)
+
+
+def _length(H: Array, v: Array) -> Array:
+    k = H.shape[1]
+    return np.maximum(np.hypot(H @ v[:k], H @ v[k:]), 1e-300)
+
+
+def _apart(X: Array, error: Array, kept: NDArray[np.bool_]) -> bool:
+    """Tell whether rows left out are a population of their own, strewn among the others.
+
+    The tail of one distribution ends soon beyond a cut: with a finite mean, half of it lies within
+    twice the cut. Its k largest of a tail of power 2 are beyond a gap of ratio r with probability
+    r^(-2k). And where a model fails, it fails for neighbours too.
+
+    Args:
+        X: Rows, `(n, d)`.
+        error: Their errors under a fit of the rows kept, `(n,)`.
+        kept: Which rows were kept.
+    """
+    typical, largest = np.median(error[kept]), error[kept].max()
+    far = np.median(error[~kept]) > _POPULATION * _FAR * typical
+    gap = np.log(error[~kept].min() / max(largest, 1e-300)) * 2 * (~kept).sum()
+    if not far and gap < -np.log(_CHANCE):
+        return False
+    Z = X / np.where((spread := X.std(0)) > 0, spread, 1)
+    out = np.flatnonzero(~kept)
+    near = np.asarray(KDTree(Z).query(Z[out], k=2)[1])
+    nearest = np.where(near[:, 0] == out, near[:, 1], near[:, 0])
+    return float((~kept)[nearest].mean()) <= max(_TOGETHER, 2 / len(out))

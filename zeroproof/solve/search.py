@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, combinations
 from typing import Any, NamedTuple
 
@@ -374,8 +375,9 @@ class _Search:
         weights = sum(counts(recipe))
         candidate = Candidate(recipe, math.inf, weights, 1.0, math.inf)
         if self._rows_suffice(recipe):
-            score, rho, random = self.table.score(recipe, self.power, self._rows(weights), bar)
-            candidate = Candidate(recipe, score, weights, rho, random)
+            with suppress(ArithmeticError, IndexError, RuntimeError, ValueError):  # it drops out
+                score, rho, random = self.table.score(recipe, self.power, self._rows(weights), bar)
+                candidate = Candidate(recipe, score, weights, rho, random)
         self.tried[recipe] = candidate
         return candidate
 

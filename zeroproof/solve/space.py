@@ -224,6 +224,7 @@ def total_degree(
         v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1]
         N, D = train @ v[:width], train @ v[width:]
         size = np.hypot(N, D)
+        size = np.maximum(size, 1e-14 * size.max())  # N and D may share zeros
         error = float(np.sqrt(np.mean(((N - y[:core] * D) / np.hypot(1, y[:core]) / size) ** 2)))
         if error < best[0]:
             best = error, v
