@@ -73,6 +73,7 @@ class Request(NamedTuple):
     polish: str
     budget: float
     seed: int
+    symmetry: str = "none"
 
 
 class Rows(NamedTuple):

@@ -23,6 +23,7 @@ from zeroproof.projective import denominator_score
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
+from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interval_poles, interval_zeros, pole_curve
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
 from zeroproof.solve.recipe import lift
@@ -188,6 +189,9 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
     low, high = fitted.domain[:, 0].tolist()
     table = poles_of(fitted.fit, (low, high), output)
     p = table.position
+    model = fitted.fit.model
+    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
+        p = -1j * p  # from s to x
     # complex targets leave rounding in the imaginary part of a real pole
     inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
     table = table._replace(inside=inside)

@@ -1,7 +1,7 @@
 """From a race to a closed-form fit."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.choose import choose_form, relative_error
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
+from zeroproof.solve.conjugate import System, race_conjugate
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, ConjugateForm, SigmoidForm
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
 from zeroproof.solve.race import POLE, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
@@ -29,6 +30,7 @@ Array = NDArray[Any]
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
 _TIES = 5
+_EQUAL = 20.0  # rounding floors, below which signals are fitted alike
 _PLAIN = ("constant", "line", "linear", "ridge")
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
@@ -37,12 +39,14 @@ _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
 
 
 def raced(rows: Rows, request: Request) -> bool:
-    """Tell whether a request is one for the race: everything left to be chosen, real targets."""
+    """Tell whether a request is one for the race: everything left to be chosen."""
     free = request.features == "auto" and request.degrees is None and not request.linear
     finite = torch.isfinite(rows.y).all(1)
-    several = rows.X.shape[1] > 1 or rows.y.shape[1] == 1
+    one = rows.X.shape[1] == 1
+    several = one and (rows.y.is_complex() or rows.y.shape[1] == 1)
+    several |= not one and not rows.y.is_complex()
     distinct = len(rows.X[finite].unique(dim=0)) if several else 0
-    return free and not rows.y.is_complex() and not request.affine and distinct > 1
+    return free and not request.affine and distinct > 1
 
 
 def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
@@ -55,7 +59,10 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    fit = (_one_column if rows.X.shape[1] == 1 else _several)(rows.at(finite), request)
+    way = _several if rows.X.shape[1] > 1 else _one_column
+    if request.symmetry != "none":
+        way = _signal
+    fit = way(rows.at(finite), request)
     places = torch.nonzero(finite)[:, 0]
     return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
@@ -69,7 +76,7 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
-    elif race.distinct > _ENOUGH:
+    elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request)
         if other is not None:
             return other._replace(left_out=left_out)
@@ -78,6 +85,76 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
     return found._replace(significant=significant, alternates=alternates, left_out=left_out)
+
+
+class _Signal(NamedTuple):
+    """Real systems for complex signals: one for all outputs, or one for each."""
+
+    race: LineFit
+    systems: tuple[System, ...]
+    rows: Array  # that took part in the race
+    held: Held
+
+    @property
+    def free(self) -> float:
+        """Return the real coefficients of all outputs."""
+        return sum(system.poles.k + system.c.size for system in self.systems)
+
+
+def _signal(used: Rows, request: Request) -> ClosedForm:
+    """Fit the response of a real system, or free coefficients where these do better."""
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    m = y.shape[1]
+    race, system, rows = race_conjugate(x, y, weight=weight, seed=request.seed)
+    floor = _EQUAL * race.entry.floor
+    signal = _Signal(race, (system,), rows, _held(race.entry.answers, y[rows], race, floor))
+    if request.shared is False or (request.shared == "auto" and m > 1):
+        apart = _apart(x, y, weight, signal, request.seed)
+        clear = ahead(apart.held, signal.held, 1.0)
+        if request.shared is False or clear or (
+            apart.free < signal.free and not ahead(signal.held, apart.held, 1.0)
+        ):  # fmt: skip
+            signal = apart
+    if request.symmetry == "auto":
+        other = race_line(x, y, weight=weight, seed=request.seed)
+        free = _held(other.entry.answers[rows], y[rows], race, floor)
+        worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
+        p, q = other.entry.candidate.p, other.entry.candidate.q
+        if worse or (2 * (m * (p + 1) + q) < signal.free and not ahead(signal.held, free, 1.0)):
+            return _one_column(used, request)
+    shared = len(signal.systems) == 1
+    forms = [
+        _conjugate_form(each, j, x) for each in signal.systems for j in range(m if shared else 1)
+    ]
+    model, name = FormModel(tuple(forms), request.scale), race.entry.name
+    found = _closed(signal.race, y[signal.rows], model, name, None)
+    return found._replace(significant=True, shared=shared)
+
+
+def _apart(x: Array, y: Array, weight: Array, joint: _Signal, seed: int) -> _Signal:
+    """Fit each output by a system of its own, and score them all as the joint one was."""
+    races = [
+        race_conjugate(x, column[:, None], weight=weight, noise=joint.race.noise, seed=seed)
+        for column in y.T
+    ]
+    answers = np.concatenate([race.entry.answers for race, *_ in races], 1)
+    floor = _EQUAL * joint.race.entry.floor
+    held = _held(answers, y[joint.rows], joint.race, floor)
+    return _Signal(joint.race, tuple(system for _, system, _ in races), joint.rows, held)
+
+
+def _held(answers: Array, y: Array, race: LineFit | SpaceFit, floor: Array) -> Held:
+    """Score answers to rows held out by the noise of a race; errors below the floor are equal."""
+    error = np.abs(answers - y)
+    error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
+    return Held(square[race.inner], race.fold[race.inner], race.noise)
+
+
+def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
+    real, centre, square = (torch.from_numpy(part[0].copy()) for part in system.poles)
+    c = torch.from_numpy(system.c[:, output].copy())
+    return ConjugateForm(real, centre, square, c, (float(x.min()), float(x.max())))
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
@@ -90,7 +167,7 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     race = race_line(x, y, weight=weight, seed=request.seed)
     everything = torch.ones(len(x), dtype=torch.bool)
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
-    if race.distinct < FEWEST or not heavy_tailed(held):
+    if race.distinct < FEWEST or np.iscomplexobj(y) or not heavy_tailed(held):
         return race, everything
     kept = trimmed_rows(x, y[:, 0], request.seed)
     if not 0 < (~kept).sum() < 0.2 * len(x):
@@ -237,10 +314,12 @@ def _model(entry: Entry, scale: float) -> Model:
         )
     if isinstance(c, Support):
         z, f, v = parts
-        return FormModel((BarycentricForm(axis.middle + axis.half * z, f[0], v),), scale)
+        at = axis.middle + axis.half * z
+        return FormModel(tuple(BarycentricForm(at, each, v) for each in f), scale)
     a, b = parts
     if axis.transform == "identity":
-        return FormModel((CoefficientForm(a[:, 0], b, "chebyshev", domain),), scale)
+        forms = (CoefficientForm(each, b, "chebyshev", domain) for each in a.T.contiguous())
+        return FormModel(tuple(forms), scale)
     column = [Column(0, *axis)]
     return ReadoutModel(
         graded_features(column, c.p), graded_features(column, c.q), a, b[:, None], "y", scale
@@ -256,9 +335,12 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
     if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
         return model, entry.name
+    form, *others = model.forms
+    if others:
+        return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
     chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
-    mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
+    mine, theirs = (relative_error(each, x, y) for each in (form, chosen.form))
     if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
         return model, entry.name
     if theirs > max(10 * mine, 1e-13):
@@ -284,15 +366,12 @@ def _rival(
         return None
     best = preferred(found, len(parts.held))[0]
     y = sample.y.numpy()
-    answers = np.full(y.shape, np.nan)
+    answers = np.full(y.shape, np.nan, y.dtype)
     for f in np.unique(race.fold):
         own = torch.from_numpy(race.fold == f)
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
-    error = np.abs(answers - y)
-    error = np.where(np.isfinite(error), np.maximum(error, 50 * EPS * np.abs(y)), 1e150)
-    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
-    held = Held(square[race.inner], race.fold[race.inner], race.noise)
+    held = _held(answers, y, race, 50 * EPS * np.abs(y))
     if not ahead(held, race.entry.held, POLE):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
@@ -316,7 +395,7 @@ def _chordal(race: LineFit | SpaceFit, y: Array) -> tuple[float, float]:
     """Return the mean squared chordal distance of held-out rows, and that of those nearest to ⊥."""
     inner = torch.from_numpy(race.inner)
     answers, targets = (
-        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner, 0]
+        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner].flatten()
         for part in (race.entry.answers, y)
     )
     one = torch.ones_like(targets)

@@ -9,15 +9,23 @@ import torch
 
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.fitted import Fitted, known_poles
-from zeroproof.estimators.model import FormModel, ReadoutModel
+from zeroproof.estimators.model import FormModel, ReadoutModel, tuples
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
+from zeroproof.estimators.uncertainty import answer_errors
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    ConjugateForm,
+    Form,
+    SigmoidForm,
+)
 
 __all__ = ["described", "summary"]
 
 _TARGETS = {"y": "y", "square": "y²", "log": "log y"}
 _SHOWN = 8  # poles
+_PASSIVE = 1000  # places where the real part is looked at
 _FEW_CAUGHT = 0.9
 
 
@@ -141,6 +149,11 @@ def _quotient(model: ReadoutModel) -> str:
 def _form(form: Form) -> str:
     if isinstance(form, BarycentricForm):
         return f"rational function in barycentric form, {len(form.points)} support points"
+    if isinstance(form, ConjugateForm):
+        k = degrees_of(form)[1]
+        tail = ", a constant and a term linear in s" if len(form.c) > k + 1 else " and a constant"
+        poles = f"{k} pole{'s' * (k != 1)} in s{tail}"
+        return f"response of a real system, {poles}, as a function"
     if isinstance(form, SigmoidForm):
         log = "log " if form.log else ""
         return (
@@ -155,6 +168,8 @@ def _form(form: Form) -> str:
 
 def _poles(fitted: Fitted) -> list[str]:
     model = fitted.fit.model
+    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
+        return _systems(fitted)
     if len(fitted.columns) != 1 or (isinstance(model, ReadoutModel) and model.b.is_complex()):
         return []
     if isinstance(model, FormModel) and len(model.forms) > 1:
@@ -175,6 +190,48 @@ def _poles(fitted: Fitted) -> list[str]:
     target = getattr(model, "target", "y")
     of = "" if target == "y" else f" of {_TARGETS[target]}"
     return [f"Poles{of} on the data: {', '.join(shown)}{more}."]
+
+
+def _systems(fitted: Fitted) -> list[str]:
+    """List poles in s, and say whether the systems are stable and passive on the data."""
+    lines, name = [], fitted.names[0]
+    low, high = fitted.domain[:, 0].tolist()
+    x = torch.linspace(low, high, _PASSIVE, dtype=torch.float64)
+    if low > 0:
+        x = torch.cat([x, torch.logspace(math.log10(low), math.log10(high), _PASSIVE).to(x)])
+    count = len(getattr(fitted.fit.model, "forms", ()))
+    for j in range(count):
+        table = known_poles(fitted, j)
+        p, nan = table.position, torch.full((len(table.position),), torch.nan)
+        listed = [
+            f"{z.real:.10g}{_error(se)}" if z.imag == 0 else f"{z:.10g} and conjugate{_error(se)}"
+            for z, se in zip(
+                p.tolist(), (nan if table.position_se is None else table.position_se).tolist(),
+                strict=True,
+            )
+            if z.imag >= 0
+        ]  # fmt: skip
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        of = f"y{j}: " if count > 1 else ""
+        if j == 0 or not fitted.fit.shared:
+            stable = "all have Re s < 0: stable" if (p.real < 0).all() else "not all have Re s < 0"
+            said = f"Poles in s = i {name}: {', '.join(listed[:_SHOWN])}{more}; {stable}."
+            lines.append(("" if fitted.fit.shared else of) + said)
+        resonant = p.imag[(p.imag > low) & (p.imag < high)]
+        at = torch.cat([x, resonant])[:, None]
+        value = tuples(fitted.fit.model, at)
+        real = (value.N[:, j] / value.D[:, j]).real
+        least = int(real.argmin())
+        errors = answer_errors(fitted.fit, fitted.spread, at[least : least + 1])[0]
+        error = float(errors.expand(count)[j])
+        kind = "passive" if real[least] >= 0 else "not passive"
+        if -2 * error <= real[least] < 0:
+            kind = "passive within its error"
+        lines.append(
+            f"{of}Least real part on the data {float(real[least]):.3g}, at {name} = "
+            f"{float(at[least, 0]):.4g}: {kind}, if this is an impedance or admittance of one port."
+        )
+    return lines
 
 
 def _pole(

@@ -352,7 +352,8 @@ class _Race:
         self.fold, self.distinct = folds_of(x[:, None], seed)
         self.count = int(self.fold.max()) + 1
         self.inner = inner_rows(x[:, None], self.fold)
-        wide = bool(x.min() > 0 and x.max() > WIDE * x.min())
+        # poles of a function of log x would not be those of a complex signal
+        wide = bool(x.min() > 0 and x.max() > WIDE * x.min()) and not np.iscomplexobj(y)
         self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
         largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
         self.cap = self.distinct - largest - 1  # coefficients

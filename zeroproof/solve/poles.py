@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from zeroproof.solve.aaa import refit_weights
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
+    ConjugateForm,
     FactoredForm,
     Form,
     SigmoidForm,
@@ -88,6 +90,11 @@ def pole_table(
     if isinstance(form, SigmoidForm):
         none = torch.zeros(0, dtype=torch.complex128)
         return PoleTable(none, none, none, none.real.long(), none.real.bool())
+    if isinstance(form, ConjugateForm):  # its race has judged its poles
+        p, residue, strength, multiplicity = map(torch.from_numpy, form.system().table())
+        order = torch.from_numpy(np.lexsort((p.imag, p.real)))
+        none = torch.zeros(len(p), dtype=torch.bool)
+        return PoleTable(p[order], residue[order], strength[order], multiplicity[order], none)
     low, high = span(form)
     half = (high - low) / 2
     zeros = _improved(form, denominator_zeros(form))
@@ -220,6 +227,8 @@ def denominator_zeros(form: Form) -> Tensor:
         return barycentric_zeros(form.points, form.weights)
     if isinstance(form, CoefficientForm):
         return polynomial_zeros(form.b, form.basis, form.domain)
+    if isinstance(form, ConjugateForm):
+        return torch.from_numpy(form.system().poles.places()[0])
     root = form.h.to(torch.complex128).sqrt()
     return torch.cat([form.c - root, form.c + root, form.r.to(torch.complex128)])
 
@@ -230,6 +239,8 @@ def numerator_zeros(form: Form) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights * form.values)
+    if isinstance(form, ConjugateForm):
+        return torch.from_numpy(form.system().zeros())
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
     return polynomial_zeros(form.a, basis, form.domain)
 
@@ -333,7 +344,7 @@ def clean_up(
     data = checked_table(x, y, weight)
     found = pole_table(form, tolerance=tolerance)
     wrong = found.position[found.spurious]
-    if not len(wrong) or isinstance(form, SigmoidForm):
+    if not len(wrong) or isinstance(form, SigmoidForm | ConjugateForm):
         return form
     if isinstance(form, BarycentricForm):
         at = _others(form.points, wrong)
