@@ -57,7 +57,22 @@ def test_double_and_complex_poles(fit, poles, tmp_path, x):
     assert column(table, "position_imag") == pytest.approx([0, -0.5, 0.5], abs=1e-9)
     assert column(table, "residue_imag") == pytest.approx([0, 1, -1], abs=1e-8)
     assert column(table, "on_data") == [1, 0, 0]
-    assert "+0.5j" in said
+    assert [line.split()[1] for line in said.splitlines()[-4:-2]] == ["-0.5", "0.5"]
+
+
+def test_every_number_has_a_column_of_its_own_with_all_digits(fit, poles, tmp_path, x):
+    noise = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = 1 / ((x - 0.3) ** 2 + 0.01) + 0.1 * noise
+    assert fit(written(tmp_path / "t.csv", x=x, y=y), "--target", "y").code == 0
+    said, table = poles()
+    names = ("position", "position_imag", "position_se", "residue", "residue_imag", "residue_se")
+    rows = [line.split() for line in said.splitlines() if line.startswith("  ")][1:]
+    for place, name in enumerate(names):
+        digits = float if name.endswith("_se") else str
+        shown = [float(row[place]) for row in rows]
+        assert shown == pytest.approx(column(table, name), rel=0 if digits is str else 0.1)
+    assert abs(column(table, "position")[0] - 0.3) < 4 * column(table, "position_se")[0]
+    assert min(column(table, "significance")) > 4
 
 
 def test_a_spurious_pole_is_listed_only_when_all_are_asked_for(fit, poles, tmp_path, x):
@@ -149,7 +164,8 @@ def test_a_model_without_poles_leaves_a_header(fit, zeroproof, tmp_path, x, meth
     assert outcome.code == 0
     assert "y: no poles\n" in outcome.out
     assert out.read_text() == (
-        "target,position,position_imag,residue,residue_imag,multiplicity,on_data,spurious\n"
+        "target,position,position_imag,position_se,residue,residue_imag,residue_se,multiplicity,"
+        "significance,on_data,spurious\n"
     )
 
 

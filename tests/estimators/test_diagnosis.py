@@ -73,8 +73,14 @@ def test_looking_at_rows_changes_neither_the_model_nor_the_rows():
         ([0.01, 0.9], [[True], [True]], 0, False, "some come near one"),
         ([0.5, 0.9], [[True], [False]], 0, True, "a pole lies inside the data"),
         ([0.5, 0.9], [[True, False], [True, True]], 0, True, "a pole lies inside the data"),
-        ([0.5, 0.9], [[False], [False]], 3, False, "3 rows have a singular target"),
-        ([0.5, 0.9], [[True], [False]], 1, True, "1 row has a singular target"),
+        (
+            [0.5, 0.9],
+            [[False], [False]],
+            3,
+            False,
+            "3 rows have a singular target. The model has no",
+        ),
+        ([0.5, 0.9], [[True], [False]], 1, True, "singular target. The denominator changes sign"),
     ],
 )
 def test_the_verdict(score, negative, singular, crosses, verdict):

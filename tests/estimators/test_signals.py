@@ -82,12 +82,17 @@ def test_auto_takes_free_coefficients_where_the_system_is_not_real():
 
 def test_the_summary_tells_stability_and_passivity():
     said = fitted(Z).summary()
-    assert "Poles in s = i x0: -1000" in said
-    assert "all have Re s < 0: stable" in said
+    assert "Poles in s = i x0, with their conjugates: -1000" in said
+    assert "all Re s < 0, stable" in said
     assert "Least real part on the data 0.002" in said
     assert ": passive, if" in said
     assert "not passive" in fitted(Z - 0.01).summary()
-    assert "not all have Re s < 0" in fitted(1 / (S - 3)).summary()
+    assert "not all Re s < 0, unstable" in fitted(1 / (S - 3)).summary()
+
+
+def test_a_picture_shows_both_parts():
+    figure = fitted(noisy(Z, 0.003)).plot()
+    assert {"Re y", "Im y"} <= {axis.get_ylabel() for axis in figure.axes}
 
 
 @pytest.mark.parametrize(

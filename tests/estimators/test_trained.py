@@ -56,7 +56,7 @@ def test_labelled_singular_rows_are_learned_and_their_thresholds_chosen():
     fitted = fit(X, y, FitOptions(steps=600, progress=False))
     facts, config = fitted.run.facts, fitted.run.config
     assert facts["diagnosis"]["singular_targets"] == 40
-    assert "a projective model belongs here" in facts["diagnosis"]["verdict"]
+    assert "40 rows have a singular target. " in facts["diagnosis"]["verdict"]
     assert config.tau_infer > 1e-6
     _, bottom, _ = predict_rows(fitted.run, X)
     singular = torch.isinf(y)

@@ -14,7 +14,7 @@ ROOT = demo.HERE.parent
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     def few_steps(words):
-        extra = ["--steps", "30", "--hidden", "8"] if words[0] == "fit" else []
+        extra = ["--steps", "30", "--hidden", "8"] if "train" in words else []
         return main([*words, *extra])
 
     monkeypatch.setattr(demo, "zeroproof", few_steps)
@@ -25,14 +25,23 @@ def quick(monkeypatch, tmp_path):
     return tmp_path / "runs"
 
 
-def test_both_parts_write_their_runs_and_tables(quick, capsys):
+def test_all_parts_write_their_runs_and_tables(quick, capsys):
     demo.hahn1()
+    demo.gamma_function()
     demo.arm()
     said = capsys.readouterr().out
-    for part in ("plain MLP", "certified least squares", "0.0806", "false finite", "next to it"):
+    for part in ("curve_fit", "gradient boosting", "on the data", "false finite", "next to it"):
         assert part in said
-    for name in ("hahn1/fit.png", "hahn1-predicted.csv", "arm/fit.png", "arm-predicted.csv"):
+    for name in ("hahn1/fit.png", "hahn1-answers.csv", "gamma/fit.png", "arm-predicted.csv"):
         assert (quick / name).is_file()
+
+
+def test_the_default_fit_is_as_good_on_unseen_copper_as_the_law_it_was_not_told(quick, capsys):
+    demo.hahn1()
+    lines = capsys.readouterr().out.splitlines()
+    error = {line[2:44].strip(): float(line[44:]) for line in lines[-5:]}
+    best = error["curve_fit, told the law of degrees (3, 3)"]
+    assert error["zeroproof, not told any law"] < 1.1 * best
 
 
 def test_a_command_that_fails_ends_the_demo(quick):

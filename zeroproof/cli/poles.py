@@ -1,5 +1,7 @@
 """`zeroproof poles`: where a fitted run has no finite answer."""
 
+import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from zeroproof.errors import DataError
@@ -11,7 +13,19 @@ if TYPE_CHECKING:
 
 __all__ = ["poles"]
 
-_ROW = "  {:<24}{:<24}{:<14}{}"
+_COLUMNS = (
+    "target",
+    "position",
+    "position_imag",
+    "position_se",
+    "residue",
+    "residue_imag",
+    "residue_se",
+    "multiplicity",
+    "significance",
+    "on_data",
+    "spurious",
+)
 
 
 def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
@@ -50,48 +64,37 @@ def _listed(run: "Run | Solved", known: "Singular", *, everything: bool) -> dict
     from zeroproof.cli.singular import table_of
 
     low, high = known.domain[:, 0].tolist()
-    rows = []
-    for output, target in enumerate(run.targets):
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for output, target in enumerate(getattr(run, "outputs", run.targets)):
         table = table_of(run, known, output)
-        found = [
-            (p, r, m, p.imag == 0 and low <= p.real <= high, weak)
-            for p, r, m, weak in zip(
-                table.position.tolist(),
-                table.residue.tolist(),
-                table.multiplicity.tolist(),
-                table.spurious.tolist(),
-                strict=True,
-            )
-        ]
-        kept = [pole for pole in found if everything or not pole[-1]]
-        _show(target, run.features[0], kept, len(found) - len(kept))
-        rows += [(target, *pole) for pole in kept]
+        kept = ~table.spurious | everything
+        hidden = int((~kept).sum())
+        table = table.at(kept)
+        count = len(table.position)
+        number = f"{count or 'no'} pole{'' if count == 1 else 's'}"
+        print(f"{target}: {number}" + (f", and {hidden} spurious (--all)" if hidden else ""))
+        if count:
+            print(textwrap.indent(str(table), "  "))
+        unknown = [math.nan] * count
+        values = (
+            [target] * count,
+            table.position.real.tolist(),
+            table.position.imag.tolist(),
+            unknown if table.position_se is None else table.position_se.tolist(),
+            table.residue.real.tolist(),
+            table.residue.imag.tolist(),
+            unknown if table.residue_se is None else table.residue_se.tolist(),
+            table.multiplicity.tolist(),
+            unknown if table.significance is None else table.significance.tolist(),
+            [0] * count if table.inside is None else table.inside.int().tolist(),
+            table.spurious.int().tolist(),
+        )
+        for column, more in zip(columns.values(), values, strict=True):
+            column.extend(more)
     scope = "" if known.everywhere else "; only this interval was searched"
+    scope += f"; poles are in s = i {run.features[0]}" if known.system else ""
     print(f"data: {run.features[0]} from {low:g} to {high:g}{scope}")
-    return {
-        "target": [row[0] for row in rows],
-        "position": [row[1].real for row in rows],
-        "position_imag": [row[1].imag for row in rows],
-        "residue": [row[2].real for row in rows],
-        "residue_imag": [row[2].imag for row in rows],
-        "multiplicity": [row[3] for row in rows],
-        "on_data": [int(row[4]) for row in rows],
-        "spurious": [int(row[5]) for row in rows],
-    }
-
-
-def _show(target: str, feature: str, found: list[tuple[Any, ...]], hidden: int) -> None:
-    number = f"{len(found) or 'no'} pole{'' if len(found) == 1 else 's'}"
-    print(f"{target}: {number}" + (f", and {hidden} spurious (--all)" if hidden else ""))
-    if found:
-        print(_ROW.format(feature, "residue", "multiplicity", "where"))
-    for p, r, m, inside, weak in found:
-        where = ("on the data" if inside else "off the data") + (", spurious" if weak else "")
-        print(_ROW.format(_number(p), _number(r), m, where))
-
-
-def _number(z: complex) -> str:
-    return f"{z.real:.12g}" if z.imag == 0 else f"{z:.8g}"
+    return columns
 
 
 def _traced(run: "Run | Solved", known: "Singular") -> dict[str, list[Any]]:

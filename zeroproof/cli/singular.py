@@ -8,10 +8,11 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
-from zeroproof.estimators.fitted import curves_of, poles_of
+from zeroproof.estimators.fitted import curves_of, known_poles
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.projective import Pair
+from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interval_poles, pole_curve
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class Singular(NamedTuple):
         constant: Is every denominator constant?
         shared: Have all targets the same denominator?
         everywhere: Are poles outside the data found too, and complex ones?
+        system: Are they given in s = ix, of a real system?
     """
 
     domain: Tensor
     constant: bool
     shared: bool
     everywhere: bool
+    system: bool = False
 
 
 def singular(run: "Run | Solved") -> Singular:
@@ -48,7 +51,8 @@ def singular(run: "Run | Solved") -> Singular:
         model = fitted.fit.model
         form = isinstance(model, FormModel)
         shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
-        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form)
+        system = form and isinstance(model.forms[0], ConjugateForm)
+        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form, system)
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 
@@ -69,7 +73,7 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
     """Return the poles of one target of a run with one feature."""
     low, high = known.domain[:, 0].tolist()
     if isinstance(run, Solved):
-        return poles_of(run.fitted.fit, (low, high), output)
+        return known_poles(run.fitted, output)
     network = _exact(run)
     center, scale = (part[output] for part in run.frame)
 
@@ -78,7 +82,8 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
         N, D = N[:, output], D[:, output if D.shape[1] > 1 else 0]
         return Pair(center * D + scale * N, D)
 
-    return interval_poles(line, (low, high))
+    table = interval_poles(line, (low, high))
+    return table._replace(inside=torch.ones_like(table.spurious))
 
 
 def curves_in(run: "Run | Solved", known: Singular, output: int) -> list[Tensor]:

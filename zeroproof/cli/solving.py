@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from zeroproof._checks import one_of
 from zeroproof.cli.columns import column_names
-from zeroproof.cli.report import diagnosis_lines, error_line
 from zeroproof.cli.rows import TableRows
 from zeroproof.errors import DataError, RangeError
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["solve"]
 
+_PASSED = ("topology", "weight_power", "time_budget", "symmetry")  # options as they are
 _SHOWN = 3000  # rows in the picture
 
 
@@ -32,17 +32,18 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         The report, line by line.
     """
     from zeroproof.data import write_csv
-    from zeroproof.estimators.diagnosis import diagnose, errors_of, view_closed_form
+    from zeroproof.estimators.diagnosis import errors_of, view_closed_form
     from zeroproof.estimators.fitted import strict
     from zeroproof.estimators.stored import write
-    from zeroproof.estimators.words import summary
+    from zeroproof.estimators.summary import summary
 
     started = time.perf_counter()
     fitted, options = _fitted(rows, common, own)
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = view_closed_form(fitted, X)
-    found = diagnose(view, int((~y.isfinite()).any(1).sum()))._asdict()
-    sizes = errors_of(strict(fitted, X).decoded, y, 1e-12 * y.new_tensor(fitted.thresholds.scale))
+    said = summary(fitted).splitlines()
+    floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
+    sizes = errors_of(strict(fitted, X).decoded, y, floor)
     seconds = time.perf_counter() - started
     facts = {
         "features": rows.features,
@@ -50,7 +51,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         "rows": len(X),
         "seconds": round(seconds, 3),
         "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),
-        "diagnosis": found,
+        "report": said,
     }
     write(fitted, options, folder, facts)
     write_csv(
@@ -62,12 +63,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         },
     )
     _draw(fitted, rows, folder / "fit.png")
-    return [
-        f"fitted {len(X)} rows in {seconds:.1f} s",
-        *(f"  {line}" for line in summary(fitted).splitlines()),
-        *([error_line("all rows", *sizes)] if sizes else []),
-        *diagnosis_lines(found),
-    ]
+    return [f"fitted {len(X)} rows in {seconds:.1f} s", *said]
 
 
 def _fitted(
@@ -83,6 +79,10 @@ def _fitted(
         raise RangeError(
             f"--degrees must come with --features_family {', '.join(POLYNOMIAL)}, got {family}"
         )
+    if rows.y.is_complex():
+        own = {"symmetry": "auto", **own}
+    elif "symmetry" in own:
+        raise RangeError(f"--symmetry must come with --complex, got {own['symmetry']} alone")
     linear = _linear(own, rows.features)
     kept = columns_to_keep(X, rows.features)
     model = ProjectiveRegressor(
@@ -91,7 +91,7 @@ def _fitted(
         linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
         shared_denominator=common.get("shared_denominator", "auto"),
         random_state=common["seed"],
-        **{k: own[k] for k in ("topology", "weight_power", "time_budget") if k in own},
+        **{k: own[k] for k in _PASSED if k in own},
     ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
     fitted = model.fitted_._replace(
         columns=tuple(kept),

@@ -1,9 +1,9 @@
 """`zeroproof fit --method train`: a network, trained by gradients."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zeroproof.cli.report import diagnosis_lines, error_line
 from zeroproof.cli.rows import TableRows
 from zeroproof.errors import RangeError
 
@@ -77,14 +77,28 @@ def fit_lines(fitted: "TrainedFit") -> list[str]:
     errors = facts["errors"]
     return [
         *(
-            error_line(label, errors[f"{part}_rms"], errors[f"{part}_median_relative"])
+            _error_line(label, errors[f"{part}_rms"], errors[f"{part}_median_relative"])
             for part, label in (("all", "all rows"), ("held_out", "held-out rows"))
             if f"{part}_rms" in errors
         ),
         f"  thresholds on the {config.score} score: tau_infer {config.tau_infer:.3g}, "
         f"tau_train {config.tau_train:.3g}",
-        *diagnosis_lines(facts["diagnosis"]),
+        *_diagnosis_lines(facts["diagnosis"]),
     ]
+
+
+def _error_line(label: str, rms: float, relative: float) -> str:
+    return f"  {label}: RMS error {rms:.4g}, median relative error {relative:.2g}"
+
+
+def _diagnosis_lines(found: Mapping[str, Any]) -> list[str]:
+    nearest = found["nearest_pole"]
+    pole = (
+        "no pole was found"
+        if nearest is None
+        else f"nearest pole {nearest:.3g} standard deviations of the inputs from a row"
+    )
+    return [f"  smallest score {found['smallest_score']:.3g}; {pole}", f"  {found['verdict']}"]
 
 
 def _comparison(facts: dict[str, Any]) -> list[str]:

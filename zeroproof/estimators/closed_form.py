@@ -64,6 +64,7 @@ class ClosedForm(NamedTuple):
         significant: Was each pole among the rows tested to stand out of the noise?
         comparison: The fit beside plain models on the same folds, if it was chosen by a race.
         left_out: Rows that no model explains and that the fit did not use.
+        cut: What was not tried within the time budget.
     """
 
     model: Model
@@ -81,6 +82,7 @@ class ClosedForm(NamedTuple):
     significant: bool = False
     comparison: tuple[Compared, ...] = ()
     left_out: tuple[int, ...] = ()
+    cut: tuple[str, ...] = ()
 
 
 def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:

@@ -1,4 +1,4 @@
-"""Is this a problem with singularities at all? Read off a fitted model, row by row."""
+"""What a fitted model says about each row, and of a network whether it has singularities."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.estimators.fitted import Fitted, oriented_tuples, poles_of
+from zeroproof.estimators.fitted import Fitted, in_x, oriented_tuples, poles_of
 from zeroproof.estimators.model import FormModel, head
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.layers.mlp import ProjectiveMLP
@@ -26,7 +26,6 @@ class RowView(NamedTuple):
     score: Tensor  # `(n,)`, in [0, 1]: 0 on a pole
     distance: Tensor  # `(n,)`, to the nearest pole, in standard deviations of the inputs
     negative: Tensor  # `(n, k)` or `(n, 1)`: the sign of D, which changes across a pole
-    inside: bool | None = None  # is a pole between rows? Where each is known, else by the signs
 
 
 class Diagnosis(NamedTuple):
@@ -62,7 +61,7 @@ def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
     several, where poles are curves or surfaces: as `view_rows` estimates it.
 
     Args:
-        fitted: A fit of real targets.
+        fitted: A fit; if its targets are complex, of one column.
         X: Finite rows of the columns that are used.
     """
     spread = X.std(0, correction=0)
@@ -71,14 +70,13 @@ def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
     score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
     model = fitted.fit.model
     if constant_denominator(fitted.fit):
-        return RowView(score, torch.full_like(score, torch.inf), D < 0, inside=False)
+        return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
     if isinstance(model, FormModel) or len(fitted.columns) == 1:
         low, high = fitted.domain[:, 0].tolist()
         tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
-        p = torch.cat([table.position[~table.spurious] for table in tables])
+        p = in_x(model, torch.cat([table.position[~table.spurious] for table in tables]))
         distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
-        inside = (p.imag == 0) & (p.real >= low) & (p.real <= high)
-        return RowView(score, distance / spread, D < 0, inside=bool(inside.any()))
+        return RowView(score, distance / spread, D.real < 0)
     parts = [_view(partial(head, model), rows, spread) for rows in X.split(_SLICE)]
     distance = torch.cat([part.distance for part in parts])
     return RowView(score, distance, torch.cat([part.negative for part in parts]))
@@ -101,25 +99,27 @@ def _view(model: Callable[[Tensor], Pair], x: Tensor, spread: Tensor) -> RowView
 
 
 def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
-    """Sum up a fit in words.
+    """Sum up a network in words, by what it does.
 
     Args:
         view: What `view_rows` said about the rows of the data.
         singular_targets: Number of rows with a target that is not finite.
     """
     signs = (view.negative.any(0) & ~view.negative.all(0)).any()
-    crosses = bool(signs) if view.inside is None else view.inside
+    crosses = bool(signs)
     smallest, nearest = float(view.score.min()), float(view.distance.min())
-    if singular_targets:
-        rows = "1 row has" if singular_targets == 1 else f"{singular_targets} rows have"
-        verdict = f"{rows} a singular target: a projective model belongs here."
-    elif crosses:
-        why = "The denominator changes sign between rows: a" if view.inside is None else "A"
-        verdict = f"{why} pole lies inside the data."
-    elif smallest < _NEAR and nearest < math.inf:
+    near = smallest < _NEAR and nearest < math.inf
+    if crosses:
+        verdict = "The denominator changes sign between rows: a pole lies inside the data."
+    elif near:
         verdict = "No pole between rows, but some come near one: compare with a plain model."
     else:
         verdict = "Nothing here is near a singularity: a plain model would do."
+    if singular_targets:
+        rows = "1 row has" if singular_targets == 1 else f"{singular_targets} rows have"
+        if not crosses and not near:
+            verdict = "The model has no pole near the rows and does not explain it."
+        verdict = f"{rows} a singular target. {verdict}"
     known = nearest if nearest < math.inf else None
     return Diagnosis(singular_targets, smallest, known, crosses, verdict)
 

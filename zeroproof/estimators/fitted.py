@@ -13,7 +13,7 @@ from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.labels import Labels, Region
-from zeroproof.estimators.model import FormModel, ReadoutModel, cancelled, head, tuples
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel, cancelled, head, tuples
 from zeroproof.estimators.regions import constant_denominator, disagreement
 from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
@@ -31,8 +31,10 @@ from zeroproof.solve.recipe import lift
 __all__ = [
     "Fitted",
     "curves_of",
+    "in_x",
     "known_poles",
     "oriented_tuples",
+    "parts_of",
     "picture_of",
     "poles_of",
     "roots_of",
@@ -43,6 +45,7 @@ __all__ = [
 
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 _GRID = 2001
+_WIDE = 30.0  # largest over smallest input from which their axis may be logarithmic
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
@@ -64,6 +67,7 @@ class Fitted(NamedTuple):
         spread: Roots of the covariance of the coefficients, see `spread_of`.
         region: Inputs without an answer, if labels fill one.
         labels: How many rows were labelled, and what is answered there.
+        rows: How many rows were fitted; 0 where that is not known.
     """
 
     fit: ClosedForm
@@ -78,6 +82,7 @@ class Fitted(NamedTuple):
     spread: tuple[Tensor, ...] = ()
     region: Region | None = None
     labels: Labels | None = None
+    rows: int = 0
 
 
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
@@ -110,6 +115,15 @@ def strict(fitted: Fitted, X: Tensor) -> StrictResult:
     lost = found.bottom_mask | (level > 1)
     gap = (found.gap_mask | (level > _RISKY)) & ~lost
     return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
+
+
+def parts_of(result: StrictResult) -> StrictResult:
+    """Return real and imaginary part of complex answers as two columns each, with their masks."""
+    decoded, *masks = result
+    if not decoded.is_complex():
+        return result
+    parts = torch.view_as_real(decoded.resolve_conj()).flatten(1)
+    return StrictResult(parts, *(mask.repeat_interleave(2, 1) for mask in masks))
 
 
 def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
@@ -184,14 +198,17 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
     return table._replace(residue=table.residue * scale, strength=table.strength * scale)
 
 
+def in_x(model: Model, position: Tensor) -> Tensor:
+    """Return poles in the units of x; those of a real system are given in s = ix."""
+    system = isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm)
+    return -1j * position if system else position
+
+
 def known_poles(fitted: Fitted, output: int) -> PoleTable:
     """Return the poles of one output with standard errors, where these are known."""
     low, high = fitted.domain[:, 0].tolist()
     table = poles_of(fitted.fit, (low, high), output)
-    p = table.position
-    model = fitted.fit.model
-    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
-        p = -1j * p  # from s to x
+    p = in_x(fitted.fit.model, table.position)
     # complex targets leave rounding in the imaginary part of a real pole
     inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
     table = table._replace(inside=inside)
@@ -279,33 +296,41 @@ def picture_of(
         y: Targets, `(n,)` or `(n, k)`.
         names: Names of the targets.
 
-    Raises:
-        RangeError: The targets are complex.
+    Complex targets are drawn as real and imaginary part, two targets each, and named so.
     """
-    if np.iscomplexobj(y):
-        raise RangeError("a picture needs real targets, got complex ones: plot parts of them")
     y = y.reshape(len(y), -1)
-    names = names or (("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1])))
+    plain = ("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1]))
+    if np.iscomplexobj(y):
+        plain = tuple(f"{part} {name}" for name in plain for part in ("Re", "Im"))
+        y = y.view(np.float64)
+    names = names or plain
     targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
     if X.shape[1] > 1:
         return plot_parity(targets, _answers(fitted, X, len(targets)))
-    grid = np.linspace(X.min(), X.max(), _GRID)
+    low, high = float(X.min()), float(X.max())
+    # decades of x, as of doses and frequencies, crowd at the left of a linear axis
+    decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
+    grid = np.geomspace(low, high, _GRID) if decades else np.linspace(low, high, _GRID)
     config = fitted.thresholds
-    return plot_curve(
+    figure = plot_curve(
         X[:, 0],
         targets,
         grid,
         _answers(fitted, grid[:, None], len(targets)),
         (config.tau_infer, config.tau_train),
         fitted.names[0],
-        _poles(fitted, (X.min(), X.max()), len(targets)),
+        _poles(fitted, (low, high), len(targets)),
     )
+    for axis in figure.axes if decades else ():
+        axis.set_xscale("log")
+    return figure
 
 
 def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
     low, high = fitted.domain[:, 0].tolist()
-    tables = [poles_of(fitted.fit, (low, high), j) for j in range(count)]
-    kept = (table.position[~table.spurious] for table in tables)
+    each = 2 if tuples(fitted.fit.model, fitted.domain[:1]).N.is_complex() else 1
+    tables = [poles_of(fitted.fit, (low, high), j // each) for j in range(count)]
+    kept = (in_x(fitted.fit.model, table.position[~table.spurious]) for table in tables)
     return [on_interval(p, *shown).numpy() for p in kept]
 
 
@@ -314,5 +339,8 @@ def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers
     score = denominator_score(
         *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
     )
-    parts = [part.numpy() for part in (*strict(fitted, rows), score)]
+    error = answer_errors(fitted.fit, fitted.spread, rows).expand(len(rows), score.shape[1])
+    parts = [part.numpy() for part in (*parts_of(strict(fitted, rows)), score, error)]
+    if parts[0].shape[1] > score.shape[1]:
+        parts[3:] = [part.repeat(2, 1) for part in parts[3:]]
     return [Answers(*(part[:, j] for part in parts)) for j in range(count)]

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored, preferred, searched
@@ -32,6 +34,7 @@ _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
 _TIES = 5
 _EQUAL = 20.0  # rounding floors, below which signals are fitted alike
 _PLAIN = ("constant", "line", "linear", "ridge")
+_BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
@@ -79,12 +82,13 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request)
         if other is not None:
-            return other._replace(left_out=left_out)
+            return _boosted(other._replace(left_out=left_out), race, used)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    return found._replace(significant=significant, alternates=alternates, left_out=left_out)
+    found = found._replace(significant=significant, alternates=alternates, left_out=left_out)
+    return _boosted(found, race, used)
 
 
 class _Signal(NamedTuple):
@@ -107,7 +111,7 @@ def _signal(used: Rows, request: Request) -> ClosedForm:
     m = y.shape[1]
     race, system, rows = race_conjugate(x, y, weight=weight, seed=request.seed)
     floor = _EQUAL * race.entry.floor
-    signal = _Signal(race, (system,), rows, _held(race.entry.answers, y[rows], race, floor))
+    signal = _Signal(race, (system,), rows, _held(race, race.entry.answers, y[rows], floor))
     if request.shared is False or (request.shared == "auto" and m > 1):
         apart = _apart(x, y, weight, signal, request.seed)
         clear = ahead(apart.held, signal.held, 1.0)
@@ -117,7 +121,7 @@ def _signal(used: Rows, request: Request) -> ClosedForm:
             signal = apart
     if request.symmetry == "auto":
         other = race_line(x, y, weight=weight, seed=request.seed)
-        free = _held(other.entry.answers[rows], y[rows], race, floor)
+        free = _held(race, other.entry.answers[rows], y[rows], floor)
         worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
         p, q = other.entry.candidate.p, other.entry.candidate.q
         if worse or (2 * (m * (p + 1) + q) < signal.free and not ahead(signal.held, free, 1.0)):
@@ -139,16 +143,8 @@ def _apart(x: Array, y: Array, weight: Array, joint: _Signal, seed: int) -> _Sig
     ]
     answers = np.concatenate([race.entry.answers for race, *_ in races], 1)
     floor = _EQUAL * joint.race.entry.floor
-    held = _held(answers, y[joint.rows], joint.race, floor)
+    held = _held(joint.race, answers, y[joint.rows], floor)
     return _Signal(joint.race, tuple(system for _, system, _ in races), joint.rows, held)
-
-
-def _held(answers: Array, y: Array, race: LineFit | SpaceFit, floor: Array) -> Held:
-    """Score answers to rows held out by the noise of a race; errors below the floor are equal."""
-    error = np.abs(answers - y)
-    error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
-    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
-    return Held(square[race.inner], race.fold[race.inner], race.noise)
 
 
 def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
@@ -208,7 +204,7 @@ def _several(used: Rows, request: Request) -> ClosedForm:
     if race.distinct > _ENOUGH and _relative(race, y) > CLEAN:
         other = _rival(sample, race, request, used)
         if other is not None:
-            return other
+            return _boosted(other, race, sample)
     a, b = entry.fit
     if n > _RACE_ROWS:
         degree = widths.index(max(len(a), len(b)))
@@ -221,7 +217,7 @@ def _several(used: Rows, request: Request) -> ClosedForm:
         _polynomial(columns, widths, *e.fit, request.scale)[0] for e in race.tied[1:_TIES]
     )
     found = _closed(race, sample.y.numpy(), model, entry.name, recipe)
-    return found._replace(alternates=alternates)
+    return _boosted(found._replace(alternates=alternates), race, sample)
 
 
 def _law(
@@ -283,16 +279,43 @@ def _compared(race: LineFit | SpaceFit) -> tuple[Compared, ...]:
     plain = [e for e in race.entries if not e.candidate.q and e is not race.entry]
     best = min(plain, key=lambda e: e.held.error.mean(), default=None)
     shown = [e for e in plain if e.name in _PLAIN or e is best]
+    return tuple(_beside(race, e.name, e.held, e is race.entry) for e in (race.entry, *shown))
+
+
+def _beside(race: LineFit | SpaceFit, name: str, held: Held, delivered: bool = False) -> Compared:
+    """Return the error on unseen rows in units of the best constant's."""
     constant = next((e for e in race.entries if e.name == "constant"), race.entry)
     unit = float(constant.held.error.mean()) or 1.0
+    means = held.by_fold(held.error) / unit
+    error = math.sqrt(float(held.error.mean()) / unit)
+    spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
+    return Compared(name, error, spread / (2 * error or 1.0), delivered)
 
-    def line(entry: Any) -> Compared:
-        means = entry.held.by_fold(entry.held.error) / unit
-        error = math.sqrt(float(entry.held.error.mean()) / unit)
-        spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
-        return Compared(entry.name, error, spread / (2 * error or 1.0), entry is race.entry)
 
-    return tuple(line(e) for e in (race.entry, *shown))
+def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedForm:
+    """Set gradient boosting beside a fit, on the same unseen rows; folds go by thirds."""
+    if len(rows.X) < _BOOSTED or fit.relative < CLEAN or rows.y.is_complex():
+        return fit
+    X, y, weight = (part.numpy() for part in rows)
+    answers = np.empty_like(y)
+    with threadpool_limits(1):
+        for third in range(3):
+            own = race.fold % 3 == third
+            for j in range(y.shape[1]):
+                model = HistGradientBoostingRegressor(random_state=0)
+                inverse = weight[~own] / race.deviation[~own, j] ** 2
+                answers[own, j] = model.fit(X[~own], y[~own, j], inverse).predict(X[own])
+    beside = _beside(race, "gradient boosting", _held(race, answers, y))
+    return fit._replace(comparison=(*fit.comparison, beside))
+
+
+def _held(race: LineFit | SpaceFit, answers: Array, y: Array, floor: Array | None = None) -> Held:
+    """Score answers of rows held out as the race does; errors below the floor are equal."""
+    floor = 50 * EPS * np.abs(y) if floor is None else floor
+    error = np.abs(answers - y)
+    error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
+    return Held(square[race.inner], race.fold[race.inner], race.noise)
 
 
 def _relative(race: LineFit | SpaceFit, y: Array) -> float:
@@ -371,16 +394,12 @@ def _rival(
         own = torch.from_numpy(race.fold == f)
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
-    held = _held(answers, y, race, 50 * EPS * np.abs(y))
+    held = _held(race, answers, y)
     if not ahead(held, race.entry.held, POLE):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
-    constant = next((e for e in race.entries if e.name == "constant"), race.entry)
-    unit = float(constant.held.error.mean()) or 1.0
-    error = math.sqrt(float(held.error.mean()) / unit)
-    spread = float(held.by_fold(held.error).std(ddof=1)) / unit / math.sqrt(10) / (2 * error or 1.0)
     others = tuple(each._replace(delivered=False) for each in _compared(race))
-    return fit._replace(comparison=(Compared(best.name, error, spread, True), *others))
+    return fit._replace(comparison=(_beside(race, best.name, held, delivered=True), *others))
 
 
 def _known(candidate: Candidate) -> bool:

@@ -40,8 +40,8 @@ from zeroproof.estimators.options import (
 from zeroproof.estimators.raced import fit_by_race, raced
 from zeroproof.estimators.regions import limits_of
 from zeroproof.estimators.stored import load, save
+from zeroproof.estimators.summary import summary, summary_html
 from zeroproof.estimators.uncertainty import answer_errors, spread_of
-from zeroproof.estimators.words import summary
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.poles import PoleTable
@@ -195,6 +195,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             seen=tuple(map(str, seen)) or given,
             spread=spread,
             region=region,
+            rows=len(X),
         )
         bottom = strict(fitted, rows.X).bottom_mask
         singular = ~torch.isfinite(rows.y)
@@ -333,9 +334,19 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         return self.fitted_.fit
 
     def summary(self) -> str:
-        """Say in words what was fitted, why, and how far it can be trusted."""
+        """Say in words what y is, how well that is known, where it diverges, and what to doubt."""
         self._must_be_fitted()
         return summary(self.fitted_)
+
+    def _repr_html_inner(self) -> str:
+        """Return the summary for a notebook; before `fit`, scikit-learn's own picture."""
+        if hasattr(self, "fitted_"):
+            return summary_html(self.fitted_)
+        return super()._repr_html_inner()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
 
     def plot(self, X: Any = None, y: Any = None) -> Any:
         """Draw data and fit: a curve for one column, predictions against targets for several.

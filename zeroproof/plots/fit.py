@@ -17,6 +17,7 @@ class Answers(NamedTuple):
     bottom: Any
     gap: Any
     score: Any
+    error: Any = None  # standard errors; nan where they are not known
 
 
 def plot_curve(
@@ -29,6 +30,8 @@ def plot_curve(
     poles: Sequence[Any] | None = None,
 ) -> Any:
     """Draw data and fitted curve for each target over one input; below, the score and thresholds.
+
+    A band shows ± 1.96 standard errors of the curve where these are known.
 
     Args:
         x: Inputs of the data, `(rows,)`.
@@ -66,6 +69,19 @@ def plot_curve(
         curve, lines = _broken(numpy, grid, answer.decoded, (low, high), known)
         for index, pole in enumerate(lines):
             top.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
+        if answer.error is not None and numpy.isfinite(answer.error).any():
+            # beyond the picture the band would only be clipped, and next to a pole overflow
+            wide = numpy.minimum(1.96 * answer.error, 10 * (high - low))
+            edges = (numpy.clip(curve + sign * wide, 2 * low - high, 2 * high - low)
+                     for sign in (-1, 1))  # fmt: skip
+            top.fill_between(
+                grid,
+                *edges,
+                color=COLORS["train"],
+                alpha=0.25,
+                lw=0,
+                label="± 1.96 standard errors",
+            )
         top.plot(grid, curve, color=COLORS["train"], lw=1.6, label="fit")
         tidy(top, name)
         below.plot(grid, answer.score, color=COLORS["train"], lw=1.2, label="score")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from zeroproof.solve.race import (
+    BEND,
+    LEAVE_ONE_OUT,
     NOISES,
     POLE,
     Held,
@@ -30,11 +32,13 @@ EPS = float(np.finfo(float).eps)
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
+_BEYOND = 0.5  # of a step
 _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
 TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
+INVERSES: dict[str, Callable[[Any], Any]] = {"identity": lambda t: t, "log": np.exp}
 
 
 class Axis(NamedTuple):
@@ -53,6 +57,10 @@ class Axis(NamedTuple):
     def __call__(self, x: Array) -> Array:
         """Return u."""
         return (TRANSFORMS[self.transform](x) - self.middle) / self.half
+
+    def inverse(self, u: Array) -> Array:
+        """Return x."""
+        return INVERSES[self.transform](self.middle + self.half * u)
 
 
 class Polynomial:
@@ -288,7 +296,9 @@ class Entry:
     @property
     def price(self) -> float:
         """Return the standard errors it must win by."""
-        return POLE if self.pole_inside else 0.0
+        if self.pole_inside:
+            return POLE
+        return 0.0 if self.name == "constant" else BEND
 
     @property
     def name(self) -> str:
@@ -338,7 +348,7 @@ def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
     race.begin(noise)
     race.ladder()
     admitted = race.admitted()
-    chosen: Any = winner(admitted)
+    chosen: Any = winner(admitted, slack=0.0 if race.replicated else 1.0)
     tied = (chosen, *ties(chosen, admitted))
     return LineFit(
         chosen, tuple(race.entries), tied, noise, race.g, race.fold, race.inner,
@@ -356,7 +366,12 @@ class _Race:
         wide = bool(x.min() > 0 and x.max() > WIDE * x.min()) and not np.iscomplexobj(y)
         self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
         largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
-        self.cap = self.distinct - largest - 1  # coefficients
+        # replicates show the noise: then all rows tell by Akaike's corrected criterion, for an
+        # input left out of so few is mostly a matter of where it lies
+        self.replicated = len(x) >= 2 * self.distinct and self.distinct <= LEAVE_ONE_OUT
+        self.cap = self.distinct - largest - 1 + self.replicated  # coefficients
+        if self.replicated:
+            self.inner[:] = True
 
     def begin(self, noise: str) -> None:
         """Forget all entries and weigh rows for a noise."""
@@ -380,6 +395,7 @@ class _Race:
                 self._rational(axis, quick=quick)
         if self.distinct < 7:
             self.enter(Rational(first, 0, 1))
+            self.enter(Rational(first, 1, 1))
             return
         self._support(first)
         if not quick:
@@ -390,11 +406,11 @@ class _Race:
         if axis is not self.axes[0]:
             self.enter(Polynomial(axis, 1))
         self.enter(Polynomial(axis, 2))
-        if self.distinct < 7:
-            return
         real = self.y.shape[1] == 1 and not np.iscomplexobj(self.y)
         if self.cap >= 4 and real:
             self.enter(Sigmoid(axis))
+        if self.distinct < 7:
+            return
         for p in range(3, min(self.cap, 4 if quick else 12)):
             self.enter(Polynomial(axis, p))
         for ridge in (1e-3, 1e-2, 1e-1):
@@ -488,6 +504,12 @@ class _Race:
         error = np.abs(entry.answers - self.y)
         error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
         square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
+        if self.replicated:
+            c, n, k = entry.candidate, len(self.x), entry.free + 1
+            error = np.abs(c.value(entry.fit, c.axis(self.x))[0] - self.y)
+            error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
+            square = np.minimum((error / self.g) ** 2, 1e300).mean(1)
+            square *= np.exp(2 * k / max(n - k - 1, 0.5))
         entry.held = Held(square[self.inner], self.fold[self.inner], self.noise)
         return error
 
@@ -517,14 +539,8 @@ class _Race:
         exact = [e for e in self.entries if e.exact]
         for e in exact:  # rounding is no reason to choose between them
             self.score(e, _EXACT * np.max([other.floor for other in exact], 0))
-        places = np.unique(self.x)
-        if len(places) < 400:
-            between = pairwise(places)
-            grid = np.concatenate([np.linspace(*pair, 9)[1:-1] for pair in between])
-        else:
-            grid = np.linspace(places[0], places[-1], 4000)
-        if len(self.axes) > 1:
-            grid = np.r_[grid, np.geomspace(places[0], places[-1], 400)]
+        grid = np.concatenate([axis.inverse(_between(axis(self.x))) for axis in self.axes])
+        grid = grid[grid > 0] if len(self.axes) > 1 else grid
         parts = [part(self.y) for part in (np.real, np.imag)[: 1 + np.iscomplexobj(self.y)]]
 
         def wild(entry: Entry) -> bool:
@@ -538,6 +554,17 @@ class _Race:
             return False
 
         return [e for e in self.entries if not e.doubtful and not wild(e)] or self.entries[:1]
+
+
+def _between(u: Array) -> Array:
+    """Return points between neighbouring places, and half a typical step beyond both ends."""
+    places = np.unique(u)
+    step = np.median(np.diff(places)) * _BEYOND
+    places = np.r_[places[0] - step, places, places[-1] + step]
+    if len(places) > 400:
+        return np.linspace(places[0], places[-1], 4000)
+    inside = [np.linspace(*pair, 9)[1:-1] for pair in pairwise(places)]
+    return np.concatenate([places[:1], *inside, places[-1:]])
 
 
 def covariance(

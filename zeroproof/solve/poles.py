@@ -1,5 +1,6 @@
 """Poles, residues and roots of a rational form; spurious pairs are told and taken out."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,14 @@ class PoleTable(NamedTuple):
     residue_se: Tensor | None = None
     significance: Tensor | None = None
     inside: Tensor | None = None  # bool: real, and among the data
+
+    def at(self, index: Tensor) -> "PoleTable":
+        """Return the poles `index`."""
+        return PoleTable(*(None if part is None else part[index] for part in self))  # pyright: ignore
+
+    def __str__(self) -> str:
+        """Return one line for each pole, all digits, real and imaginary parts in their columns."""
+        return _text(self)
 
 
 def pole_table(
@@ -481,3 +490,28 @@ def _far_from_zeros(z: Tensor, w: Tensor) -> Tensor:
     terms = w / (guess[:, None].to(z.dtype) - z + 1e-9 * (high - low))
     clear = terms.sum(1).abs() / terms.abs().sum(1)
     return guess[clear.argmax()].to(z.dtype)
+
+
+def _text(table: PoleTable) -> str:
+    known = torch.full((len(table.position),), torch.nan)
+    errors = [table.position_se, table.residue_se, table.significance]
+    numbers = [part.tolist() for part in (known if e is None else e for e in errors)]
+    inside = table.inside.tolist() if table.inside is not None else [None] * len(known)
+    lines: list[tuple[str, ...]] = [
+        ("position", "imaginary", "± error", "residue", "imaginary", "± error", "multiplicity",
+         "significance", "where"),
+    ]  # fmt: skip
+    for p, r, m, spurious, on_data, *few in zip(
+        table.position.tolist(), table.residue.tolist(), table.multiplicity.tolist(),
+        table.spurious.tolist(), inside, *numbers, strict=True,
+    ):  # fmt: skip
+        p_se, r_se, clear = ("" if math.isnan(value) else f"{value:.2g}" for value in few)
+        where = "" if on_data is None else "on the data" if on_data else "off the data"
+        where += ", spurious" if spurious else ""
+        digits = [repr(part + 0.0) for part in (p.real, p.imag, r.real, r.imag)]
+        lines.append((*digits[:2], p_se, *digits[2:], r_se, str(m), clear, where))
+    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, wide, strict=True)).rstrip()
+        for line in lines
+    )

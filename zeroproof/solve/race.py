@@ -31,11 +31,10 @@ FOLDS = 10
 # noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
 SMALL_NOISE = 0.2  # of a target, beside its size
+_GAIN, _GAIN_SPREAD = 0.1, 2.0  # of log likelihood for each row, and in standard errors
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
-POLE, BEND = (
-    3.0,
-    2.0,
-)  # standard errors that a pole, or a denominator of several columns, must win by
+# standard errors that a pole, and a curve where a plain model would do, must win by
+POLE, BEND = 3.0, 2.0
 _SMALLEST = 1e-5  # of the largest targets: a scale below it is that of rows that vanish
 _BODY = 0.95  # of the rows; the others may lie next to a pole, where an error is luck
 _WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
@@ -79,18 +78,26 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
     Deviations have geometric mean 1, so that the smallest mean size of error / deviation is the
     largest likelihood of Laplace's law, which single rows next to a pole hardly move. A deviation
     that follows y is read off targets with their noise, so it is allowed only where that is small:
-    else low targets would weigh more than high ones of the same truth.
+    else low targets would weigh more than high ones of the same truth. It also has to be clearly
+    likelier than one that does not: a model that is not quite right errs in y where it is weighed
+    least.
 
     Args:
         errors: Sizes of held-out errors for each noise, `(n, m)`, where they count.
         y: The targets there.
     """
-    allowed = {
-        noise: float((error / deviation(y, noise)).mean())
-        for noise, error in errors.items()
-        if noise == "additive" or np.median(error / _size(y, noise)) < SMALL_NOISE
-    }
-    return min(allowed, key=allowed.__getitem__)
+    over = {noise: (error / deviation(y, noise)).mean(1) for noise, error in errors.items()}
+    plain = over["additive"]
+
+    def clearly(noise: str) -> bool:
+        gain = np.log(plain.mean() / over[noise].mean())
+        apart = plain / plain.mean() - over[noise] / over[noise].mean()
+        spread = apart.std(ddof=1) / np.sqrt(len(apart))
+        small = np.median(errors[noise] / _size(y, noise)) < SMALL_NOISE
+        return bool(small and gain > max(_GAIN, _GAIN_SPREAD * spread))
+
+    allowed = [noise for noise in errors if noise == "additive" or clearly(noise)]
+    return min(allowed, key=lambda noise: over[noise].mean())
 
 
 def _size(y: Floats, noise: str) -> Floats:
@@ -149,31 +156,32 @@ class Contestant(Protocol):
         ...
 
 
-def winner(entries: Sequence[Contestant]) -> Contestant:
-    """Return the smallest contestant within one standard error of the best.
+def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
+    """Return the smallest contestant within one standard error, or `slack` of them, of the best.
 
     One with a price must be ahead of the best with a lower price by that many standard errors, or
-    tenfold in typical error.
+    tenfold in typical error; where no pole is at stake, half the squared error will do.
     """
     unit = min(e.held.body for e in entries)
     best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
 
     def tied(e: Contestant) -> bool:
         mean, spread, ratio = e.held.behind(best.held, unit)
-        return mean <= spread and ratio <= TYPICAL
+        return mean <= slack * spread and ratio <= TYPICAL
 
     taken = min(filter(tied, entries), key=lambda e: (e.free, e.held.capped(unit).mean()))
     cheaper = [e for e in entries if e.price < taken.price]
     if not cheaper:
         return taken
     rival = min(cheaper, key=lambda e: float(e.held.capped(unit).mean()))
-    return taken if ahead(taken.held, rival.held, taken.price) else winner(cheaper)
+    return taken if ahead(taken.held, rival.held, taken.price) else winner(cheaper, slack)
 
 
 def ahead(one: Held, other: Held, price: float) -> bool:
     """Tell whether one set of errors is clearly below another."""
     mean, spread, ratio = other.behind(one, min(one.body, other.body))
-    return mean > price * spread or ratio > TYPICAL
+    halved = price <= BEND and float(other.error.mean()) > 2 * float(one.error.mean())
+    return mean > price * spread or ratio > TYPICAL or halved
 
 
 def ties(chosen: Any, entries: Sequence[Any]) -> list[Any]:

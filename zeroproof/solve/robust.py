@@ -51,7 +51,7 @@ def trimmed_rows(x: NDArray[Any], y: NDArray[Any], seed: int = 0) -> NDArray[np.
         rows = np.stack([rng.permutation(n)[: min(2 * free + 2, kept)] for _ in range(_STARTS)])
         angle = np.zeros((_STARTS, n))
         for _ in range(_STEPS):
-            v = np.linalg.svd(A[rows])[2][:, -1]
+            v = np.linalg.svd(np.linalg.qr(A[rows], mode="r"))[2][:, -1]
             N, D = v[:, : degree + 1] @ H.T, v[:, degree + 1 :] @ H.T
             angle = np.abs(v @ A.T) / np.maximum(np.hypot(N, D), 1e-300)
             rows = np.argpartition(angle, kept - 1, axis=1)[:, :kept]

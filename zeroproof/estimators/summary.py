@@ -1,0 +1,471 @@
+"""A closed-form fit in words: one report, said alike by `summary()`, notebooks and the terminal.
+
+Its order is that of the questions: what is y, how well, where does it diverge, what has no answer
+and why, what is to be doubted, what to do next. Every sentence follows from the model that answers.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+
+from zeroproof.estimators.closed_form import ClosedForm, Compared
+from zeroproof.estimators.fitted import Fitted, known_poles, oriented_tuples
+from zeroproof.estimators.model import FormModel, ReadoutModel
+from zeroproof.estimators.polish import degrees_of
+from zeroproof.estimators.regions import constant_denominator, disagreement
+from zeroproof.estimators.uncertainty import answer_errors
+from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm
+from zeroproof.solve.poles import PoleTable
+
+__all__ = ["described", "report", "summary", "summary_html"]
+
+_TARGETS = {"y": "y", "square": "y²", "log": "log y"}
+_SHOWN = 8  # poles, columns
+_OUTPUTS = 4  # whose poles are listed
+_CAUGHT = 0.9  # of the labelled rows: fewer are not explained
+_FEW_ROWS, _ROWS_EACH = 30, 5  # below these, in all and for each coefficient, rows are few
+_POOR = 0.9  # of the constant's error
+_SIGNIFICANT = 4.0  # standard errors of a pole's strength
+_REAL = 1e-12  # of the half range: a smaller imaginary part is rounding
+_PROBES = 2000  # places in the box of the data where the sign of D is looked at
+# what to import where a model that is not delivered does better
+_TOOLS = {
+    "gradient boosting": "gradient boosting, sklearn.ensemble.HistGradientBoostingRegressor",
+    "linear": "linear regression, sklearn.linear_model.LinearRegression",
+    "line": "linear regression, sklearn.linear_model.LinearRegression",
+    "ridge": "ridge regression, sklearn.linear_model.RidgeCV",
+}
+
+
+def summary(fitted: Fitted) -> str:
+    """Return the report, one line for each answer."""
+    return "\n".join(f"{heading}: {said}" for heading, said in report(fitted))
+
+
+def summary_html(fitted: Fitted) -> str:
+    """Return the report as a list of HTML."""
+    lines = (
+        f"<dt><b>{html.escape(heading)}</b></dt><dd>{html.escape(said)}</dd>"
+        for heading, said in report(fitted)
+    )
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def report(fitted: Fitted) -> list[tuple[str, str]]:
+    """Return headings and what is said below each.
+
+    | heading | what is said |
+    |---|---|
+    | What y is | the formula, and of which columns |
+    | How well | error on unseen rows ± its standard error, beside plain models |
+    | Where it diverges | poles ± standard error, or that there are none |
+    | What is ⊥ | which inputs have no answer, and why |
+    | What to doubt | rows left out, what was not tried, few rows, extrapolation |
+    | What to do next | the better tool, if there is one; what would help |
+    """
+    doubts, advice = _doubts(fitted), _advice(fitted)
+    return [
+        ("What y is", f"{described(fitted.fit, fitted.names)}."),
+        ("How well", " ".join(_quality(fitted.fit))),
+        ("Where it diverges", " ".join(_divergence(fitted))),
+        ("What is ⊥", " ".join(_bottom(fitted))),
+        ("What to doubt", " ".join(doubts) or "Nothing that the rows show."),
+        ("What to do next", " ".join(advice) or "Test it on rows that it has not seen."),
+    ]
+
+
+def described(fit: ClosedForm, names: Sequence[str]) -> str:
+    """Return one clause about the model: y = ..., of which columns."""
+    if isinstance(fit.model, FormModel):
+        forms = [_form(form, names[0]) for form in fit.model.forms]
+        if len(forms) == 1:
+            return f"y = {forms[0]}"
+        return "; ".join(f"y{j} = {form}" for j, form in enumerate(forms))
+    recipe = fit.recipe
+    if recipe is None:
+        widths = len(fit.model.a), len(fit.model.b)
+        source = f"a {fit.name}" if "trunk" in fit.name else "a module"
+        return f"y = N / D with {widths[0]} and {widths[1]} weights of the features of {source}"
+    p, q = recipe.size
+    if fit.model.centres is not None:
+        places = fit.model.centres.tolist()
+        names = [*names, *(f"distance to ({', '.join(f'{v:.6g}' for v in at)})" for at in places)]
+    entering = [
+        name if transform == "identity" else _function(transform, name)
+        for i, (name, transform) in enumerate(zip(names, recipe.transforms, strict=True))
+        if i not in recipe.linear
+    ]
+    of, target = _listed(entering), _TARGETS[recipe.target]
+    if recipe.family == "polynomial" and not q and not recipe.linear:
+        if not p:
+            return f"{target} is constant"
+        penalised = ", with a ridge penalty" if fit.name.startswith("ridge") else ""
+        kind = f"a polynomial of {'total ' if len(names) > 1 else ''}degree {p} in"
+        kind = "linear in" if p == 1 else kind
+        return f"{target} is {kind} {of}{penalised}"
+    kinds = {
+        "polynomial": f"polynomials of total degree ({p}, {q})",
+        "chebyshev": f"Chebyshev polynomials of degree ({p}, {q}) in each column",
+        "random": f"{p} random tanh waves",
+        "fourier": f"{p} random cosines",
+    }
+    text = f"{target} = N / D, {kinds[recipe.family]}" + (f" in {of}" if of else "")
+    if recipe.linear:
+        text += f"; N linear in {_listed([names[i] for i in recipe.linear])}, D free of them"
+    if fit.model.b.shape[1] > 1:
+        text += "; one denominator for each output"
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more columns" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _function(transform: str, name: str) -> str:
+    if transform == "trig":
+        return f"cos({name}), sin({name})"
+    return f"1/{name}" if transform == "inverse" else f"{transform}({name})"
+
+
+def _form(form: Form, name: str) -> str:
+    if isinstance(form, BarycentricForm):
+        return f"a rational function of {name} in barycentric form, {len(form.points)} points"
+    if isinstance(form, ConjugateForm):
+        k = degrees_of(form)[1]
+        tail = ", a constant and a term linear in s" if len(form.c) > k + 1 else " and a constant"
+        poles = f"{k} pole{'s' * (k != 1)}{tail}"
+        return f"the response of a real system at s = i {name}: {poles}"
+    if isinstance(form, SigmoidForm):
+        t = f"log({name})" if form.log else name
+        return (
+            f"a + (b - a) / (1 + exp(-h ({t} - c))), a sigmoid, with c = {float(form.middle):.6g} "
+            f"and h = {float(form.slope):.4g}"
+        )
+    p, q = degrees_of(form)
+    if not q:
+        kind = f"a polynomial of degree {p} in {name}" if p > 1 else f"a straight line in {name}"
+        return kind if p else "a constant"
+    return f"N / D, polynomials of degrees ({p}, {q}) in {name}"
+
+
+def _quality(fit: ClosedForm) -> list[str]:
+    said = []
+    if fit.comparison:
+        ours, *others = fit.comparison
+        listed = ", ".join(f"{each.name} {_value(each.error, each.spread, 4)}" for each in others)
+        said.append(
+            "Root mean square error on unseen rows, that of the best constant being 1: "
+            f"{_value(ours.error, ours.spread, 4)}" + (f"; beside it: {listed}." if listed else ".")
+        )
+    if math.isfinite(fit.relative):
+        said.append(f"Median relative error on unseen rows: {fit.relative:.2g}.")
+    if fit.error > 0 and fit.shell > 4 * fit.error:
+        times = math.sqrt(fit.shell / fit.error)
+        said.append(
+            f"On the outermost tenth of the rows, an extrapolation, errors are {times:.2g} times "
+            "as large."
+        )
+    if fit.polished:
+        said.append("Its last step was a least-squares fit of y itself.")
+    return said or ["No row could be spared to measure it."]
+
+
+def _value(value: float, se: float, most: int = 15) -> str:
+    """Return a number to the second digit of its standard error."""
+    if not math.isfinite(se):
+        return f"{value:.3g}"
+    if se <= 0 or value == 0:
+        return f"{value:.3g} ± {se:.2g}"
+    digits = math.floor(math.log10(abs(value))) - math.floor(math.log10(se)) + 2
+    return f"{value:.{min(max(digits, 1), most)}g} ± {se:.2g}"
+
+
+def _divergence(fitted: Fitted) -> list[str]:
+    fit, (low, high) = fitted.fit, fitted.domain
+    model = fit.model
+    if constant_denominator(fit):
+        return ["Nowhere: the denominator is constant."]
+    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
+        return _systems(fitted, len(model.forms))
+    if isinstance(model, ReadoutModel) and model.b.is_complex():
+        return ["Where D = 0; the poles of complex y are listed for one column of rational form."]
+    if len(fitted.columns) > 1:
+        return [_curves(fitted)]
+    count = len(model.forms) if isinstance(model, FormModel) else model.b.shape[1]
+    said = []
+    for output in range(min(count, _OUTPUTS)):
+        said += _poles_of(fitted, output, f"y{output}: " if count > 1 else "")
+    if count > _OUTPUTS:
+        said.append(f"Further outputs: poles(output={_OUTPUTS}), …")
+    target = getattr(model, "target", "y")
+    if target == "square":
+        said.append("There y² has the pole: y grows like its root, |x - p|^(-m/2).")
+    elif target == "log":
+        said.append("There log y has the pole: y grows or vanishes exponentially.")
+    return said or [f"Nowhere between {float(low[0]):g} and {float(high[0]):g}."]
+
+
+def _systems(fitted: Fitted, count: int) -> list[str]:
+    """List poles in s, and say whether systems are stable, and passive on the data."""
+    said, name, (low, high) = [], fitted.names[0], fitted.domain[:, 0].tolist()
+    x = torch.linspace(low, high, _PROBES, dtype=torch.float64)
+    if low > 0:
+        log = torch.linspace(math.log(low), math.log(high), _PROBES, dtype=torch.float64)
+        x = torch.cat([x, log.exp().clamp(low, high)])
+    for j in range(min(count, _OUTPUTS)):
+        table, of = known_poles(fitted, j), f"y{j}: " if count > 1 else ""
+        p = table.position
+        if not j or not fitted.fit.shared:
+            stable = "all Re s < 0, stable" if (p.real < 0).all() else "not all Re s < 0, unstable"
+            listed = "; ".join(_rows(table, p.imag >= 0)) or "none"
+            prefix = "" if fitted.fit.shared else of
+            said.append(
+                f"{prefix}Poles in s = i {name}, with their conjugates: {listed}: {stable}."
+            )
+        # a sharp resonance lies between the places of a grid
+        at = torch.cat([x, p.imag[(p.imag > low) & (p.imag < high)]])[:, None]
+        N, D = oriented_tuples(fitted, at)
+        real = (N[:, j] / D[:, j]).real
+        least = int(real.argmin())
+        error = answer_errors(fitted.fit, fitted.spread, at[least : least + 1])[0].expand(count)[j]
+        kind = "passive" if real[least] >= 0 else "not passive"
+        if -2 * error <= real[least] < 0:
+            kind = "passive within its error"
+        said.append(
+            f"{of}Least real part on the data {float(real[least]):.3g}, at {name} = "
+            f"{float(at[least, 0]):.4g}: {kind}, if this is the impedance or admittance of one "
+            "port."
+        )
+    return said
+
+
+def _curves(fitted: Fitted) -> str:
+    low, high = fitted.domain
+    drawn = torch.Generator().manual_seed(0)
+    box = torch.rand(_PROBES, len(low), generator=drawn, dtype=torch.float64) * (high - low) + low
+    D = oriented_tuples(fitted, box).D
+    sides = ((D > 0).any(0) & (D < 0).any(0)).any()
+    if not bool(sides):
+        return "Nowhere: D keeps its sign between the smallest and the largest values."
+    two = len(fitted.columns) == 2
+    where = "lines, pole_curve()" if two else "surfaces; predict tells which rows are near"
+    return f"Where D = 0, which changes its sign among the data: {where}."
+
+
+def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
+    low, high = fitted.domain[:, 0].tolist()
+    name, table = fitted.names[0], known_poles(fitted, output)
+    p, half = table.position, (high - low) / 2
+    real = table.inside if table.inside is not None else p.imag == 0
+    near = (p.real >= low) & (p.real <= high) & (p.imag.abs() <= half) & ~real
+    model = fitted.fit.model
+    paired = not (isinstance(model, FormModel) and model.forms[0][0].is_complex())
+    if paired:
+        near &= p.imag > 0
+    said = []
+    listed = _rows(table, real & ~table.spurious)
+    if listed:
+        said.append(f"{prefix}At {name} = {'; '.join(listed)}.")
+    else:
+        said.append(f"{prefix}No pole among the data, {name} from {low:g} to {high:g}.")
+    apart = (p.real - (low + high) / 2).abs() - half
+    outside = (p.imag.abs() <= _REAL * half) & (apart > 0) & (apart < half) & ~table.spurious
+    if table.significance is not None:
+        outside &= table.significance > _SIGNIFICANT
+    listed = _rows(table, outside)
+    if listed:
+        said.append(f"Beyond the data, at {name} = {'; '.join(listed)}.")
+    listed = _rows(table, near & ~table.spurious)
+    if listed:
+        pairs = "with their conjugates, " if paired else ""
+        said.append(
+            f"Complex poles beside the data, {pairs}resonances of half width |Im {name}|: "
+            f"{'; '.join(listed)}."
+        )
+    return said
+
+
+def _rows(table: PoleTable, kept: torch.Tensor) -> list[str]:
+    nan = torch.full((len(kept),), torch.nan)
+    errors = [nan if e is None else e for e in (table.position_se, table.residue_se)]
+    columns = (table.position, table.residue, table.multiplicity, *errors)
+    rows = list(zip(*(column[kept].tolist() for column in columns), strict=True))
+    said = [_pole(*row) for row in islice(rows, _SHOWN)]
+    return said + ([f"{len(rows) - _SHOWN} more"] if len(rows) > _SHOWN else [])
+
+
+def _pole(
+    position: complex, residue: complex, multiplicity: int, position_se: float, residue_se: float
+) -> str:
+    text = _number(position, position_se)
+    if multiplicity > 1:
+        text += f" of multiplicity {multiplicity}"
+    if math.isfinite(abs(residue)):  # that of a function of y has none
+        text += f" (residue {_number(residue, residue_se)})"
+    return text
+
+
+def _number(z: complex, se: float) -> str:
+    small = abs(z.imag) <= 1e-12 * abs(z.real)
+    if not math.isfinite(se) or se <= 0:
+        return f"{z.real:.10g}" if small else f"{z.real:.10g} {_sign(z)} {abs(z.imag):.6g}i"
+    if small:
+        return _value(z.real, se)
+    real, imag = (_value(part, se).split(" ")[0] for part in (z.real, abs(z.imag)))
+    return f"{real} {_sign(z)} {imag}i ± {se:.2g}"
+
+
+def _sign(z: complex) -> str:
+    return "-" if z.imag < 0 else "+"
+
+
+def _bottom(fitted: Fitted) -> list[str]:
+    fit, config = fitted.fit, fitted.thresholds
+    said = []
+    if constant_denominator(fit):
+        said.append("No finite input: the denominator is constant.")
+    else:
+        if fitted.spread:
+            said.append(
+                "Where the standard error of y exceeds its size, or the typical size of y, "
+                f"{config.scale:.3g}, if that is larger; in the gap where it exceeds a tenth of it."
+            )
+        said.append(
+            f"Where |y| would exceed {config.scale / config.tau_infer:.2g}, so near D = 0 that no "
+            f"digit is known; in the gap beyond {config.scale / config.tau_train:.2g}."
+        )
+    if fitted.affine:
+        said.append("Where D is not above 0, beyond a pole.")
+    if fitted.region is not None:
+        said.append(
+            "Labelled rows fill a region of the inputs, which a classifier tells: saturated, "
+            "censored or out of reach, rather than a pole."
+        )
+    labels = fitted.labels
+    if labels is not None and labels.infinite + labels.bottom:
+        counts = ((labels.infinite, "±inf"), (labels.bottom, "nan, taken as ⊥"))
+        kinds = " and ".join(f"{count} {what}" for count, what in counts if count)
+        said.append(
+            f"Labelled rows: {kinds}; {labels.caught:.1%} of them are answered ⊥, and "
+            f"{labels.lost:.1%} of the finite ones."
+        )
+    return said
+
+
+def _doubts(fitted: Fitted) -> list[str]:
+    fit, said = fitted.fit, []
+    if fit.comparison and fit.comparison[0].error > _POOR and fit.name != "constant":
+        said.append("It explains little more than a constant.")
+    if _constant(fit):
+        said.append("The columns explain nothing of y on unseen rows.")
+    if fit.left_out:
+        rows = ", ".join(str(row + 1) for row in fit.left_out[:_SHOWN])
+        more = f" and {len(fit.left_out) - _SHOWN} more" if len(fit.left_out) > _SHOWN else ""
+        said.append(
+            f"Left out as outliers, which no model explains: {len(fit.left_out)} rows (from 1: "
+            f"{rows}{more})."
+        )
+    if _few(fitted):
+        said.append(f"Few rows: {fitted.rows} for {_free(fit)} coefficients.")
+    if fit.cut:
+        said.append(f"Not tried within the budget: {_listed(fit.cut)}.")
+    weak = _weak_poles(fitted)
+    if weak:
+        said.append(f"The noise could have made {weak} of the poles.")
+    if fit.alternates:
+        others = len(fit.alternates)
+        models = f"{others} other model{'s' if others > 1 else ''}"
+        low, high = fitted.domain
+        beyond = torch.stack([low - (high - low) / 4, high + (high - low) / 4])
+        apart = float(disagreement(fit, beyond, fitted.thresholds.scale).max())
+        found = f"differ by up to {apart:.2g} of the answer" if apart else "agree nearby"
+        said.append(
+            f"Unseen rows cannot tell it from {models}, of which it is the smallest; outside the "
+            f"data these {found}."
+        )
+    if _unexplained(fitted):
+        said.append("The inputs do not explain the labelled rows.")
+    return said
+
+
+def _advice(fitted: Fitted) -> list[str]:
+    fit, said = fitted.fit, []
+    better = better_tool(fit.comparison)
+    if better is not None:
+        said.append(
+            f"Take {_TOOLS.get(better.name, better.name)} for predictions: it is the better tool "
+            "here, ahead by more than a standard error."
+        )
+    elif _constant(fit):
+        said.append("Measure what else y may depend on, or more rows.")
+    elif constant_denominator(fit) and fit.comparison:
+        said.append("A plain model serves as well: nothing here needs a pole.")
+    if fit.left_out:
+        said.append("Look at the rows left out (left_out_).")
+    if _unexplained(fitted):
+        said.append("Were they not measured? Then leave them out: missing='drop'.")
+    if fit.cut:
+        said.append("Give it more time: time_budget.")
+    if _few(fitted):
+        said.append("Measure more rows, most of all where y changes fast.")
+    elif _weak_poles(fitted):
+        said.append("Measure more rows near the poles.")
+    model = fit.model
+    outputs = len(model.forms) if isinstance(model, FormModel) else model.a.shape[1]
+    if outputs == 2 and not constant_denominator(fit):
+        said.append(
+            "If the two targets are real and imaginary part of one signal, declare them: complex y."
+        )
+    return said
+
+
+def better_tool(comparison: tuple[Compared, ...]) -> Compared | None:
+    """Return the model that is ahead of the delivered one by a standard error, if there is one."""
+    if not comparison:
+        return None
+    ours, *others = comparison
+    best = min(others, key=lambda each: each.error, default=None)
+    if best is None or best.error + max(best.spread, ours.spread) >= ours.error:
+        return None
+    return best
+
+
+def _constant(fit: ClosedForm) -> bool:
+    return fit.name == "constant" and bool(fit.comparison)
+
+
+def _free(fit: ClosedForm) -> int:
+    model = fit.model
+    if isinstance(model, FormModel):
+        return sum(
+            4 if isinstance(form, SigmoidForm) else sum(degrees_of(form)) + 1
+            for form in model.forms
+        )
+    return model.a.numel() + model.b.numel() - model.b.shape[1]
+
+
+def _few(fitted: Fitted) -> bool:
+    return 0 < fitted.rows < max(_FEW_ROWS, _ROWS_EACH * min(_free(fitted.fit), 20))
+
+
+def _unexplained(fitted: Fitted) -> bool:
+    labels = fitted.labels
+    if labels is None or fitted.region is not None or not labels.infinite + labels.bottom:
+        return False
+    return labels.caught < _CAUGHT
+
+
+def _weak_poles(fitted: Fitted) -> int:
+    """Count listed poles among the data whose strength is not clear of 0."""
+    model = fitted.fit.model
+    complex_head = isinstance(model, ReadoutModel) and model.b.is_complex()
+    if len(fitted.columns) != 1 or complex_head or constant_denominator(fitted.fit):
+        return 0
+    table = known_poles(fitted, 0)
+    if table.significance is None or table.inside is None:
+        return 0
+    return int((table.inside & ~table.spurious & (table.significance < _SIGNIFICANT)).sum())
