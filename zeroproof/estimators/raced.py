@@ -45,10 +45,8 @@ def raced(rows: Rows, request: Request) -> bool:
     """Tell whether a request is one for the race: everything left to be chosen."""
     free = request.features == "auto" and request.degrees is None and not request.linear
     finite = torch.isfinite(rows.y).all(1)
-    one = rows.X.shape[1] == 1
-    several = one and (rows.y.is_complex() or rows.y.shape[1] == 1)
-    several |= not one and not rows.y.is_complex()
-    distinct = len(rows.X[finite].unique(dim=0)) if several else 0
+    asked = rows.X.shape[1] == 1 or not rows.y.is_complex()
+    distinct = len(rows.X[finite].unique(dim=0)) if asked else 0
     return free and not request.affine and distinct > 1
 
 
@@ -62,7 +60,7 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    way = _several if rows.X.shape[1] > 1 else _one_column
+    way = _several if rows.X.shape[1] > 1 else _columns if rows.y.shape[1] > 1 else _one_column
     if request.symmetry != "none":
         way = _signal
     fit = way(rows.at(finite), request)
@@ -70,9 +68,11 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
     return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
 
-def _one_column(used: Rows, request: Request) -> ClosedForm:
+def _one_column(used: Rows, request: Request, race: LineFit | None = None) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
-    race, kept = _robust(used, request)
+    kept = torch.ones(len(used.X), dtype=torch.bool)
+    if race is None:
+        race, kept = _robust(used, request)
     left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
     used = used.at(kept)
     y, entry = used.y.numpy(), race.entry
@@ -89,6 +89,41 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     found = _closed(race, y, model, name, recipe)
     found = found._replace(significant=significant, alternates=alternates, left_out=left_out)
     return _boosted(found, race, used)
+
+
+def _columns(used: Rows, request: Request) -> ClosedForm:
+    """Fit several targets of one column: with one D, or each by itself where that does better.
+
+    Of equal ones the smaller is taken. Fits that are no forms of the column have one D.
+    """
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    race = race_line(x, y, weight=weight, seed=request.seed)
+    if request.shared is True:
+        return _one_column(used, request, race)
+    races = [race_line(x, each[:, None], weight=weight, seed=request.seed) for each in y.T]
+    answers = np.concatenate([each.entry.answers for each in races], 1)
+    together, apart = (
+        _held(race, each, y, _EQUAL * race.entry.floor) for each in (race.entry.answers, answers)
+    )
+    c = race.entry.candidate
+    smaller = sum(each.entry.free for each in races) < y.shape[1] * (c.p + 1) + c.q
+    better = ahead(apart, together, 1.0) or (smaller and not ahead(together, apart, 1.0))
+    if request.shared == "auto" and not better:
+        return _one_column(used, request, race)
+    columns = [used._replace(y=used.y[:, j : j + 1]) for j in range(y.shape[1])]
+    fits = [_one_column(*each) for each in zip(columns, [request] * len(races), races, strict=True)]
+    forms = [fit.model.forms[0] for fit in fits if isinstance(fit.model, FormModel)]
+    if len(forms) < len(fits):
+        return _one_column(used, request, race)
+    name = "; ".join(dict.fromkeys(fit.name for fit in fits))
+    return fits[0]._replace(
+        model=FormModel(tuple(forms), request.scale), name=name, recipe=None, shared=False,
+        significant=all(fit.significant for fit in fits), alternates=(), left_out=(),
+        error=max(fit.error for fit in fits), shell=max(fit.shell for fit in fits),
+        near=max(fit.near for fit in fits), relative=max(fit.relative for fit in fits),
+        comparison=(_beside(race, name, apart, delivered=True),
+                    *(each._replace(delivered=False) for each in _compared(race))),
+    )  # fmt: skip
 
 
 class _Signal(NamedTuple):
@@ -163,7 +198,8 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     race = race_line(x, y, weight=weight, seed=request.seed)
     everything = torch.ones(len(x), dtype=torch.bool)
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
-    if race.distinct < FEWEST or np.iscomplexobj(y) or not heavy_tailed(held):
+    several = y.shape[1] > 1 or np.iscomplexobj(y)
+    if race.distinct < FEWEST or several or not heavy_tailed(held):
         return race, everything
     kept = trimmed_rows(x, y[:, 0], request.seed)
     if not 0 < (~kept).sum() < 0.2 * len(x):

@@ -495,7 +495,10 @@ class _Race:
             entry.pole_inside = bool(len(_real_zeros(full[0][0], full[2][0])))
         entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
         if isinstance(candidate, Rational) and candidate.q:
-            self._judge(entry, u)
+            try:
+                self._judge(entry, u)
+            except np.linalg.LinAlgError:  # a row on a zero of D
+                return None
         self.entries.append(entry)
         return entry
 
