@@ -178,11 +178,16 @@ def test_a_model_saved_from_python_answers_too(zeroproof, tmp_path, outputs, tar
     np.testing.assert_array_equal(found.squeeze(), model.predict(np.array([[0.4], [-0.6]])))
 
 
-def test_a_model_of_complex_targets_is_refused(refused, data, tmp_path):
+def test_a_model_of_complex_targets_answers_in_two_columns(zeroproof, tmp_path):
     x = np.linspace(-1, 1, 50)[:, None]
-    ProjectiveRegressor().fit(x, 1 / (x[:, 0] - 0.3 - 0.1j)).save(tmp_path / "saved")
-    sentence = refused("predict", tmp_path / "saved", data, "--out", tmp_path / "out.csv")
-    assert sentence.endswith("saved must hold a model of real targets, got complex ones")
+    model = ProjectiveRegressor().fit(x, 1 / (x[:, 0] - 0.3 - 0.1j))
+    model.save(tmp_path / "saved")
+    (tmp_path / "new.csv").write_text("x0\n0.4\n-0.6\n")
+    words = ("predict", tmp_path / "saved", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
+    assert zeroproof(*words).code == 0
+    found = numbers(read_csv(tmp_path / "out.csv"), ["y_re", "y_im"]).numpy()
+    answers = model.predict(np.array([[0.4], [-0.6]]))
+    np.testing.assert_array_equal(found[:, 0] + 1j * found[:, 1], answers)
 
 
 @pytest.mark.filterwarnings("default")

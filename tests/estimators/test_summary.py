@@ -8,7 +8,6 @@ import pytest
 from torch import nn
 
 from zeroproof import ProjectiveRegressor
-from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import Compared
 from zeroproof.estimators.summary import summary
 
@@ -197,11 +196,6 @@ def test_doses_over_decades_have_a_logarithmic_axis():
     dose = np.geomspace(0.1, 300, 24)
     assert fitted(dose[:, None], dose / (3 + dose)).plot().axes[0].get_xscale() == "log"
     assert fitted(LINE, x).plot().axes[0].get_xscale() == "linear"
-
-
-def test_a_plot_of_complex_targets_is_refused():
-    with pytest.raises(RangeError, match="a picture needs real targets, got complex ones"):
-        fitted(LINE, 1 / (x - 0.3 - 0.1j)).plot()
 
 
 def test_a_summary_sets_the_fit_beside_plain_models():

@@ -15,7 +15,7 @@ from zeroproof.errors import RangeError
 
 __all__ = ["add_fit_arguments", "fit_names", "importable", "run_fit"]
 
-_NEEDED = ("data", "target", "out")
+_NEEDED = ("data", "out")
 # options of the two methods, and what they are called in a section
 _SECTIONED = {
     "tau_infer": "trainer.tau_infer",
@@ -54,7 +54,7 @@ def add_fit_arguments(parser: Any) -> None:
         help="Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.",
     )
     parser.add_argument("--out", type=str, help="Folder to write; a run that is there is replaced.")
-    parser.add_function_arguments(fit, skip=set(_NEEDED))
+    parser.add_function_arguments(fit, skip={*_NEEDED, "target"})
     parser.add_argument(
         "--resume", action="store_true", help="sections: go on from trainer.checkpoint_dir."
     )
@@ -181,6 +181,8 @@ def _text(parser: Any, full: Any) -> str:
 
 def _check_complete(given: Mapping[str, Any]) -> None:
     missing = [name for name in _NEEDED if given.get(name) is None]
+    if given.get("target") is None and not given.get("complex"):
+        missing.insert(len(missing) and missing[0] == "data", "target")
     if missing:
         raise RangeError(
             f"the following arguments are required: {', '.join(missing)}; see zeroproof --help"

@@ -17,6 +17,8 @@ OWN = {
         "linear_in",
         "weight_power",
         "time_budget",
+        "complex",
+        "symmetry",
     ),
     "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
 }
@@ -26,8 +28,8 @@ COMMON = ("shared_denominator", "tau_infer", "tau_train", "seed")
 def fit(
     data: str,
     *,
-    target: str,
     out: str,
+    target: str = "",
     method: str = "solve",
     features: str = "",
     shared_denominator: bool | None = None,
@@ -40,6 +42,8 @@ def fit(
     linear_in: str = "",
     weight_power: float | None = None,
     time_budget: float | None = None,
+    complex: str = "",  # noqa: A002
+    symmetry: str = "",
     hidden: str = "",
     steps: int | None = None,
     epochs: int | None = None,
@@ -65,6 +69,10 @@ def fit(
         linear_in: solve: columns in which N is linear and of which D is free; found by default.
         weight_power: solve: least squares are weighted by 1 / (1 + y²/s²)^weight_power; 0.
         time_budget: solve: seconds for the search; 10.
+        complex: solve: real and imaginary part of a signal over one feature, a frequency, instead
+            of a target: re,im; of several signals re1,im1,re2,im2.
+        symmetry: solve: of complex signals: conjugate, the response of a real system, poles in s =
+            i times the feature; none; auto, conjugate unless none does better; auto.
         hidden: train: widths of the hidden layers, in their order; 64,64.
         steps: train: optimiser steps; 5000.
         epochs: train: passes over the data, instead of steps.
@@ -78,7 +86,7 @@ def fit(
 def _fit(given: dict[str, Any]) -> None:
     from zeroproof._files import folder_in_place
     from zeroproof.cli.place import check_folder
-    from zeroproof.cli.rows import read_rows
+    from zeroproof.cli.rows import read_rows, read_signals
     from zeroproof.cli.solving import solve
     from zeroproof.cli.training import train
     from zeroproof.estimators import FitOptions
@@ -90,7 +98,13 @@ def _fit(given: dict[str, Any]) -> None:
     check_options(FitOptions(**common))
     folder = Path(given.get("out", ""))
     check_folder(folder)
-    rows = read_rows(given["data"], given.get("target", ""), given.get("features", ""))
+    signals = own.pop("complex", "")
+    columns = given.get("target", ""), given.get("features", "")
+    rows = (
+        read_signals(given["data"], signals, *columns)
+        if signals
+        else read_rows(given["data"], *columns)
+    )
     _require_writers(method)
     with folder_in_place(folder) as fresh:
         report = (solve if method == "solve" else train)(rows, fresh, common, own)

@@ -65,7 +65,7 @@ def _listed(run: "Run | Solved", known: "Singular", *, everything: bool) -> dict
 
     low, high = known.domain[:, 0].tolist()
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    for output, target in enumerate(run.targets):
+    for output, target in enumerate(getattr(run, "outputs", run.targets)):
         table = table_of(run, known, output)
         kept = ~table.spurious | everything
         hidden = int((~kept).sum())
@@ -92,6 +92,7 @@ def _listed(run: "Run | Solved", known: "Singular", *, everything: bool) -> dict
         for column, more in zip(columns.values(), values, strict=True):
             column.extend(more)
     scope = "" if known.everywhere else "; only this interval was searched"
+    scope += f"; poles are in s = i {run.features[0]}" if known.system else ""
     print(f"data: {run.features[0]} from {low:g} to {high:g}{scope}")
     return columns
 

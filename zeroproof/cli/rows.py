@@ -8,7 +8,7 @@ from zeroproof.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TableRows", "check_answers", "read_rows"]
+__all__ = ["TableRows", "check_answers", "read_rows", "read_signals"]
 
 _ADVICE = "; write it as a number, or choose other columns with --features"
 _TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
@@ -18,7 +18,7 @@ class TableRows(NamedTuple):
     """Numbers of a table with the names of their columns."""
 
     X: "Tensor"  # (rows, features), finite
-    y: "Tensor"  # (rows, targets)
+    y: "Tensor"  # (rows, targets), or complex with half as many columns
     features: tuple[str, ...]
     targets: tuple[str, ...]
 
@@ -48,6 +48,33 @@ def read_rows(data: str, target: str, features: str) -> TableRows:
                 f"target {name!r} must have a finite value in some row, got ⊥ in all {len(y)}"
             )
     return TableRows(X, y, names, targets)
+
+
+def read_signals(data: str, signals: str, target: str, features: str) -> TableRows:
+    """Read complex signals, two columns each, and the column that they are over.
+
+    Args:
+        data: CSV file.
+        signals: Names of real and imaginary parts, `re1,im1,re2,im2`.
+        target: Further targets, which there must not be.
+        features: Name of the one feature; "" if no other column is there.
+
+    Raises:
+        DataError: As `read_rows`, or the names are not pairs, or there is not one feature.
+    """
+    import torch
+
+    names = column_names(signals, "--complex")
+    if target or len(names) % 2:
+        got = f"also --target {target}" if target else f"{len(names)} names"
+        raise DataError(f"--complex must list pairs of columns, real and imaginary, got {got}")
+    rows = read_rows(data, signals, features)
+    if len(rows.features) != 1:
+        raise DataError(
+            "--complex must come with one feature, the frequency; name it with --features, got "
+            + ", ".join(rows.features)
+        )
+    return rows._replace(y=torch.complex(rows.y[:, ::2], rows.y[:, 1::2]))
 
 
 def check_answers(targets: tuple[str, ...]) -> None:

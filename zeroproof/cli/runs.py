@@ -24,7 +24,8 @@ class Solved(NamedTuple):
 
     fitted: "Fitted"
     features: tuple[str, ...]  # those that are used
-    targets: tuple[str, ...]
+    targets: tuple[str, ...]  # of a complex output two, real and imaginary part
+    outputs: tuple[str, ...]  # a name for each
 
 
 def open_run(folder: str | Path) -> "Run | Solved":
@@ -54,10 +55,10 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
         UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
     """
     if isinstance(run, Solved):
-        from zeroproof.estimators.fitted import strict, warn_outside
+        from zeroproof.estimators.fitted import parts_of, strict, warn_outside
 
         warn_outside(run.fitted, X)
-        return strict(run.fitted, X)
+        return parts_of(strict(run.fitted, X))
     from zeroproof.export import predict_rows
 
     return predict_rows(run, X)
@@ -82,28 +83,28 @@ def _check_own(path: Path) -> None:
 
 
 def _solved(folder: Path) -> Solved:
-    from zeroproof.estimators.model import FormModel
+    from zeroproof.estimators.model import tuples
     from zeroproof.estimators.stored import load, read_record
 
     fitted, _ = load(folder)
-    model = fitted.fit.model
-    form = isinstance(model, FormModel)
-    if (model.forms[0][0] if form else model.a).is_complex():
-        raise RunFolderError(f"{folder} must hold a model of real targets, got complex ones")
-    count = len(model.forms) if form else model.a.shape[1]
+    N = tuples(fitted.fit.model, fitted.domain[:1]).N
     facts = read_record(folder).get("facts")
     # saved from Python, targets have no names
-    plain = ["y"] if count == 1 else [f"y{j}" for j in range(count)]
+    plain = ["y"] if N.shape[1] == 1 else [f"y{j}" for j in range(N.shape[1])]
+    each = 2 if N.is_complex() else 1
+    if each == 2:
+        plain = [f"{name}_{part}" for name in plain for part in ("re", "im")]
     targets = facts.get("targets", plain) if isinstance(facts, dict) else plain
     for what, names, wanted in (
-        ("targets", targets, count),
+        ("targets", targets, each * N.shape[1]),
         ("features", fitted.names, len(fitted.columns)),
     ):
         if not _are_names(names) or len(names) != wanted:
             raise RunFolderError(
                 f"{folder / 'model.json'} must name {wanted} {what}, got {names!r}"
             )
-    return Solved(fitted, tuple(fitted.names), tuple(targets))
+    outputs = (",".join(targets[i : i + each]) for i in range(0, len(targets), each))
+    return Solved(fitted, tuple(fitted.names), tuple(targets), tuple(outputs))
 
 
 def _are_names(names: object) -> TypeGuard[Sequence[str]]:

@@ -12,6 +12,7 @@ from zeroproof.estimators.fitted import curves_of, known_poles
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.projective import Pair
+from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interval_poles, pole_curve
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class Singular(NamedTuple):
         constant: Is every denominator constant?
         shared: Have all targets the same denominator?
         everywhere: Are poles outside the data found too, and complex ones?
+        system: Are they given in s = ix, of a real system?
     """
 
     domain: Tensor
     constant: bool
     shared: bool
     everywhere: bool
+    system: bool = False
 
 
 def singular(run: "Run | Solved") -> Singular:
@@ -48,7 +51,8 @@ def singular(run: "Run | Solved") -> Singular:
         model = fitted.fit.model
         form = isinstance(model, FormModel)
         shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
-        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form)
+        system = form and isinstance(model.forms[0], ConjugateForm)
+        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form, system)
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 

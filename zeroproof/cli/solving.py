@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["solve"]
 
+_PASSED = ("topology", "weight_power", "time_budget", "symmetry")  # options as they are
 _SHOWN = 3000  # rows in the picture
 
 
@@ -44,7 +45,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     said = summary(fitted).splitlines()
     explained = y.clone()
     explained[list(fitted.fit.left_out)] = float("nan")
-    floor = 1e-12 * y.new_tensor(fitted.thresholds.scale)
+    floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
     sizes = errors_of(strict(fitted, X).decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
@@ -81,6 +82,10 @@ def _fitted(
         raise RangeError(
             f"--degrees must come with --features_family {', '.join(POLYNOMIAL)}, got {family}"
         )
+    if rows.y.is_complex():
+        own = {"symmetry": "auto", **own}
+    elif "symmetry" in own:
+        raise RangeError(f"--symmetry must come with --complex, got {own['symmetry']} alone")
     linear = _linear(own, rows.features)
     kept = columns_to_keep(X, rows.features)
     model = ProjectiveRegressor(
@@ -90,7 +95,7 @@ def _fitted(
         shared_denominator=common.get("shared_denominator", "auto"),
         random_state=common["seed"],
         verbose=sys.stderr.isatty(),
-        **{k: own[k] for k in ("topology", "weight_power", "time_budget") if k in own},
+        **{k: own[k] for k in _PASSED if k in own},
     ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
     fitted = model.fitted_._replace(
         columns=tuple(kept),

@@ -77,6 +77,7 @@ class Request(NamedTuple):
     polish: str
     budget: float
     seed: int
+    symmetry: str = "none"
     clock: Budget = Budget()  # of the whole fit
 
 

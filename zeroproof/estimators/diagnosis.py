@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.estimators.fitted import Fitted, oriented_tuples, poles_of
+from zeroproof.estimators.fitted import Fitted, in_x, oriented_tuples, poles_of
 from zeroproof.estimators.model import FormModel, head
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.layers.mlp import ProjectiveMLP
@@ -61,7 +61,7 @@ def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
     several, where poles are curves or surfaces: as `view_rows` estimates it.
 
     Args:
-        fitted: A fit of real targets.
+        fitted: A fit; if its targets are complex, of one column.
         X: Finite rows of the columns that are used.
     """
     spread = X.std(0, correction=0)
@@ -70,13 +70,13 @@ def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
     score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
     model = fitted.fit.model
     if constant_denominator(fitted.fit):
-        return RowView(score, torch.full_like(score, torch.inf), D < 0)
+        return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
     if isinstance(model, FormModel) or len(fitted.columns) == 1:
         low, high = fitted.domain[:, 0].tolist()
         tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
-        p = torch.cat([table.position[~table.spurious] for table in tables])
+        p = in_x(model, torch.cat([table.position[~table.spurious] for table in tables]))
         distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
-        return RowView(score, distance / spread, D < 0)
+        return RowView(score, distance / spread, D.real < 0)
     parts = [_view(partial(head, model), rows, spread) for rows in X.split(_SLICE)]
     distance = torch.cat([part.distance for part in parts])
     return RowView(score, distance, torch.cat([part.negative for part in parts]))

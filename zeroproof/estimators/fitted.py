@@ -13,7 +13,7 @@ from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.labels import Labels, Region
-from zeroproof.estimators.model import FormModel, ReadoutModel, cancelled, head, tuples
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel, cancelled, head, tuples
 from zeroproof.estimators.regions import constant_denominator, disagreement
 from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
@@ -23,6 +23,7 @@ from zeroproof.projective import denominator_score
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
+from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interval_poles, interval_zeros, pole_curve
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
 from zeroproof.solve.recipe import lift
@@ -30,8 +31,10 @@ from zeroproof.solve.recipe import lift
 __all__ = [
     "Fitted",
     "curves_of",
+    "in_x",
     "known_poles",
     "oriented_tuples",
+    "parts_of",
     "picture_of",
     "poles_of",
     "roots_of",
@@ -114,6 +117,15 @@ def strict(fitted: Fitted, X: Tensor) -> StrictResult:
     return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
 
 
+def parts_of(result: StrictResult) -> StrictResult:
+    """Return real and imaginary part of complex answers as two columns each, with their masks."""
+    decoded, *masks = result
+    if not decoded.is_complex():
+        return result
+    parts = torch.view_as_real(decoded.resolve_conj()).flatten(1)
+    return StrictResult(parts, *(mask.repeat_interleave(2, 1) for mask in masks))
+
+
 def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
     """Warn of rows outside the data on which admissible fits disagree."""
     low, high = fitted.domain
@@ -186,11 +198,17 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
     return table._replace(residue=table.residue * scale, strength=table.strength * scale)
 
 
+def in_x(model: Model, position: Tensor) -> Tensor:
+    """Return poles in the units of x; those of a real system are given in s = ix."""
+    system = isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm)
+    return -1j * position if system else position
+
+
 def known_poles(fitted: Fitted, output: int) -> PoleTable:
     """Return the poles of one output with standard errors, where these are known."""
     low, high = fitted.domain[:, 0].tolist()
     table = poles_of(fitted.fit, (low, high), output)
-    p = table.position
+    p = in_x(fitted.fit.model, table.position)
     # complex targets leave rounding in the imaginary part of a real pole
     inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
     table = table._replace(inside=inside)
@@ -278,13 +296,14 @@ def picture_of(
         y: Targets, `(n,)` or `(n, k)`.
         names: Names of the targets.
 
-    Raises:
-        RangeError: The targets are complex.
+    Complex targets are drawn as real and imaginary part, two targets each, and named so.
     """
-    if np.iscomplexobj(y):
-        raise RangeError("a picture needs real targets, got complex ones: plot parts of them")
     y = y.reshape(len(y), -1)
-    names = names or (("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1])))
+    plain = ("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1]))
+    if np.iscomplexobj(y):
+        plain = tuple(f"{part} {name}" for name in plain for part in ("Re", "Im"))
+        y = y.view(np.float64)
+    names = names or plain
     targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
     if X.shape[1] > 1:
         return plot_parity(targets, _answers(fitted, X, len(targets)))
@@ -309,8 +328,9 @@ def picture_of(
 
 def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
     low, high = fitted.domain[:, 0].tolist()
-    tables = [poles_of(fitted.fit, (low, high), j) for j in range(count)]
-    kept = (table.position[~table.spurious] for table in tables)
+    each = 2 if tuples(fitted.fit.model, fitted.domain[:1]).N.is_complex() else 1
+    tables = [poles_of(fitted.fit, (low, high), j // each) for j in range(count)]
+    kept = (in_x(fitted.fit.model, table.position[~table.spurious]) for table in tables)
     return [on_interval(p, *shown).numpy() for p in kept]
 
 
@@ -320,5 +340,7 @@ def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers
         *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
     )
     error = answer_errors(fitted.fit, fitted.spread, rows).expand(len(rows), score.shape[1])
-    parts = [part.numpy() for part in (*strict(fitted, rows), score, error)]
+    parts = [part.numpy() for part in (*parts_of(strict(fitted, rows)), score, error)]
+    if parts[0].shape[1] > score.shape[1]:
+        parts[3:] = [part.repeat(2, 1) for part in parts[3:]]
     return [Answers(*(part[:, j] for part in parts)) for j in range(count)]

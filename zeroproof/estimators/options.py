@@ -29,6 +29,7 @@ __all__ = [
 
 FEATURES = ("auto", "chebyshev", "polynomial", "random", "fourier")
 POLYNOMIAL = ("auto", "chebyshev", "polynomial")
+SYMMETRIES = ("none", "conjugate", "auto")
 _LARGEST = 1e100  # squares must stay finite
 _SMALLEST = 1e-100  # range of a column
 _LEAST = 1e-200  # of the largest target
@@ -47,6 +48,7 @@ class Asked(NamedTuple):
     polish: Any
     time_budget: Any
     random_state: Any
+    symmetry: Any = "none"
 
 
 def checked_request(
@@ -87,7 +89,25 @@ def checked_request(
         polish=one_of(asked.polish, ("auto", "none"), "polish"),
         budget=float(positive(asked.time_budget, "time_budget")),
         seed=seed_of(asked.random_state),
+        symmetry=_symmetry(asked, y, len(kept)),
     )
+
+
+def _symmetry(asked: Asked, y: NDArray[Any], columns: int) -> str:
+    symmetry = one_of(asked.symmetry, SYMMETRIES, "symmetry")
+    if symmetry == "none":
+        return symmetry
+    if y.dtype.kind != "c" or columns != 1:
+        kind = "complex" if y.dtype.kind == "c" else "real"
+        raise RangeError(
+            f"symmetry must be 'none' unless y is complex over one column, a frequency, got "
+            f"{symmetry!r} with {kind} y and {columns} columns"
+        )
+    if asked.features != "auto" or asked.degrees is not None or asked.linear_in:
+        raise RangeError(
+            f"features, degrees and linear_in must be left to the fit with symmetry={symmetry!r}"
+        )
+    return symmetry
 
 
 def positive_or_zero(value: Any, name: str) -> float:

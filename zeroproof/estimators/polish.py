@@ -7,7 +7,7 @@ from zeroproof.errors import RangeError
 from zeroproof.estimators.candidates import Request, Rows
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, inputs, tuples
 from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, ConjugateForm, Form, SigmoidForm
 from zeroproof.solve.marquardt import least_squares, refine
 
 __all__ = ["degrees_of", "objective", "polished"]
@@ -49,6 +49,9 @@ def degrees_of(form: Form) -> tuple[int, int]:
         return len(form.points) - 1, len(form.points) - 1
     if isinstance(form, SigmoidForm):
         return 0, 0
+    if isinstance(form, ConjugateForm):
+        k = len(form.real) + 2 * len(form.centre)
+        return len(form.c) - 1, k
     if isinstance(form, CoefficientForm):
         return len(form.a) - 1, len(form.b) - 1
     return len(form.a) - 1, 2 * len(form.c) + len(form.r)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.choose import choose_form, relative_error
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
+from zeroproof.solve.conjugate import System, race_conjugate
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, ConjugateForm, SigmoidForm
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
@@ -44,6 +45,7 @@ _TIES = 5
 _SEARCHED = 0.6  # of the budget, for what is tried beside the race
 _FIRST_FOLDS = 3
 _FEWEST_WHITE = 200  # rows that tell whether errors are noise alone
+_EQUAL = 20.0  # rounding floors, below which signals are fitted alike
 _PLAIN = ("constant", "line", "linear", "ridge")
 _BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
@@ -57,12 +59,12 @@ _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
 
 
 def raced(rows: Rows, request: Request) -> bool:
-    """Tell whether a request is one for the race: everything left to be chosen, real targets."""
+    """Tell whether a request is one for the race: everything left to be chosen."""
     free = request.features == "auto" and request.degrees is None and not request.linear
     finite = torch.isfinite(rows.y).all(1)
-    several = rows.X.shape[1] > 1 or rows.y.shape[1] == 1
-    distinct = len(rows.X[finite].unique(dim=0)) if several else 0
-    return free and not rows.y.is_complex() and not request.affine and distinct > 1
+    asked = rows.X.shape[1] == 1 or not rows.y.is_complex()
+    distinct = len(rows.X[finite].unique(dim=0)) if asked else 0
+    return free and not request.affine and distinct > 1
 
 
 def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
@@ -75,21 +77,26 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    fit = (_one_column if rows.X.shape[1] == 1 else _several)(rows.at(finite), request)
+    way = _several if rows.X.shape[1] > 1 else _columns if rows.y.shape[1] > 1 else _one_column
+    if request.symmetry != "none":
+        way = _signal
+    fit = way(rows.at(finite), request)
     places = torch.nonzero(finite)[:, 0]
     return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
 
-def _one_column(used: Rows, request: Request) -> ClosedForm:
+def _one_column(used: Rows, request: Request, race: LineFit | None = None) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
-    race, kept = _robust(used, request)
+    kept = torch.ones(len(used.X), dtype=torch.bool)
+    if race is None:
+        race, kept = _robust(used, request)
     left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
     used = used.at(kept)
     y, entry = used.y.numpy(), race.entry
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
-    elif race.distinct > _ENOUGH:
+    elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request)
         if other is not None:
             return _boosted(other._replace(left_out=left_out), race, used)
@@ -99,6 +106,113 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     found = _closed(race, y, model, name, recipe)
     found = found._replace(significant=significant, alternates=alternates, left_out=left_out)
     return _boosted(found, race, used)
+
+
+def _columns(used: Rows, request: Request) -> ClosedForm:
+    """Fit several targets of one column, without outliers."""
+    race, kept = _robust(used, request)
+    left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
+    return _together_or_apart(used.at(kept), race, request)._replace(left_out=left_out)
+
+
+def _together_or_apart(used: Rows, race: LineFit, request: Request) -> ClosedForm:
+    """Fit several targets with one D, or each by itself where that does better.
+
+    Of equal ones the smaller is taken. Fits that are no forms of the column have one D.
+    """
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    if request.shared is True:
+        return _one_column(used, request, race)
+    races = [
+        race_line(x, each[:, None], weight=weight, seed=request.seed, clock=request.clock)
+        for each in y.T
+    ]
+    answers = np.concatenate([each.entry.answers for each in races], 1)
+    together, apart = (
+        _held(race, each, y, floor=_EQUAL * race.entry.floor)
+        for each in (race.entry.answers, answers)
+    )
+    c = race.entry.candidate
+    smaller = sum(each.entry.free for each in races) < y.shape[1] * (c.p + 1) + c.q
+    better = ahead(apart, together, 1.0) or (smaller and not ahead(together, apart, 1.0))
+    if request.shared == "auto" and not better:
+        return _one_column(used, request, race)
+    columns = [used._replace(y=used.y[:, j : j + 1]) for j in range(y.shape[1])]
+    fits = [_one_column(*each) for each in zip(columns, [request] * len(races), races, strict=True)]
+    forms = [fit.model.forms[0] for fit in fits if isinstance(fit.model, FormModel)]
+    if len(forms) < len(fits):
+        return _one_column(used, request, race)
+    name = "; ".join(dict.fromkeys(fit.name for fit in fits))
+    return fits[0]._replace(
+        model=FormModel(tuple(forms), request.scale), name=name, recipe=None, shared=False,
+        significant=all(fit.significant for fit in fits), alternates=(), left_out=(),
+        error=max(fit.error for fit in fits), shell=max(fit.shell for fit in fits),
+        near=max(fit.near for fit in fits), relative=max(fit.relative for fit in fits),
+        comparison=(_beside(race, name, apart, delivered=True),
+                    *(each._replace(delivered=False) for each in _compared(race))),
+    )  # fmt: skip
+
+
+class _Signal(NamedTuple):
+    """Real systems for complex signals: one for all outputs, or one for each."""
+
+    race: LineFit
+    systems: tuple[System, ...]
+    rows: Array  # that took part in the race
+    held: Held
+
+    @property
+    def free(self) -> float:
+        """Return the real coefficients of all outputs."""
+        return sum(system.poles.k + system.c.size for system in self.systems)
+
+
+def _signal(used: Rows, request: Request) -> ClosedForm:
+    """Fit the response of a real system, or free coefficients where these do better."""
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    m = y.shape[1]
+    race, system, rows = race_conjugate(x, y, weight=weight, seed=request.seed)
+    floor = _EQUAL * race.entry.floor
+    signal = _Signal(race, (system,), rows, _held(race, race.entry.answers, y[rows], floor=floor))
+    if request.shared is False or (request.shared == "auto" and m > 1):
+        apart = _apart(x, y, weight, signal, request.seed)
+        clear = ahead(apart.held, signal.held, 1.0)
+        if request.shared is False or clear or (
+            apart.free < signal.free and not ahead(signal.held, apart.held, 1.0)
+        ):  # fmt: skip
+            signal = apart
+    if request.symmetry == "auto":
+        other = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
+        free = _held(race, other.entry.answers[rows], y[rows], floor=floor)
+        worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
+        p, q = other.entry.candidate.p, other.entry.candidate.q
+        if worse or (2 * (m * (p + 1) + q) < signal.free and not ahead(signal.held, free, 1.0)):
+            return _one_column(used, request)
+    shared = len(signal.systems) == 1
+    forms = [
+        _conjugate_form(each, j, x) for each in signal.systems for j in range(m if shared else 1)
+    ]
+    model, name = FormModel(tuple(forms), request.scale), race.entry.name
+    found = _closed(signal.race, y[signal.rows], model, name, None)
+    return found._replace(significant=True, shared=shared)
+
+
+def _apart(x: Array, y: Array, weight: Array, joint: _Signal, seed: int) -> _Signal:
+    """Fit each output by a system of its own, and score them all as the joint one was."""
+    races = [
+        race_conjugate(x, column[:, None], weight=weight, noise=joint.race.noise, seed=seed)
+        for column in y.T
+    ]
+    answers = np.concatenate([race.entry.answers for race, *_ in races], 1)
+    floor = _EQUAL * joint.race.entry.floor
+    held = _held(joint.race, answers, y[joint.rows], floor=floor)
+    return _Signal(joint.race, tuple(system for _, system, _ in races), joint.rows, held)
+
+
+def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
+    real, centre, square = (torch.from_numpy(part[0].copy()) for part in system.poles)
+    c = torch.from_numpy(system.c[:, output].copy())
+    return ConjugateForm(real, centre, square, c, (float(x.min()), float(x.max())))
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
@@ -123,7 +237,7 @@ def _explained(used: Rows, race: LineFit | SpaceFit, seed: int) -> NDArray[np.bo
     """Mark the rows that a fit explains which outliers cannot move; all if none stand out."""
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
     everything = np.ones(len(used.X), bool)
-    if race.distinct < FEWEST or not heavy_tailed(held):
+    if race.distinct < FEWEST or used.y.is_complex() or not heavy_tailed(held):
         return everything
     X, y = used.X.numpy(), used.y.numpy()
     kept = np.all([trimmed_rows(X, _bases(used.X), target, seed) for target in y.T], axis=0)
@@ -308,7 +422,7 @@ def _beside(race: LineFit | SpaceFit, name: str, held: Held, delivered: bool = F
 
 def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedForm:
     """Set gradient boosting beside a fit, on the same unseen rows; folds go by thirds."""
-    if len(rows.X) < _BOOSTED or fit.relative < CLEAN:
+    if len(rows.X) < _BOOSTED or fit.relative < CLEAN or rows.y.is_complex():
         return fit
     X, y, weight = (part.numpy() for part in rows)
     answers = np.empty_like(y)
@@ -323,11 +437,19 @@ def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedFor
     return fit._replace(comparison=(*fit.comparison, beside))
 
 
-def _held(race: LineFit | SpaceFit, answers: Array, y: Array, rows: Array | None = None) -> Held:
-    """Score answers of rows held out as the race does."""
+def _held(
+    race: LineFit | SpaceFit,
+    answers: Array,
+    y: Array,
+    *,
+    rows: Array | None = None,
+    floor: Array | None = None,
+) -> Held:
+    """Score answers of rows held out as the race does; errors below the floor are equal."""
     rows = race.inner if rows is None else rows
+    floor = 50 * EPS * np.abs(y) if floor is None else floor
     error = np.abs(answers - y)
-    error = np.where(np.isfinite(error), np.maximum(error, 50 * EPS * np.abs(y)), 1e150)
+    error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
     square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
     return Held(square[rows], race.fold[rows], race.noise)
 
@@ -351,10 +473,12 @@ def _model(entry: Entry, scale: float) -> Model:
         )
     if isinstance(c, Support):
         z, f, v = parts
-        return FormModel((BarycentricForm(axis.middle + axis.half * z, f[0], v),), scale)
+        at = axis.middle + axis.half * z
+        return FormModel(tuple(BarycentricForm(at, each, v) for each in f), scale)
     a, b = parts
     if axis.transform == "identity":
-        return FormModel((CoefficientForm(a[:, 0], b, "chebyshev", domain),), scale)
+        forms = (CoefficientForm(each, b, "chebyshev", domain) for each in a.T.contiguous())
+        return FormModel(tuple(forms), scale)
     column = [Column(0, *axis)]
     return ReadoutModel(
         graded_features(column, c.p), graded_features(column, c.q), a, b[:, None], "y", scale
@@ -370,12 +494,15 @@ def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> 
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
     if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
         return model, entry.name
+    form, *others = model.forms
+    if others:
+        return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
     try:
         chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
     except FAILURES:
         return model, entry.name
-    mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
+    mine, theirs = (relative_error(each, x, y) for each in (form, chosen.form))
     if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
         return model, entry.name
     if theirs > max(10 * mine, 1e-13):
@@ -417,7 +544,8 @@ def _ahead(
         return None
     best = preferred(found, len(parts.held))[0]
     y = sample.y.numpy()
-    answers, held, ours = np.full(y.shape, np.nan), race.entry.held, race.entry.held
+    answers = np.full(y.shape, np.nan, y.dtype)
+    held, ours = race.entry.held, race.entry.held
     for f in np.unique(race.fold):
         if not clock.allows(f"{best.name} functions of transformed columns, which did better"):
             return None
@@ -425,7 +553,7 @@ def _ahead(
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
         seen = race.inner & (race.fold <= f)
-        held = _held(race, answers, y, seen)
+        held = _held(race, answers, y, rows=seen)
         ours = Held(race.entry.held.error[seen[race.inner]], race.fold[seen], race.noise)
         if f == _FIRST_FOLDS - 1:
             mean, _, ratio = ours.behind(held, min(ours.body, held.body))
@@ -468,7 +596,7 @@ def _chordal(race: LineFit | SpaceFit, y: Array) -> tuple[float, float]:
     """Return the mean squared chordal distance of held-out rows, and that of those nearest to ⊥."""
     inner = torch.from_numpy(race.inner)
     answers, targets = (
-        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner, 0]
+        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner].flatten()
         for part in (race.entry.answers, y)
     )
     one = torch.ones_like(targets)

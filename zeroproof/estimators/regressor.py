@@ -117,6 +117,11 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         time_budget: CPU seconds of this process for the whole fit; what they did not suffice for
             is named in `fit_.cut`. The search estimates its steps from their size, so that the
             same seed gives the same answer.
+        symmetry: Of complex y over one column, a frequency. `"conjugate"`: y is the response of a
+            real system, H(s) at s = ix with real coefficients, so that poles are real or come in
+            conjugate pairs; `poles`, `residues` and `roots` are then those in s, in the units of x.
+            `"auto"`: that, unless free complex coefficients do better on held-out rows. `"none"`:
+            free coefficients; poles are those in x.
         missing: nan in y is ⊥ of unknown sign (`"bottom"`), or such rows are left out (`"drop"`).
         random_state: Seed of held-out rows and random features; None is 0.
         verbose: Show in a terminal or notebook how much of the time budget is spent.
@@ -148,6 +153,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         time_budget: float = 10.0,
         missing: str = "bottom",
         random_state: Any = None,
+        symmetry: str = "none",
         verbose: bool = False,
     ) -> None:
         self.features = features
@@ -161,6 +167,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         self.time_budget = time_budget
         self.missing = missing
         self.random_state = random_state
+        self.symmetry = symmetry
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -16,7 +16,8 @@ from zeroproof.estimators.fitted import Fitted, known_poles, oriented_tuples
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator, disagreement
-from zeroproof.solve.forms import BarycentricForm, Form, SigmoidForm
+from zeroproof.estimators.uncertainty import answer_errors
+from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm
 from zeroproof.solve.poles import PoleTable
 
 __all__ = ["described", "report", "summary", "summary_html"]
@@ -133,6 +134,11 @@ def _function(transform: str, name: str) -> str:
 def _form(form: Form, name: str) -> str:
     if isinstance(form, BarycentricForm):
         return f"a rational function of {name} in barycentric form, {len(form.points)} points"
+    if isinstance(form, ConjugateForm):
+        k = degrees_of(form)[1]
+        tail = ", a constant and a term linear in s" if len(form.c) > k + 1 else " and a constant"
+        poles = f"{k} pole{'s' * (k != 1)}{tail}"
+        return f"the response of a real system at s = i {name}: {poles}"
     if isinstance(form, SigmoidForm):
         t = f"log({name})" if form.log else name
         return (
@@ -183,6 +189,8 @@ def _divergence(fitted: Fitted) -> list[str]:
     model = fit.model
     if constant_denominator(fit):
         return ["Nowhere: the denominator is constant."]
+    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
+        return _systems(fitted, len(model.forms))
     if isinstance(model, ReadoutModel) and model.b.is_complex():
         return ["Where D = 0; the poles of complex y are listed for one column of rational form."]
     if len(fitted.columns) > 1:
@@ -199,6 +207,40 @@ def _divergence(fitted: Fitted) -> list[str]:
     elif target == "log":
         said.append("There log y has the pole: y grows or vanishes exponentially.")
     return said or [f"Nowhere between {float(low[0]):g} and {float(high[0]):g}."]
+
+
+def _systems(fitted: Fitted, count: int) -> list[str]:
+    """List poles in s, and say whether systems are stable, and passive on the data."""
+    said, name, (low, high) = [], fitted.names[0], fitted.domain[:, 0].tolist()
+    x = torch.linspace(low, high, _PROBES, dtype=torch.float64)
+    if low > 0:
+        log = torch.linspace(math.log(low), math.log(high), _PROBES, dtype=torch.float64)
+        x = torch.cat([x, log.exp().clamp(low, high)])
+    for j in range(min(count, _OUTPUTS)):
+        table, of = known_poles(fitted, j), f"y{j}: " if count > 1 else ""
+        p = table.position
+        if not j or not fitted.fit.shared:
+            stable = "all Re s < 0, stable" if (p.real < 0).all() else "not all Re s < 0, unstable"
+            listed = "; ".join(_rows(table, p.imag >= 0)) or "none"
+            prefix = "" if fitted.fit.shared else of
+            said.append(
+                f"{prefix}Poles in s = i {name}, with their conjugates: {listed}: {stable}."
+            )
+        # a sharp resonance lies between the places of a grid
+        at = torch.cat([x, p.imag[(p.imag > low) & (p.imag < high)]])[:, None]
+        N, D = oriented_tuples(fitted, at)
+        real = (N[:, j] / D[:, j]).real
+        least = int(real.argmin())
+        error = answer_errors(fitted.fit, fitted.spread, at[least : least + 1])[0].expand(count)[j]
+        kind = "passive" if real[least] >= 0 else "not passive"
+        if -2 * error <= real[least] < 0:
+            kind = "passive within its error"
+        said.append(
+            f"{of}Least real part on the data {float(real[least]):.3g}, at {name} = "
+            f"{float(at[least, 0]):.4g}: {kind}, if this is the impedance or admittance of one "
+            "port."
+        )
+    return said
 
 
 def _curves(fitted: Fitted) -> str:

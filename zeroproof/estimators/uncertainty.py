@@ -7,6 +7,7 @@ fit: that direction has no slope and is left out. Whatever form holds the fit, t
 same space, so the errors do not depend on it.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +15,10 @@ from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.model import FormModel, Model, inputs
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.layers.features import feature_matrix
+from zeroproof.solve.conjugate import System, covariance_root
 from zeroproof.solve.forms import (
     BarycentricForm,
+    ConjugateForm,
     FactoredForm,
     Form,
     SigmoidForm,
@@ -46,6 +49,10 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
     Returns:
         For each output `(k, r)`; nothing where a fit has more than 1000 coefficients.
     """
+    forms = fit.model.forms if isinstance(fit.model, FormModel) else ()
+    systems = [form.system() for form in forms if isinstance(form, ConjugateForm)]
+    if systems:
+        return _spread_of_systems(fit, systems, X[:, 0], y / fit.model.scale, weight)
     roots = []
     for j in range(y.shape[1]):
         used = torch.isfinite(y[:, j]) & (weight > 0)
@@ -72,6 +79,27 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
     return tuple(roots)
 
 
+def _spread_of_systems(
+    fit: ClosedForm, systems: list[System], x: Tensor, y: Tensor, weight: Tensor
+) -> tuple[Tensor, ...]:
+    """Return roots for each output; outputs with the same poles know them together."""
+    used = torch.isfinite(y).all(1) & (weight > 0)
+    target, root = y[used].numpy(), weight[used].sqrt().numpy()[:, None]
+    size = np.sqrt((np.abs(target) ** 2).mean(0))
+    size = np.where(size > 0, size, 1)
+    root = root / (deviation(target / size, _NOISES[fit.power]) * size)
+    groups = [slice(j, j + 1) for j in range(len(systems))]
+    if fit.shared:
+        groups, systems = [slice(None)], [systems[0]._replace(c=np.hstack([s.c for s in systems]))]
+    roots = []
+    for system, group in zip(systems, groups, strict=True):
+        L = covariance_root(system, x[used].numpy(), target[:, group], root[:, group])
+        k = system.poles.k
+        owns = L[k:].reshape(-1, len(system.c), L.shape[1])
+        roots += [torch.from_numpy(np.concatenate([L[:k], own])) for own in owns]
+    return tuple(roots)
+
+
 def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Tensor:
     """Return the standard error of each answer, `(n, m)`; nan where it is not known.
 
@@ -82,7 +110,7 @@ def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Ten
     columns = []
     for j, L in enumerate(spread):
         answer, G = slopes(fit.model, X, j)
-        square = (G @ L).abs().square().sum(1)
+        square = (G @ L.to(G.dtype)).abs().square().sum(1)
         others = [slopes(each, X, j)[0] for each in fit.alternates]
         if others:
             answers = torch.stack([answer, *others])
@@ -102,6 +130,15 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
     over its own standard error.
     """
     p = table.position
+    form = fit.model.forms[output] if isinstance(fit.model, FormModel) else None
+    if isinstance(form, ConjugateForm) and isinstance(fit.model, FormModel):
+        errors = form.system().errors(L.numpy())
+        own = form.system().table()[0]
+        place, residue, clear = (
+            torch.from_numpy(e[np.lexsort((own.imag, own.real))]) for e in errors
+        )
+        residue = residue * fit.model.scale
+        return table._replace(position_se=place, residue_se=residue, significance=clear)
     gap = (p[:, None] - p).abs()
     gap = gap.masked_fill(gap == 0, torch.inf).amin(1).clamp(max=1e300)
     span = (p.real.max() - p.real.min()) if len(p) > 1 else p.abs().max() if len(p) else p.real
@@ -152,6 +189,11 @@ def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
         k = (form.high - form.low) * z * (1 - z)
         G = torch.stack([1 - z, z, k * (t - form.middle), -k * form.slope], 1)
         return form.low * (1 - z) + form.high * z, G
+    if isinstance(form, ConjugateForm):
+        system, at = form.system(), x.numpy()
+        moves, own = system.slopes(at)
+        G = np.concatenate([moves[0], own], 1)
+        return torch.from_numpy(system(at)[:, 0]), torch.from_numpy(G)
     if isinstance(form, BarycentricForm):
         gap = x[:, None] - form.points
         nearest = gap.abs().argmin(1, keepdim=True)

@@ -14,6 +14,7 @@ Several signals share their poles.
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import linalg
 
 from zeroproof.solve.line import SIGNIFICANT, Entry, LineFit
 from zeroproof.solve.race import (
@@ -109,6 +110,16 @@ class System(NamedTuple):
         place, residue, value = np.linalg.norm(rows @ L, axis=1).reshape(-1, 3).T
         return place, residue, sizes / np.maximum(value, 1e-300)
 
+    def zeros(self, output: int = 0) -> Array:
+        """Return the zeros of one output: u s = -d u - yᵀ x / e, s x = M x + v u has one each."""
+        M, v, scale = _state_space(self.poles)
+        k, y = self.poles.k, self.c[:, output]
+        own = y[:k] / scale
+        A = np.block([[M, v[:, None]], [-own[None], -y[k : k + 1, None]]])
+        B = np.diag(np.r_[np.ones(k), y[k + 1] if len(y) > k + 1 else 0.0])
+        found = linalg.eigvals(A, B)
+        return found[np.isfinite(found)]
+
     def _told(self, output: int) -> tuple[list[Any], list[Any]]:
         """Return (p, residue, strength, multiplicity), and the slopes of p, residue and N(p)."""
         a, b, k = self.poles.real.shape[1], self.poles.centre.shape[1], self.poles.k
@@ -157,7 +168,8 @@ class Order(NamedTuple):
         """Say what it is."""
         if not self.k:
             return "constant" if self.tail == 1 else "constant and s"
-        return f"{self.k} conjugate pole{'s' * (self.k > 1)}" + ", linear in s" * (self.tail == 2)
+        poles = f"{self.k} pole{'s' * (self.k > 1)} in s"
+        return f"real system with {poles}{', linear in s' * (self.tail == 2)}"
 
 
 class _State(NamedTuple):
@@ -182,7 +194,7 @@ class _Rows(NamedTuple):
 
 def race_conjugate(
     x: Array, y: Array, *, weight: Array | None = None, noise: str = "", seed: int = 0
-) -> tuple[LineFit, System]:
+) -> tuple[LineFit, System, Array]:
     """Choose the number of poles by rows held out, and fit them.
 
     Args:
@@ -191,6 +203,9 @@ def race_conjugate(
         weight: Row weights, `(n,)`.
         noise: One of `NOISES`; chosen by rows held out if not given.
         seed: Of the folds.
+
+    Returns:
+        What was chosen, the function, and the rows that took part in the race.
     """
     weight = np.ones(len(x)) if weight is None else weight
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
@@ -211,12 +226,12 @@ def race_conjugate(
 class _Race:
     def __init__(self, x: Array, y: Array, weight: Array, seed: int) -> None:
         order = np.argsort(x, kind="stable")
-        self.rows_of = order[:: -(-len(x) // _MOST_ROWS)]
-        self.x, self.weight = x[self.rows_of], weight[self.rows_of]
+        self.used = np.sort(order[:: -(-len(x) // _MOST_ROWS)])
+        self.x, self.weight = x[self.used], weight[self.used]
         self.unit = float(np.abs(x).max())
         self.size = np.sqrt((np.abs(y) ** 2).mean(0))
         self.size[self.size == 0] = 1.0
-        self.y = y[self.rows_of] / self.size
+        self.y = y[self.used] / self.size
         self.fold, self.distinct = folds_of(self.x[:, None], seed)
         self.inner = inner_rows(self.x[:, None], self.fold)
         count = np.unique(np.c_[self.x, self.fold], axis=0)[:, 1].astype(int)
@@ -339,7 +354,7 @@ class _Race:
                 starts.append(wild)
         return starts + same
 
-    def finished(self, x: Array, y: Array, weight: Array) -> tuple[LineFit, System]:
+    def finished(self, x: Array, y: Array, weight: Array) -> tuple[LineFit, System, Array]:
         """Return the winner, fitted to all rows."""
         exact = [e for e in self.entries if e.exact]
         for e in exact:  # rounding is no reason to choose between them
@@ -354,12 +369,12 @@ class _Race:
         system = _in_units(poles, state.c[0].T, self.unit, self.size)
         tied = (chosen, *ties(chosen, admitted))
         for e in self.entries:
-            e.answers = e.answers * self.size
+            e.answers, e.floor = e.answers * self.size, e.floor * self.size
         found = LineFit(
             chosen, tuple(self.entries), tied, self.noise, self.g * self.size, self.fold,
             self.inner, self.distinct,
         )  # fmt: skip
-        return found, system
+        return found, system, self.used
 
 
 class _Entry(Entry):
@@ -511,6 +526,19 @@ def _regrouped(poles: Poles) -> Poles:
     return Poles(joined.real, *rest)
 
 
+def _state_space(poles: Poles) -> tuple[Array, Array, Array]:
+    """Return M, v and scales with Σ y φ(s) = (y / scale)ᵀ (s - M)⁻¹ v, φ the basis, of one fit.
+
+    Of a factor, (s - M)⁻¹ (1, 0) = (s - c, scale) / D; the scale keeps both entries of one size.
+    """
+    a, b = poles.real.shape[1], poles.centre.shape[1]
+    c, h = poles.centre[0], poles.square[0]
+    size = np.sqrt(np.abs(h)) + 1e-3 * np.abs(c) + 1e-300
+    M, at = np.diag(np.r_[poles.real[0], c, c]), a + np.arange(b)
+    M[at, at + b], M[at + b, at] = -h / size, size
+    return M, np.r_[np.ones(a + b), np.zeros(b)], np.r_[np.ones(a + b), size]
+
+
 def _spread_poles(w: Array, k: int) -> list[Poles]:
     """Return starting poles over the frequencies: real, and pairs, even in ω and in log ω."""
     low, high = float(w[w > 0].min()), float(w.max())
@@ -533,7 +561,7 @@ def _relocated(
 ) -> Poles:
     """Return the best poles of some sweeps of vector fitting; one fit."""
     best, least = poles, np.inf
-    n, k, b = len(rows.s), poles.k, 0
+    n, k = len(rows.s), poles.k
     H = (rows.y[:, :n] + 1j * rows.y[:, n:])[..., None]
     smallest = 1e-13 * float(np.abs(rows.s[rows.s != 0]).min())
     for _ in range(sweeps):
@@ -549,18 +577,9 @@ def _relocated(
         if not np.isfinite(A).all():
             break
         y = np.linalg.lstsq(A / size, z, rcond=None)[0] / size
-        # the zeros of 1 + yᵀ (s - M)⁻¹ v: of a factor, (s - M)⁻¹ (1, 0) = (s - c, 1) / D
-        a, b = poles.real.shape[1], poles.centre.shape[1]
-        c, h = poles.centre[0], poles.square[0]
-        M = np.diag(np.r_[poles.real[0], c, c])
-        v = np.r_[np.ones(a + b), np.zeros(b)]
-        at = a + np.arange(b)
-        # scaled so that both entries of a factor are of one size
-        scale = np.sqrt(np.abs(h)) + 1e-3 * np.abs(c) + 1e-300
-        M[at, at + b], M[at + b, at] = -h / scale, scale
-        y[at + b] /= scale
+        M, v, scale = _state_space(poles)
         try:
-            zeros: Array = np.asarray(np.linalg.eigvals(M - np.outer(v, y)), complex)
+            zeros: Array = np.asarray(np.linalg.eigvals(M - np.outer(v, y / scale)), complex)
         except np.linalg.LinAlgError:
             break
         size = np.maximum(np.abs(zeros.real), 1e-10 * np.abs(zeros) + smallest)

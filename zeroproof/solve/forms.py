@@ -11,10 +11,12 @@ from torch import Tensor
 
 from zeroproof.layers.basis import chebyshev_basis, monomial_basis, polynomial
 from zeroproof.projective.pair import Pair
+from zeroproof.solve.conjugate import Poles, System
 
 __all__ = [
     "BarycentricForm",
     "CoefficientForm",
+    "ConjugateForm",
     "FactoredForm",
     "Form",
     "SigmoidForm",
@@ -67,7 +69,25 @@ class SigmoidForm(NamedTuple):
     domain: tuple[float, float]
 
 
-Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm | SigmoidForm
+class ConjugateForm(NamedTuple):
+    """f = Σ r / (s - p) + Σ (a (s - c) + g) / ((s - c)² + h) + d + e s at s = ix, all real.
+
+    Poles in s are real or come in conjugate pairs; f at x is complex.
+    """
+
+    real: Tensor  # p
+    centre: Tensor  # c
+    square: Tensor  # h
+    c: Tensor  # r, a, g, d, and e if there is a linear term
+    domain: tuple[float, float]
+
+    def system(self) -> System:
+        """Return the function of s."""
+        parts = (part.numpy()[None] for part in self[:3])
+        return System(Poles(*parts), self.c.numpy()[:, None])
+
+
+Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm | SigmoidForm | ConjugateForm
 
 
 def evaluate(form: Form, x: Tensor) -> Pair:
@@ -94,6 +114,12 @@ def evaluate(form: Form, x: Tensor) -> Pair:
         t = torch.log(x) if form.log else x
         step = torch.sigmoid(form.slope * (t - form.middle))
         return Pair(form.low * (1 - step) + form.high * step, torch.ones_like(step))
+    if isinstance(form, ConjugateForm):
+        value = torch.from_numpy(form.system()(x.detach().numpy())[:, 0])
+        size = 1 + value.abs()  # keeps N and D finite at a pole on the line
+        bottom = ~torch.isfinite(size)
+        N = torch.where(bottom, 1, value / size)
+        return Pair(N, torch.where(bottom & ~x.isnan(), 0, 1 / size).to(N.dtype))
     if isinstance(form, FactoredForm):
         return Pair(polynomial(x, form.a, "chebyshev", form.domain), product(form, *gaps(form, x)))
     return Pair(

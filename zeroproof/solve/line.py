@@ -373,7 +373,8 @@ class _Race:
         self.fold, self.distinct = folds_of(x[:, None], seed)
         self.count = int(self.fold.max()) + 1
         self.inner = inner_rows(x[:, None], self.fold)
-        wide = bool(x.min() > 0 and x.max() > WIDE * x.min())
+        # poles of a function of log x would not be those of a complex signal
+        wide = bool(x.min() > 0 and x.max() > WIDE * x.min()) and not np.iscomplexobj(y)
         self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
         largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
         # replicates show the noise: then all rows tell by Akaike's corrected criterion, for an
@@ -507,7 +508,10 @@ class _Race:
             entry.pole_inside = bool(len(_real_zeros(full[0][0], full[2][0])))
         entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
         if isinstance(candidate, Rational) and candidate.q:
-            self._judge(entry, u)
+            try:
+                self._judge(entry, u)
+            except np.linalg.LinAlgError:  # a row on a zero of D
+                return None
         self.entries.append(entry)
         return entry
 

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from zeroproof.solve.aaa import refit_weights
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
+    ConjugateForm,
     FactoredForm,
     Form,
     SigmoidForm,
@@ -97,6 +99,11 @@ def pole_table(
     if isinstance(form, SigmoidForm):
         none = torch.zeros(0, dtype=torch.complex128)
         return PoleTable(none, none, none, none.real.long(), none.real.bool())
+    if isinstance(form, ConjugateForm):  # its race has judged its poles
+        p, residue, strength, multiplicity = map(torch.from_numpy, form.system().table())
+        order = torch.from_numpy(np.lexsort((p.imag, p.real)))
+        none = torch.zeros(len(p), dtype=torch.bool)
+        return PoleTable(p[order], residue[order], strength[order], multiplicity[order], none)
     low, high = span(form)
     half = (high - low) / 2
     zeros = _improved(form, denominator_zeros(form))
@@ -229,6 +236,8 @@ def denominator_zeros(form: Form) -> Tensor:
         return barycentric_zeros(form.points, form.weights)
     if isinstance(form, CoefficientForm):
         return polynomial_zeros(form.b, form.basis, form.domain)
+    if isinstance(form, ConjugateForm):
+        return torch.from_numpy(form.system().poles.places()[0])
     root = form.h.to(torch.complex128).sqrt()
     return torch.cat([form.c - root, form.c + root, form.r.to(torch.complex128)])
 
@@ -239,6 +248,8 @@ def numerator_zeros(form: Form) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights * form.values)
+    if isinstance(form, ConjugateForm):
+        return torch.from_numpy(form.system().zeros())
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
     return polynomial_zeros(form.a, basis, form.domain)
 
@@ -342,7 +353,7 @@ def clean_up(
     data = checked_table(x, y, weight)
     found = pole_table(form, tolerance=tolerance)
     wrong = found.position[found.spurious]
-    if not len(wrong) or isinstance(form, SigmoidForm):
+    if not len(wrong) or isinstance(form, SigmoidForm | ConjugateForm):
         return form
     if isinstance(form, BarycentricForm):
         at = _others(form.points, wrong)

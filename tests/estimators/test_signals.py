@@ -1,0 +1,113 @@
+"""Complex signals of real systems behind ProjectiveRegressor."""
+
+import numpy as np
+import pytest
+
+from zeroproof import ProjectiveRegressor
+from zeroproof.errors import RangeError
+
+TAU = np.array([1e-3, 1e-1, 10.0])
+OMEGA = 2 * np.pi * np.logspace(-2.5, 4, 66)
+S = 1j * OMEGA
+Z = 0.002 + (0.01 / (1 + S[:, None] * TAU)).sum(1)
+
+
+def noisy(y, share, seed=0):
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal(y.shape) + 1j * random.standard_normal(y.shape)
+    return y * (1 + share * noise / np.sqrt(2))
+
+
+def fitted(y, symmetry="conjugate", **options):
+    return ProjectiveRegressor(symmetry=symmetry, **options).fit(OMEGA[:, None], y)
+
+
+def test_poles_residues_and_roots_are_those_in_s(tmp_path):
+    model = fitted(Z)
+    np.testing.assert_allclose(model.poles(), np.sort(-1 / TAU), rtol=1e-9)
+    np.testing.assert_allclose(model.residues(), np.sort(0.01 / TAU)[::-1], rtol=1e-9)
+    assert not model.poles(within=True).size
+    roots = model.roots()
+    H = 0.002 + (0.01 / (1 + roots[:, None] * TAU)).sum(1)
+    assert np.abs(H).max() < 1e-9
+    assert np.abs(model.predict(OMEGA[:, None]) / Z - 1).max() < 1e-12
+    model.save(tmp_path / "model")
+    loaded = ProjectiveRegressor.load(tmp_path / "model")
+    assert loaded.symmetry == "conjugate"
+    assert np.array_equal(loaded.predict(OMEGA[:, None]), model.predict(OMEGA[:, None]))
+    assert np.array_equal(loaded.poles(), model.poles())
+    assert loaded.summary() == model.summary()
+
+
+def test_errors_of_answers_and_poles_are_those_of_the_noise():
+    near, within = [], []
+    for seed in range(5):
+        model = fitted(noisy(Z, 0.003, seed))
+        value, error = model.predict(OMEGA[:, None], return_std=True)
+        near.append(np.mean(np.abs(value - Z) < 3 * error))
+        table = model.pole_table()
+        assert len(table.position) == len(TAU)
+        miss = np.abs(table.position.numpy() - np.sort(-1 / TAU))
+        within += list(miss < 3 * table.position_se.numpy())
+        assert (table.significance > 4).all()
+    assert np.mean(near) > 0.95
+    assert np.mean(within) > 0.9
+    strict = model.predict_strict(OMEGA[:, None])
+    assert not strict.bottom_mask.any()
+    assert not strict.gap_mask.any()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_denominators_are_shared_where_they_are_the_same(clean):
+    other = 1e5 / (S + 3) + 7
+    for second, shared in ((40 * Z + 3, True), (other, False)):
+        y = noisy(np.c_[Z, second], 0 if clean else 0.003)
+        model = fitted(y)
+        assert model.fit_.shared is shared
+        np.testing.assert_allclose(model.poles(output=0), np.sort(-1 / TAU), rtol=0.2)
+        poles = np.sort(-1 / TAU) if shared else [-3]
+        np.testing.assert_allclose(model.poles(output=1), poles, rtol=0.2)
+        assert model.predict(OMEGA[:, None]).shape == y.shape
+    assert len(fitted(np.c_[Z, other], shared_denominator=True).poles(output=1)) >= 4
+
+
+def test_auto_takes_free_coefficients_where_the_system_is_not_real():
+    x = np.linspace(5.9e9, 5.91e9, 101)
+    y = 0.9 * np.exp(0.3j) * (1 - 0.7 / (1 + 1j * (x - 5.904e9) / 3e5))
+    model = ProjectiveRegressor(symmetry="auto").fit(x[:, None], y)
+    np.testing.assert_allclose(model.poles(), [5.904e9 + 3e5j], rtol=1e-9)  # in x
+    model = fitted(noisy(Z, 0.003), "auto")
+    np.testing.assert_allclose(model.poles(), np.sort(-1 / TAU), rtol=0.2)  # in s
+
+
+def test_the_summary_tells_stability_and_passivity():
+    said = fitted(Z).summary()
+    assert "Poles in s = i x0, with their conjugates: -1000" in said
+    assert "all Re s < 0, stable" in said
+    assert "Least real part on the data 0.002" in said
+    assert ": passive, if" in said
+    assert "not passive" in fitted(Z - 0.01).summary()
+    assert "not all Re s < 0, unstable" in fitted(1 / (S - 3)).summary()
+
+
+def test_a_picture_shows_both_parts():
+    figure = fitted(noisy(Z, 0.003)).plot()
+    assert {"Re y", "Im y"} <= {axis.get_ylabel() for axis in figure.axes}
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "options"),
+    [
+        (OMEGA[:, None], Z.real, {}),
+        (np.c_[OMEGA, OMEGA**2], Z, {}),
+        (OMEGA[:, None], Z, {"degrees": 3}),
+        (OMEGA[:, None], Z, {"features": "chebyshev"}),
+        (OMEGA[:, None], Z, {"topology": "affine"}),
+    ],
+    ids=["real", "two columns", "degrees", "features", "affine"],
+)
+def test_what_does_not_belong_together_is_said(X, y, options):
+    with pytest.raises(RangeError):
+        ProjectiveRegressor(symmetry="conjugate", **options).fit(X, y)
+    with pytest.raises(RangeError, match="symmetry must be"):
+        ProjectiveRegressor(symmetry="mirror").fit(OMEGA[:, None], Z)
