@@ -66,15 +66,24 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
 
 def _one_column(used: Rows, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
-    race, kept = _robust(used, request)
-    left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
-    used = used.at(kept)
+    x = used.X[:, 0]
+    rows = torch.arange(len(x))
+    if len(x) > _RACE_ROWS:  # with both ends, so that no row lies outside of what was raced on
+        drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(request.seed))
+        rows = torch.cat([torch.stack([x.argmin(), x.argmax()]), drawn[:_RACE_ROWS]]).unique()
+    race, kept = _robust(used.at(rows), request)
+    explained = torch.ones(len(x), dtype=torch.bool)
+    explained[rows] = kept
+    if len(x) > len(rows):
+        explained = _on_all(race, used, outliers=not bool(kept.all()))
+    left_out = tuple(torch.nonzero(~explained)[:, 0].tolist())
+    everything, used = used.at(explained), used.at(rows[kept])
     y, entry = used.y.numpy(), race.entry
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif race.distinct > _ENOUGH:
-        other = _rival(used, race, request)
+        other = _rival(used, race, request, everything)
         if other is not None:
             return other._replace(left_out=left_out)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
@@ -82,6 +91,21 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
     return found._replace(significant=significant, alternates=alternates, left_out=left_out)
+
+
+def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
+    """Fit the winner of a part of the rows to all that it explains; tell which these are."""
+    c, u, y = race.entry.candidate, race.entry.candidate.axis(used.X[:, 0].numpy()), used.y.numpy()
+    explained = np.ones(len(u), bool)
+    g = deviation(y, race.noise)
+    with np.errstate(all="ignore"):
+        if outliers:
+            error = np.abs(c.value(race.entry.fit, u)[0] - y)[:, 0] / g[:, 0]
+            explained = error <= 9 * np.median(error)
+        if not isinstance(c, Support):  # it passes through rows, of which it needs a few
+            w = np.sqrt(used.weight.numpy()[explained]) / g[explained].T
+            race.entry.fit = c.fit(u[explained], y[explained].T, w[None], False)
+    return torch.from_numpy(explained)
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
