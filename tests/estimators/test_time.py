@@ -161,3 +161,22 @@ def test_progress_is_shown_where_it_is_asked_for(monkeypatch):
         said[verbose] = sys.stderr.getvalue()
     assert said[False] == ""
     assert "of 10 CPU s" in said[True]
+
+
+@pytest.mark.parametrize("outliers", [False, True])
+def test_many_rows_are_raced_on_a_part_and_fitted_all(outliers):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 30_000)
+    y = 1 / (x - 0.3) + 0.05 * rng.normal(size=len(x))
+    far = rng.random(len(x)) < (0.03 if outliers else 0)
+    y[far] += 100 * rng.choice([-1, 1], far.sum())
+    before = real()
+    model = ProjectiveRegressor().fit(x[:, None], y)
+    assert real() - before < 10
+    assert model.fitted_.rows == len(x)
+    (pole,) = model.poles(within=True)
+    assert abs(pole - 0.3) < 4 * float(model.pole_table().position_se[0])
+    left = np.zeros(len(x), bool)
+    left[model.left_out_] = True
+    assert (left & far).sum() >= 0.99 * far.sum()
+    assert (left & ~far).sum() <= 0.005 * len(x)

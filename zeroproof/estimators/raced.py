@@ -85,44 +85,68 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
     return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
 
-def _one_column(used: Rows, request: Request, race: LineFit | None = None) -> ClosedForm:
+def _one_column(used: Rows, request: Request) -> ClosedForm:
+    part = _raced_line(used, request)
+    return _of_line(part, request)._replace(left_out=part.left_out)
+
+
+def _columns(used: Rows, request: Request) -> ClosedForm:
+    part = _raced_line(used, request)
+    return _together_or_apart(part, request)._replace(left_out=part.left_out)
+
+
+class _Line(NamedTuple):
+    """The race of one column: its rows, all that the winner explains, and those it does not."""
+
+    race: LineFit
+    rows: Rows
+    everything: Rows
+    left_out: tuple[int, ...]
+
+
+def _raced_line(used: Rows, request: Request) -> _Line:
+    """Race without outliers; many rows fit the winner, but a part of them chooses it."""
+    x = used.X[:, 0]
+    rows = torch.arange(len(x))
+    if len(x) > _RACE_ROWS:  # with both ends, so that no row lies outside of what was raced on
+        drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(request.seed))
+        rows = torch.cat([torch.stack([x.argmin(), x.argmax()]), drawn[:_RACE_ROWS]]).unique()
+    race, kept = _robust(used.at(rows), request)
+    explained = torch.ones(len(x), dtype=torch.bool)
+    explained[rows] = kept
+    if len(x) > len(rows):
+        explained = _on_all(race, used, outliers=not bool(kept.all()))
+    left_out = tuple(torch.nonzero(~explained)[:, 0].tolist())
+    return _Line(race, used.at(rows[kept]), used.at(explained), left_out)
+
+
+def _of_line(line: _Line, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
-    kept = torch.ones(len(used.X), dtype=torch.bool)
-    if race is None:
-        race, kept = _robust(used, request)
-    left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
-    used = used.at(kept)
-    y, entry = used.y.numpy(), race.entry
+    race, used, entry, y = line.race, line.rows, line.race.entry, line.rows.y.numpy()
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
-        other = _rival(used, race, request)
+        other = _rival(used, race, request, line.everything)
         if other is not None:
-            return _boosted(other._replace(left_out=left_out), race, used)
+            return _boosted(other, race, used)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    found = found._replace(significant=significant, alternates=alternates, left_out=left_out)
+    found = found._replace(significant=significant, alternates=alternates)
     return _boosted(found, race, used)
 
 
-def _columns(used: Rows, request: Request) -> ClosedForm:
-    """Fit several targets of one column, without outliers."""
-    race, kept = _robust(used, request)
-    left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
-    return _together_or_apart(used.at(kept), race, request)._replace(left_out=left_out)
-
-
-def _together_or_apart(used: Rows, race: LineFit, request: Request) -> ClosedForm:
+def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
     """Fit several targets with one D, or each by itself where that does better.
 
     Of equal ones the smaller is taken. Fits that are no forms of the column have one D.
     """
-    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    race, (X, Y, W) = line.race, line.rows
+    x, y, weight = X[:, 0].numpy(), Y.numpy(), W.numpy()
     if request.shared is True:
-        return _one_column(used, request, race)
+        return _of_line(line, request)
     races = [
         race_line(x, each[:, None], weight=weight, seed=request.seed, clock=request.clock)
         for each in y.T
@@ -136,12 +160,14 @@ def _together_or_apart(used: Rows, race: LineFit, request: Request) -> ClosedFor
     smaller = sum(each.entry.free for each in races) < y.shape[1] * (c.p + 1) + c.q
     better = ahead(apart, together, 1.0) or (smaller and not ahead(together, apart, 1.0))
     if request.shared == "auto" and not better:
-        return _one_column(used, request, race)
-    columns = [used._replace(y=used.y[:, j : j + 1]) for j in range(y.shape[1])]
-    fits = [_one_column(*each) for each in zip(columns, [request] * len(races), races, strict=True)]
+        return _of_line(line, request)
+    fits = []
+    for j, each in enumerate(races):
+        rows, whole = (p._replace(y=p.y[:, j : j + 1]) for p in (line.rows, line.everything))
+        fits.append(_of_line(_Line(each, rows, whole, ()), request))
     forms = [fit.model.forms[0] for fit in fits if isinstance(fit.model, FormModel)]
     if len(forms) < len(fits):
-        return _one_column(used, request, race)
+        return _of_line(line, request)
     name = "; ".join(dict.fromkeys(fit.name for fit in fits))
     return fits[0]._replace(
         model=FormModel(tuple(forms), request.scale), name=name, recipe=None, shared=False,
@@ -213,6 +239,21 @@ def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
     real, centre, square = (torch.from_numpy(part[0].copy()) for part in system.poles)
     c = torch.from_numpy(system.c[:, output].copy())
     return ConjugateForm(real, centre, square, c, (float(x.min()), float(x.max())))
+
+
+def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
+    """Fit the winner of a part of the rows to all that it explains; tell which these are."""
+    c, u, y = race.entry.candidate, race.entry.candidate.axis(used.X[:, 0].numpy()), used.y.numpy()
+    explained = np.ones(len(u), bool)
+    g = deviation(y, race.noise)
+    with np.errstate(all="ignore"):
+        if outliers:
+            error = (np.abs(c.value(race.entry.fit, u)[0] - y) / g).max(1)
+            explained = error <= 9 * np.median(error)
+        if not isinstance(c, Support):  # it passes through rows, of which it needs a few
+            w = np.sqrt(used.weight.numpy()[explained]) / g[explained].T
+            race.entry.fit = c.fit(u[explained], y[explained].T, w[None], False)
+    return torch.from_numpy(explained)
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
@@ -547,8 +588,8 @@ def _ahead(
     answers = np.full(y.shape, np.nan, y.dtype)
     held, ours = race.entry.held, race.entry.held
     for f in np.unique(race.fold):
-        if not clock.allows(f"{best.name} functions of transformed columns, which did better"):
-            return None
+        if f >= _FIRST_FOLDS and clock.left() < 0:
+            break  # what was found is judged by the folds that there was time for
         own = torch.from_numpy(race.fold == f)
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
