@@ -29,9 +29,9 @@ def fitted(case: Case, X: Array, y: Array) -> tuple[Any, float]:
     """Fit the estimator as it comes, and return the processor's seconds it took."""
     from zeroproof import ProjectiveRegressor
 
-    model: Any = ProjectiveRegressor()
-    if case.conjugate and np.iscomplexobj(y) and "symmetry" in model.get_params():
-        model.set_params(symmetry="conjugate")
+    declared = np.iscomplexobj(y)
+    symmetry = "conjugate" if case.conjugate else "auto"
+    model: Any = ProjectiveRegressor(symmetry=symmetry if declared else "none")
     start = time.process_time()
     model.fit(X, y)
     return model, time.process_time() - start
@@ -143,7 +143,7 @@ def covered(field: str, width: float) -> Callable[[Draw, Ours], float | None]:
 def _over_frequency(found: Array, true: Array) -> Array:
     """Return poles over ω that may be given in s = iω, whichever is nearer to the true ones."""
     ways = [found, -1j * found]
-    return min(ways, key=lambda way: float(np.abs(way - true[:, None]).min(1, initial=1e9).sum()))
+    return min(ways, key=lambda way: float(np.abs(way - true[:, None]).min(1, initial=1e99).sum()))
 
 
 def caught(draw: Draw, ours: Ours) -> float | None:
@@ -187,6 +187,7 @@ def pair_error(frequency: float, width: float) -> Callable[[Draw, Ours], float]:
         found = np.asarray(ours.model.poles(), dtype=complex)
         if not len(found):
             return np.inf
+        found = _over_frequency(found, draw.poles)
         size = np.abs(found.real - true.real) + np.abs(np.abs(found.imag) - true.imag)
         nearest = found[size.argmin()]
         shift = abs(nearest.real / true.real - 1) / frequency
@@ -198,7 +199,7 @@ def pair_error(frequency: float, width: float) -> Callable[[Draw, Ours], float]:
 def one_pair(draw: Draw, ours: Ours) -> float:
     """Return 1 if exactly one complex pole, or conjugate pair, lies within five half widths."""
     true = draw.poles[0]
-    found = np.asarray(ours.model.poles(), dtype=complex)
+    found = _over_frequency(np.asarray(ours.model.poles(), dtype=complex), draw.poles)
     close = found[np.abs(found.real - true.real) <= 5 * true.imag]
     close = close[np.abs(close.imag) <= 5 * true.imag]
     upper, lower = int((close.imag > 0).sum()), int((close.imag <= 0).sum())

@@ -111,3 +111,30 @@ def test_what_does_not_belong_together_is_said(X, y, options):
         ProjectiveRegressor(symmetry="conjugate", **options).fit(X, y)
     with pytest.raises(RangeError, match="symmetry must be"):
         ProjectiveRegressor(symmetry="mirror").fit(OMEGA[:, None], Z)
+
+
+@pytest.mark.parametrize("noise", [0, 0.003])
+def test_two_real_columns_are_told_as_well_as_the_signal(noise):
+    y = noisy(Z, noise)
+    parts = np.c_[y.real, y.imag]
+    declared, model = fitted(y), ProjectiveRegressor().fit(OMEGA[:, None], parts)
+    answers = declared.predict(OMEGA[:, None])
+    assert model.predict(OMEGA[:, None]).dtype == np.float64
+    np.testing.assert_allclose(
+        model.predict(OMEGA[:, None]), np.c_[answers.real, answers.imag], rtol=1e-9, atol=1e-15
+    )
+    upper = model.poles()[model.poles().imag > 0]
+    np.testing.assert_allclose(np.sort(upper.imag), np.sort(1 / TAU), rtol=0.1)  # in x
+    assert model.pole_table().position_se.isfinite().all()
+
+
+@pytest.mark.parametrize("quality", [1e2, 1e6])
+def test_a_resonance_in_two_real_columns_is_one_pair(quality):
+    centre, half = 5.9e9, 5.9e9 / (2 * quality)
+    x = np.linspace(centre - 12 * half, centre + 10 * half, 201)
+    y = 0.9 * np.exp(0.3j) * (1 - 0.7 / (1 + 1j * (x - centre) / half))
+    model = ProjectiveRegressor().fit(x[:, None], np.c_[y.real, y.imag])
+    upper = model.poles()[model.poles().imag > 0]
+    assert len(upper) == 1
+    assert abs(upper[0].real / centre - 1) < 1e-9
+    assert abs(upper[0].imag / half - 1) < 1e-4

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
-from zeroproof.estimators.fitted import curves_of, known_poles
+from zeroproof.estimators.fitted import curves_of, is_system, known_poles
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.projective import Pair
-from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interval_poles, pole_curve
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def singular(run: "Run | Solved") -> Singular:
         model = fitted.fit.model
         form = isinstance(model, FormModel)
         shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
-        system = form and isinstance(model.forms[0], ConjugateForm)
-        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form, system)
+        constant = constant_denominator(fitted.fit)
+        return Singular(fitted.domain, constant, shared, form, is_system(model))
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 

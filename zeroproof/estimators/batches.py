@@ -16,6 +16,7 @@ from zeroproof.estimators.options import as_array
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
+from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import gathered
 
@@ -140,6 +141,8 @@ def _streamable(fitted: Fitted) -> ReadoutModel | None:
         return None
     if isinstance(fit.model, ReadoutModel):
         return fit.model
+    if isinstance(fit.model.forms[0], ConjugateForm):
+        return None  # no polynomial head has its few poles over decades
     low, high = fitted.domain[:, 0].tolist()
     column = Column(0, "identity", (low + high) / 2, (high - low) / 2)
     p, q = map(max, zip(*map(degrees_of, fit.model.forms), strict=True))

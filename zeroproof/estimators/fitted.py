@@ -32,6 +32,7 @@ __all__ = [
     "Fitted",
     "curves_of",
     "in_x",
+    "is_system",
     "known_poles",
     "oriented_tuples",
     "parts_of",
@@ -200,8 +201,13 @@ def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleT
 
 def in_x(model: Model, position: Tensor) -> Tensor:
     """Return poles in the units of x; those of a real system are given in s = ix."""
-    system = isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm)
-    return -1j * position if system else position
+    return -1j * position if is_system(model) else position
+
+
+def is_system(model: Model) -> bool:
+    """Tell whether a model is the complex response of a real system, with poles in s = ix."""
+    form = model.forms[0] if isinstance(model, FormModel) else None
+    return isinstance(form, ConjugateForm) and not form.part
 
 
 def known_poles(fitted: Fitted, output: int) -> PoleTable:

@@ -159,6 +159,13 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
     c = race.entry.candidate
     smaller = sum(each.entry.free for each in races) < y.shape[1] * (c.p + 1) + c.q
     better = ahead(apart, together, 1.0) or (smaller and not ahead(together, apart, 1.0))
+    if y.shape[1] == 2 and request.shared == "auto":
+        best, free = together, 2 * (c.p + 1) + c.q
+        if better:
+            best, free = apart, sum(each.entry.free for each in races)
+        fit = _parts(used, request, race, best, free)
+        if fit is not None:
+            return fit
     if request.shared == "auto" and not better:
         return _of_line(line, request)
     fits = []
@@ -177,6 +184,43 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
         comparison=(_beside(race, name, apart, delivered=True),
                     *(each._replace(delivered=False) for each in _compared(race))),
     )  # fmt: skip
+
+
+def _parts(
+    used: Rows, request: Request, other: LineFit, best: Held, free: float
+) -> ClosedForm | None:
+    """Fit two targets as real and imaginary part of a signal, if that does better, or is smaller.
+
+    Re H(ix) = (H(s) + H(-s)) / 2 and i Im H(ix) = (H(s) - H(-s)) / 2 are real functions of s.
+    """
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
+    signal = y[:, :1] + 1j * y[:, 1:]
+    race, system, rows = race_conjugate(x, signal, weight=weight, seed=request.seed)
+    poles, answers = system.poles, race.entry.answers
+    if len(rows) < len(x) or not poles.k:
+        return None
+    answers = np.concatenate([np.real(answers), np.imag(answers)], 1)
+    held = _held(other, answers, y, _EQUAL * other.entry.floor)
+    smaller = poles.k + len(system.c) < free and not ahead(best, held, 1.0)
+    if not smaller and not ahead(held, best, POLE):
+        return None
+    b = poles.centre.shape[1]
+    real, centre = (torch.from_numpy(np.r_[p[0], -p[0]]) for p in (poles.real, poles.centre))
+    square = torch.from_numpy(np.r_[poles.square[0], poles.square[0]])
+    ends = np.cumsum([poles.real.shape[1], b, b])
+    r, slope, value, tail = np.split(system.c[:, 0] / 2, ends)
+    forms = []
+    for part, sign in (("real", 1), ("imaginary", -1)):
+        own = tail * (1 + sign * (-1.0) ** np.arange(len(tail)))
+        c = np.r_[r, -sign * r, slope, -sign * slope, value, sign * value, own]
+        domain = float(x.min()), float(x.max())
+        forms.append(ConjugateForm(real, centre, square, torch.from_numpy(c), domain, part))
+    model = FormModel(tuple(forms), request.scale)
+    name = race.entry.name
+    beside = _beside(other, name, held, delivered=True)
+    others = (each._replace(delivered=False) for each in _compared(other))
+    found = _closed(race, signal, model, name, None)
+    return found._replace(significant=True, comparison=(beside, *others))
 
 
 class _Signal(NamedTuple):

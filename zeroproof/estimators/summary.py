@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 
 from zeroproof.estimators.closed_form import ClosedForm, Compared
-from zeroproof.estimators.fitted import Fitted, known_poles, oriented_tuples
+from zeroproof.estimators.fitted import Fitted, is_system, known_poles, oriented_tuples
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator, disagreement
@@ -138,7 +138,8 @@ def _form(form: Form, name: str) -> str:
         k = degrees_of(form)[1]
         tail = ", a constant and a term linear in s" if len(form.c) > k + 1 else " and a constant"
         poles = f"{k} pole{'s' * (k != 1)}{tail}"
-        return f"the response of a real system at s = i {name}: {poles}"
+        part = f"the {form.part} part of " if form.part else ""
+        return f"{part}the response of a real system at s = i {name}: {poles}"
     if isinstance(form, SigmoidForm):
         t = f"log({name})" if form.log else name
         return (
@@ -189,7 +190,7 @@ def _divergence(fitted: Fitted) -> list[str]:
     model = fit.model
     if constant_denominator(fit):
         return ["Nowhere: the denominator is constant."]
-    if isinstance(model, FormModel) and isinstance(model.forms[0], ConjugateForm):
+    if isinstance(model, FormModel) and is_system(model):
         return _systems(fitted, len(model.forms))
     if isinstance(model, ReadoutModel) and model.b.is_complex():
         return ["Where D = 0; the poles of complex y are listed for one column of rational form."]

@@ -50,7 +50,7 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
         For each output `(k, r)`; nothing where a fit has more than 1000 coefficients.
     """
     forms = fit.model.forms if isinstance(fit.model, FormModel) else ()
-    systems = [form.system() for form in forms if isinstance(form, ConjugateForm)]
+    systems = [form.system() for form in forms if isinstance(form, ConjugateForm) and not form.part]
     if systems:
         return _spread_of_systems(fit, systems, X[:, 0], y / fit.model.scale, weight)
     roots = []
@@ -131,7 +131,7 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
     """
     p = table.position
     form = fit.model.forms[output] if isinstance(fit.model, FormModel) else None
-    if isinstance(form, ConjugateForm) and isinstance(fit.model, FormModel):
+    if isinstance(form, ConjugateForm) and not form.part and isinstance(fit.model, FormModel):
         errors = form.system().errors(L.numpy())
         own = form.system().table()[0]
         place, residue, clear = (
@@ -193,7 +193,7 @@ def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
         system, at = form.system(), x.numpy()
         moves, own = system.slopes(at)
         G = np.concatenate([moves[0], own], 1)
-        return torch.from_numpy(system(at)[:, 0]), torch.from_numpy(G)
+        return form.told(system(at)[:, 0], x), form.told(G, x)
     if isinstance(form, BarycentricForm):
         gap = x[:, None] - form.points
         nearest = gap.abs().argmin(1, keepdim=True)

@@ -297,14 +297,15 @@ class _Race:
             poles, state = _refined(one, _regrouped(poles), order.tail, steps=40)
         if known is not None and known.objective <= state.objective[0]:
             return known
-        self.entries = [e for e in self.entries if e is not known]
-        entry = self._entry(order, poles, state)
-        self.entries.append(entry)
+        try:
+            entry = self._entry(order, poles, state)
+        except np.linalg.LinAlgError:  # no start had a finite error: this order drops out
+            return self.entries[-1]
+        self.entries = [*(e for e in self.entries if e is not known), entry]
         return entry
 
     def _entry(self, order: Order, poles: Poles, state: _State) -> "_Entry":
         folds = self.rows.some(slice(1, None))
-        held = np.full(self.y.shape, np.nan + 0j)
         many = Poles(*(np.repeat(part, len(folds.w), 0) for part in poles))
         many, fits = _refined(folds, many, order.tail, steps=10, resolved=1e-4)
         answer = _basis(self.rows.s, many, order.tail) @ np.swapaxes(fits.c, 1, 2)

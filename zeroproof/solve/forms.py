@@ -4,7 +4,7 @@ Coefficients of D lose relative accuracy beside multiple poles, roots and suppor
 `zeroproof.solve.choose` tells which form serves a table best.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -72,7 +72,8 @@ class SigmoidForm(NamedTuple):
 class ConjugateForm(NamedTuple):
     """f = Σ r / (s - p) + Σ (a (s - c) + g) / ((s - c)² + h) + d + e s at s = ix, all real.
 
-    Poles in s are real or come in conjugate pairs; f at x is complex.
+    Poles in s are real or come in conjugate pairs; f at x is complex. With a part, f is a real
+    function of x, H even in s for a real part and odd for an imaginary one, and so are its poles.
     """
 
     real: Tensor  # p
@@ -80,11 +81,17 @@ class ConjugateForm(NamedTuple):
     square: Tensor  # h
     c: Tensor  # r, a, g, d, and e if there is a linear term
     domain: tuple[float, float]
+    part: str = ""  # "real" or "imaginary": f is H(ix), or -i H(ix), which is real
 
     def system(self) -> System:
         """Return the function of s."""
         parts = (part.numpy()[None] for part in self[:3])
         return System(Poles(*parts), self.c.numpy()[:, None])
+
+    def told(self, value: Any, x: Tensor) -> Tensor:
+        """Return f, or how it moves, for values of H(ix)."""
+        f = torch.from_numpy(-1j * value if self.part == "imaginary" else value)
+        return f.real.contiguous() if self.part and not x.is_complex() else f
 
 
 Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm | SigmoidForm | ConjugateForm
@@ -115,7 +122,7 @@ def evaluate(form: Form, x: Tensor) -> Pair:
         step = torch.sigmoid(form.slope * (t - form.middle))
         return Pair(form.low * (1 - step) + form.high * step, torch.ones_like(step))
     if isinstance(form, ConjugateForm):
-        value = torch.from_numpy(form.system()(x.detach().numpy())[:, 0])
+        value = form.told(form.system()(x.detach().numpy())[:, 0], x)
         size = 1 + value.abs()  # keeps N and D finite at a pole on the line
         bottom = ~torch.isfinite(size)
         N = torch.where(bottom, 1, value / size)

@@ -101,6 +101,10 @@ def pole_table(
         return PoleTable(none, none, none, none.real.long(), none.real.bool())
     if isinstance(form, ConjugateForm):  # its race has judged its poles
         p, residue, strength, multiplicity = map(torch.from_numpy, form.system().table())
+        if form.part:  # from s = ix to x
+            p, turn = -1j * p, -1j if form.part == "imaginary" else 1
+            residue, strength = -1j * turn * residue, (-1j) ** multiplicity * turn * strength
+        p = torch.complex(p.real + 0.0, p.imag)
         order = torch.from_numpy(np.lexsort((p.imag, p.real)))
         none = torch.zeros(len(p), dtype=torch.bool)
         return PoleTable(p[order], residue[order], strength[order], multiplicity[order], none)
@@ -237,7 +241,8 @@ def denominator_zeros(form: Form) -> Tensor:
     if isinstance(form, CoefficientForm):
         return polynomial_zeros(form.b, form.basis, form.domain)
     if isinstance(form, ConjugateForm):
-        return torch.from_numpy(form.system().poles.places()[0])
+        places = torch.from_numpy(form.system().poles.places()[0])
+        return -1j * places if form.part else places
     root = form.h.to(torch.complex128).sqrt()
     return torch.cat([form.c - root, form.c + root, form.r.to(torch.complex128)])
 
@@ -249,7 +254,8 @@ def numerator_zeros(form: Form) -> Tensor:
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights * form.values)
     if isinstance(form, ConjugateForm):
-        return torch.from_numpy(form.system().zeros())
+        zeros = torch.from_numpy(form.system().zeros())
+        return -1j * zeros if form.part else zeros
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
     return polynomial_zeros(form.a, basis, form.domain)
 

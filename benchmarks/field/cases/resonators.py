@@ -46,6 +46,29 @@ def _case(quality: float, noise: float = 0.0, columns: bool = False) -> Case:
     return Case(name, GROUP, draw, relative_error, measures, rivals, seeds=seeds)
 
 
+def _circuit(quality: float, noise: float, columns: bool) -> Case:
+    """Return a resonance of a real system: a pair in s, with a real constant."""
+    half = CENTRE / (2 * quality)
+
+    def f(x: Array) -> Array:
+        pole = np.array([-half + 1j * CENTRE])
+        ways = ((0.7 + 0.2j, pole), (0.7 - 0.2j, pole.conj()))
+        return 0.3 + sum(half * r / (1j * x - p) for r, p in ways)
+
+    def draw(seed: int) -> Draw:
+        random = np.random.default_rng(seed)
+        x = np.linspace(CENTRE - 12 * half, CENTRE + 10 * half, 201)
+        t = random.uniform(x[0], x[-1], 300)
+        y, truth = noisy(f(x), random, noise), f(t)
+        if columns:
+            y, truth = (np.c_[z.real, z.imag] for z in (y, truth))
+        return Draw(column(x), y, column(t), truth, np.array([CENTRE + 1j * half]))
+
+    case = _case(quality, noise, columns)
+    name = case.name.replace("resonator", "circuit")
+    return case._replace(name=name, draw=draw, conjugate=True)
+
+
 def _lorentzian(x: Array, a: float, c: float, w: float, b: float) -> Array:
     return a / ((x - c) ** 2 + w**2) + b
 
@@ -80,4 +103,7 @@ CASES = [
     _spectrum(_peaks, PEAKS, 201),
     _case(1e6, 0.005, columns=True),
     _spectrum(_lorentzian, LORENTZIAN, 41),
+    _circuit(1e6, 0, columns=False),
+    _circuit(1e4, 0.005, columns=False),
+    _circuit(1e4, 0, columns=True),
 ]
