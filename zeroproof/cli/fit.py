@@ -17,6 +17,7 @@ OWN = {
         "linear_in",
         "weight_power",
         "time_budget",
+        "nan",
     ),
     "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
 }
@@ -40,6 +41,7 @@ def fit(
     linear_in: str = "",
     weight_power: float | None = None,
     time_budget: float | None = None,
+    nan: str = "",
     hidden: str = "",
     steps: int | None = None,
     epochs: int | None = None,
@@ -65,6 +67,8 @@ def fit(
         linear_in: solve: columns in which N is linear and of which D is free; found by default.
         weight_power: solve: least squares are weighted by 1 / (1 + y²/s²)^weight_power; 0.
         time_budget: solve: seconds for the search; 10.
+        nan: solve: what nan in a target says: "bottom", there is no finite answer, or "missing", it
+            was not measured, and the row is left out; bottom.
         hidden: train: widths of the hidden layers, in their order; 64,64.
         steps: train: optimiser steps; 5000.
         epochs: train: passes over the data, instead of steps.

@@ -35,13 +35,16 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     from zeroproof.estimators.diagnosis import diagnose, errors_of, view_closed_form
     from zeroproof.estimators.fitted import strict
     from zeroproof.estimators.stored import write
-    from zeroproof.estimators.words import summary
+    from zeroproof.estimators.words import label_verdict, summary
 
     started = time.perf_counter()
     fitted, options = _fitted(rows, common, own)
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = view_closed_form(fitted, X)
-    found = diagnose(view, int((~y.isfinite()).any(1).sum()))._asdict()
+    missing = fitted.labels.missing if fitted.labels else 0
+    count = int((~y.isfinite()).any(1).sum()) - missing
+    diagnosis = diagnose(view, count)
+    found = diagnosis._replace(verdict=label_verdict(fitted) or diagnosis.verdict)._asdict()
     explained = y.clone()
     explained[list(fitted.fit.left_out)] = float("nan")
     floor = 1e-12 * y.new_tensor(fitted.thresholds.scale)
@@ -66,10 +69,10 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     )
     _draw(fitted, rows, folder / "fit.png")
     return [
-        f"fitted {len(X)} rows in {seconds:.1f} s",
+        f"fitted {len(X) - missing} rows in {seconds:.1f} s",
         *(f"  {line}" for line in summary(fitted).splitlines()),
         *([error_line(_rows_named(fitted), *sizes)] if sizes else []),
-        *diagnosis_lines(found),
+        *diagnosis_lines(found)[: 1 if count else None],  # the summary has said what labels are
     ]
 
 
@@ -97,6 +100,9 @@ def _fitted(
         degrees=_degrees(own),
         linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
         shared_denominator=common.get("shared_denominator", "auto"),
+        missing={"bottom": "bottom", "missing": "drop"}[
+            one_of(own.get("nan", "bottom"), ("bottom", "missing"), "--nan")
+        ],
         random_state=common["seed"],
         **{k: own[k] for k in ("topology", "weight_power", "time_budget") if k in own},
     ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)

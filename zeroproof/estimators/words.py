@@ -14,11 +14,11 @@ from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
 
-__all__ = ["described", "summary"]
+__all__ = ["described", "label_verdict", "summary"]
 
 _TARGETS = {"y": "y", "square": "y²", "log": "log y"}
 _SHOWN = 8  # poles
-_FEW_CAUGHT = 0.9
+_FEW_CAUGHT, _MANY_LOST = 0.9, 0.02
 
 
 def summary(fitted: Fitted) -> str:
@@ -76,14 +76,29 @@ def _labels(fitted: Fitted) -> list[str]:
         f"Labelled rows: {' and '.join(kinds)}; {labels.caught:.1%} of them are answered ⊥, "
         f"and {labels.lost:.1%} of the finite ones."
     )
+    return [f"{said} {label_verdict(fitted)}"]
+
+
+def label_verdict(fitted: Fitted) -> str:
+    """Say what labelled rows are, by what the model does with them."""
+    labels = fitted.labels
+    if labels is None or not labels.infinite + labels.bottom:
+        return ""
+    if labels.edge is not None:
+        column, value, above = labels.edge
+        what = "saturated" if labels.infinite > labels.bottom else "censored or out of reach"
+        side = "beyond" if above else "below"
+        return f"They are {what} {side} {value:.4g} of {fitted.names[column]}, rather than a pole."
     if fitted.region is not None:
-        said += (
-            " They fill a region of the inputs, which a classifier tells: saturated, censored or "
+        return (
+            "They fill a region of the inputs, which a classifier tells: saturated, censored or "
             "out of reach, rather than a pole."
         )
-    elif labels.caught < _FEW_CAUGHT:
-        said += " The inputs do not explain the others: were they not measured (missing='drop')?"
-    return [said]
+    if labels.caught < _FEW_CAUGHT:
+        return "The inputs do not explain the others: were they not measured (missing='drop')?"
+    if labels.lost > _MANY_LOST:
+        return "Finite rows are lost to them: labels and targets contradict each other."
+    return "They lie where the model diverges, or is 0/0: a projective model belongs here."
 
 
 def _comparison(fit: ClosedForm) -> list[str]:
