@@ -31,7 +31,8 @@ def test_files_of_several_dialects_are_read(fit, table, content, method):
     outcome = fit(table(content), "--target", "y", *method)
     assert outcome.code == 0
     assert "fitted 4 rows" in outcome.out
-    assert "2 rows have a singular target: a projective model belongs here." in outcome.out
+    said = "2 rows have a singular target" if "train" in method else "1 ±inf and 1 nan"
+    assert said in outcome.out
 
 
 @pytest.mark.parametrize("name", ["5", "null", "1e3", "true", "[a]", "{x}", "a: b", "# c", "~"])

@@ -53,6 +53,7 @@ def test_it_says_what_was_fitted_and_where_its_pole_is(fit, data):
         "polynomials of degrees (0, 1) in x",
         "At x = 0.31 ± ",
         "Labelled rows: 2 ±inf and 1 nan, taken as ⊥; 100.0% of them are answered ⊥",
+        "They lie where the model diverges, or is 0/0: a projective model belongs here.",
         *FILES,
     ):
         assert part in outcome.out
@@ -192,3 +193,23 @@ def test_thresholds_may_be_fixed(fit, data, tmp_path, words, infer, train):
     assert fixed.tau_infer == (found.tau_infer if infer is None else infer)
     assert fixed.tau_train == train
     assert (fixed.score, fixed.scale) == (found.score, found.scale)
+
+
+def test_a_target_that_is_nan_may_be_missing(fit, table):
+    rows = "".join(f"{i},{'nan' if i % 5 == 0 else i}\n" for i in range(40))
+    path = table("x,y\n" + rows)
+    outcome = fit(path, "--target", "y", "--nan", "missing")
+    assert outcome.code == 0
+    assert "fitted 32 rows" in outcome.out
+    assert "Labelled rows" not in outcome.out
+    outcome = fit(path, "--target", "y")
+    assert "Labelled rows: 8 nan, taken as ⊥; 0.0% of them" in outcome.out
+    assert "were they not measured (missing='drop')?" in outcome.out
+    assert "belongs here" not in outcome.out
+    assert fit(path, "--target", "y", "--nan", "zero").code == 2
+
+
+def test_a_saturated_column_is_called_so(fit, table):
+    rows = "".join(f"{i},{0.06 * i if i < 66 else 'inf'}\n" for i in range(96))
+    outcome = fit(table("dose,y\n" + rows), "--target", "y")
+    assert "They are saturated beyond 65.5 of dose, rather than a pole." in outcome.out

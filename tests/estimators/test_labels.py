@@ -1,9 +1,11 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
-from zeroproof.estimators.labels import find_region
+from zeroproof.estimators.labels import find_edge, find_region
 
 RNG = np.random.default_rng(0)
 # fresh rows may lie a little beyond those of the fit
@@ -75,7 +77,7 @@ def test_labels_that_fill_a_region_are_answered_there(table, rows):
     assert caught >= 0.95
     assert lost <= 0.02
     assert model.labels_.caught >= 0.95
-    assert "They fill a region of the inputs" in model.summary()
+    assert "rather than a pole" in model.summary()
 
 
 def test_a_region_is_stored(tmp_path):
@@ -112,3 +114,29 @@ def test_few_labels_or_noise_make_no_region():
     X = torch.from_numpy(RNG.uniform(-1, 1, (200, 2)))
     assert find_region(X, torch.arange(200) < 5) is None
     assert find_region(X, torch.from_numpy(RNG.random(200) < 0.3)) is None
+
+
+def test_labels_at_one_end_of_a_column_have_an_edge():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = torch.from_numpy(rng.uniform(-1, 1, (300, 3)))
+        for above in (True, False):
+            label = (X[:, 1] > 0.4) if above else (X[:, 1] < 0.4)
+            edge = find_edge(X, label)
+            assert (edge.column, edge.above) == (1, above)
+            assert edge.value == pytest.approx(0.4, abs=0.05)
+        assert find_edge(X, X[:, 0].abs() < 0.2) is None
+        assert find_edge(X, torch.from_numpy(rng.random(300) < 0.2)) is None
+
+
+def test_labels_without_a_reason_are_called_unmeasured():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = rng.uniform(-1, 1, (100, 1))
+        y = np.where(rng.random(100) < 0.1, np.nan, 2 * x[:, 0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = ProjectiveRegressor().fit(x, y)
+        assert model.labels_.caught < 0.5
+        assert "were they not measured" in model.summary()
+        assert "belongs here" not in model.summary()

@@ -19,6 +19,7 @@ OWN = {
         "time_budget",
         "complex",
         "symmetry",
+        "nan",
     ),
     "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
 }
@@ -44,6 +45,7 @@ def fit(
     time_budget: float | None = None,
     complex: str = "",  # noqa: A002
     symmetry: str = "",
+    nan: str = "",
     hidden: str = "",
     steps: int | None = None,
     epochs: int | None = None,
@@ -73,6 +75,8 @@ def fit(
             of a target: re,im; of several signals re1,im1,re2,im2.
         symmetry: solve: of complex signals: conjugate, the response of a real system, poles in s =
             i times the feature; none; auto, conjugate unless none does better; auto.
+        nan: solve: what nan in a target says: "bottom", there is no finite answer, or "missing", it
+            was not measured, and the row is left out; bottom.
         hidden: train: widths of the hidden layers, in their order; 64,64.
         steps: train: optimiser steps; 5000.
         epochs: train: passes over the data, instead of steps.

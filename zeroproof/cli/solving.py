@@ -93,6 +93,9 @@ def _fitted(
         degrees=_degrees(own),
         linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
         shared_denominator=common.get("shared_denominator", "auto"),
+        missing={"bottom": "bottom", "missing": "drop"}[
+            one_of(own.get("nan", "bottom"), ("bottom", "missing"), "--nan")
+        ],
         random_state=common["seed"],
         verbose=sys.stderr.isatty(),
         **{k: own[k] for k in _PASSED if k in own},

@@ -100,7 +100,8 @@ def strict(fitted: Fitted, X: Tensor) -> StrictResult:
 
     Beside the thresholds, the local error e of the answer y decides: with s the scale of the
     targets, e / √(s² + y²) is the error of the angle over the angle to ⊥. Above 1 the sign of D is
-    not known, and the answer is ⊥; above a tenth it is in the gap.
+    not known, and the answer is ⊥; above a tenth it is in the gap. Other fits that serve as well
+    add to the error, yet they alone make no ⊥: one of them may have a pole just beyond the data.
     """
     N, D = oriented_tuples(fitted, X)
     beyond = cancelled(fitted.fit.model, X).expand_as(N)
@@ -112,8 +113,13 @@ def strict(fitted: Fitted, X: Tensor) -> StrictResult:
     if not fitted.spread or constant_denominator(fitted.fit):
         return found
     error = answer_errors(fitted.fit, fitted.spread, X)
-    level = error / torch.hypot(found.decoded.abs(), torch.tensor(fitted.thresholds.scale).double())
-    lost = found.bottom_mask | (level > 1)
+    size = torch.hypot(found.decoded.abs(), torch.tensor(fitted.thresholds.scale).double())
+    level = error / size
+    alone = fitted.fit._replace(alternates=())
+    far = (level > 1).any(1)
+    unknown = torch.zeros_like(found.bottom_mask)
+    unknown[far] = answer_errors(alone, fitted.spread, X[far]) > size[far]
+    lost = found.bottom_mask | unknown
     gap = (found.gap_mask | (level > _RISKY)) & ~lost
     return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
 

@@ -13,13 +13,22 @@ from torch import Tensor
 
 from zeroproof._extras import require
 
-__all__ = ["Labels", "Region", "find_region"]
+__all__ = ["Edge", "Labels", "Region", "find_edge", "find_region"]
 
 FEWEST = 8  # rows of either kind that a region is learned from
+_MISTAKEN = 0.02  # of either kind of rows, on the wrong side of an edge
 CAUGHT, LOST = 0.9, 0.05  # on rows held out, of a region worth having
 _MOST_ROWS = 4000
 _FOLDS = 5
 _WIDTHS, _PENALTIES = (0.3, 1.0, 3.0, 10.0), (10.0, 1e3)
+
+
+class Edge(NamedTuple):
+    """Where labels begin that fill one end of a column: a saturated or censored range."""
+
+    column: int
+    value: float
+    above: bool  # are the rows above it labelled, or those below?
 
 
 class Labels(NamedTuple):
@@ -30,7 +39,8 @@ class Labels(NamedTuple):
         bottom: Rows with nan, taken as ⊥.
         missing: Rows left out since their target is missing.
         caught: Share of the labelled entries that are answered ⊥; nan if there are none.
-        lost: Share of the finite entries that are answered ⊥.
+        lost: Share of the finite entries that are answered ⊥; outliers do not count.
+        edge: The end of a column that they fill, if they do.
     """
 
     infinite: int
@@ -38,6 +48,7 @@ class Labels(NamedTuple):
     missing: int
     caught: float
     lost: float
+    edge: Edge | None = None
 
 
 class Region(NamedTuple):
@@ -61,6 +72,31 @@ class Region(NamedTuple):
             for rows in z.split(4096)
         ]
         return torch.cat(parts) + self.offset > 0
+
+
+def find_edge(X: Tensor, singular: Tensor) -> Edge | None:
+    """Return the end of a column that labelled rows fill.
+
+    Args:
+        X: Finite rows, `(n, d)`.
+        singular: Which are labelled, `(n,)`.
+    """
+    label = singular.numpy()
+    found = []
+    for column, x in enumerate(X.T.numpy()):
+        if min(len(np.unique(x[label])), len(np.unique(x[~label]))) < FEWEST:
+            continue
+        for above in (True, False):
+            order = np.argsort(x if above else -x, kind="stable")
+            here, end = label[order], x[order]
+            # the first k rows taken as finite, the others as labelled
+            early = np.cumsum(here) / label.sum()
+            late = 1 - np.cumsum(~here) / (~label).sum()
+            k = int((early + late).argmin())
+            if max(early[k], late[k]) <= _MISTAKEN and k + 1 < len(x):
+                middle = float(end[k] + end[k + 1]) / 2
+                found.append((early[k] + late[k], Edge(column, middle, above)))
+    return min(found)[1] if found else None
 
 
 def find_region(X: Tensor, singular: Tensor, seed: int = 0) -> Region | None:

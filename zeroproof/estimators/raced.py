@@ -163,7 +163,7 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
         best, free = together, 2 * (c.p + 1) + c.q
         if better:
             best, free = apart, sum(each.entry.free for each in races)
-        fit = _parts(used, request, race, best, free)
+        fit = _parts(line.rows, request, race, best, free)
         if fit is not None:
             return fit
     if request.shared == "auto" and not better:
@@ -200,7 +200,7 @@ def _parts(
     if len(rows) < len(x) or not poles.k:
         return None
     answers = np.concatenate([np.real(answers), np.imag(answers)], 1)
-    held = _held(other, answers, y, _EQUAL * other.entry.floor)
+    held = _held(other, answers, y, floor=_EQUAL * other.entry.floor)
     smaller = poles.k + len(system.c) < free and not ahead(best, held, 1.0)
     if not smaller and not ahead(held, best, POLE):
         return None

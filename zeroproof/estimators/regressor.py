@@ -34,7 +34,7 @@ from zeroproof.estimators.fitted import (
     strict,
     warn_outside,
 )
-from zeroproof.estimators.labels import Labels
+from zeroproof.estimators.labels import Labels, find_edge
 from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import (
     Asked,
@@ -251,7 +251,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             bottom=int(torch.isnan(rows.y).any(1).sum()),
             missing=int((~use & (weighted > 0)).sum()),
             caught=float(bottom[singular].double().mean()),
-            lost=float(bottom[~singular].double().mean()),
+            lost=float(bottom[~singular & (explained > 0)[:, None]].double().mean()),
+            edge=find_edge(rows.X, singular.any(1)),
         )
         self.fitted_ = fitted._replace(labels=self.labels_)
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]

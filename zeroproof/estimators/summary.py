@@ -25,7 +25,7 @@ __all__ = ["described", "report", "summary", "summary_html"]
 _TARGETS = {"y": "y", "square": "y²", "log": "log y"}
 _SHOWN = 8  # poles, columns
 _OUTPUTS = 4  # whose poles are listed
-_CAUGHT = 0.9  # of the labelled rows: fewer are not explained
+_CAUGHT, _LOST = 0.9, 0.02  # of labelled and of finite rows: fewer, or more, contradict the model
 _FEW_ROWS, _ROWS_EACH = 30, 5  # below these, in all and for each coefficient, rows are few
 _POOR = 0.9  # of the constant's error
 _SIGNIFICANT = 4.0  # standard errors of a pole's strength
@@ -341,20 +341,37 @@ def _bottom(fitted: Fitted) -> list[str]:
         )
     if fitted.affine:
         said.append("Where D is not above 0, beyond a pole.")
-    if fitted.region is not None:
-        said.append(
-            "Labelled rows fill a region of the inputs, which a classifier tells: saturated, "
-            "censored or out of reach, rather than a pole."
-        )
     labels = fitted.labels
     if labels is not None and labels.infinite + labels.bottom:
         counts = ((labels.infinite, "±inf"), (labels.bottom, "nan, taken as ⊥"))
         kinds = " and ".join(f"{count} {what}" for count, what in counts if count)
         said.append(
             f"Labelled rows: {kinds}; {labels.caught:.1%} of them are answered ⊥, and "
-            f"{labels.lost:.1%} of the finite ones."
+            f"{labels.lost:.1%} of the finite ones. {label_verdict(fitted)}"
         )
     return said
+
+
+def label_verdict(fitted: Fitted) -> str:
+    """Say what labelled rows are, by what the model does with them."""
+    labels = fitted.labels
+    if labels is None or not labels.infinite + labels.bottom:
+        return ""
+    if labels.edge is not None:
+        column, value, above = labels.edge
+        what = "saturated" if labels.infinite > labels.bottom else "censored or out of reach"
+        side = "beyond" if above else "below"
+        return f"They are {what} {side} {value:.4g} of {fitted.names[column]}, rather than a pole."
+    if fitted.region is not None:
+        return (
+            "They fill a region of the inputs, which a classifier tells: saturated, censored or "
+            "out of reach, rather than a pole."
+        )
+    if labels.caught < _CAUGHT:
+        return "The inputs do not explain the others."
+    if labels.lost > _LOST:
+        return "Finite rows are lost to them: labels and targets contradict each other."
+    return "They lie where the model diverges, or is 0/0: a projective model belongs here."
 
 
 def _doubts(fitted: Fitted) -> list[str]:
@@ -388,8 +405,6 @@ def _doubts(fitted: Fitted) -> list[str]:
             f"Unseen rows cannot tell it from {models}, of which it is the smallest; outside the "
             f"data these {found}."
         )
-    if _unexplained(fitted):
-        said.append("The inputs do not explain the labelled rows.")
     return said
 
 
@@ -408,7 +423,7 @@ def _advice(fitted: Fitted) -> list[str]:
     if fit.left_out:
         said.append("Look at the rows left out (left_out_).")
     if _unexplained(fitted):
-        said.append("Were they not measured? Then leave them out: missing='drop'.")
+        said.append("Were they not measured? Then leave them out: missing='drop', --nan missing.")
     if fit.cut:
         said.append("Give it more time: time_budget.")
     if _few(fitted):

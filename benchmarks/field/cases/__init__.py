@@ -5,7 +5,7 @@ from importlib import import_module
 from benchmarks.field.case import Case
 
 NAMES = "regular doses nothing shapes impedance resonators outliers noise_poles many laws clean "
-NAMES += "labels heavy"
+NAMES += "labels heavy trust"
 MODULES = [import_module(f"benchmarks.field.cases.{name}") for name in NAMES.split()]
 CASES: dict[str, Case] = {
     case.name: case._replace(held_back=place % 3 == 2)
