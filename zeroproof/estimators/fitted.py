@@ -24,6 +24,7 @@ from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.interval import interval_poles, interval_zeros, pole_curve
+from zeroproof.solve.line import SIGNIFICANT
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
 from zeroproof.solve.recipe import lift
 
@@ -194,6 +195,8 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
     if not fitted.spread or not len(p):
         return table
     table = pole_errors(fitted.fit, fitted.spread[output], table, output)
+    if not fitted.fit.significant and table.significance is not None:
+        table = table._replace(spurious=table.spurious | (table.significance < SIGNIFICANT))
     others = [
         poles_of(fitted.fit._replace(model=each), (low, high), output)
         for each in fitted.fit.alternates

@@ -14,8 +14,9 @@ from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.choose import choose_form, relative_error
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, SigmoidForm
-from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
+from zeroproof.solve.fractions import with_conjugates
+from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FractionForm, SigmoidForm
+from zeroproof.solve.line import Entry, LineFit, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
@@ -28,9 +29,11 @@ Array = NDArray[Any]
 
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
+_TRIFLE = 1e-5  # of the typical y: an error below it makes no outlier
 _TIES = 5
 _PLAIN = ("constant", "line", "linear", "ridge")
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
+_MOST_FACTORS = 24  # of a product that is still known to rounding
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
 _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
@@ -90,7 +93,7 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     race = race_line(x, y, weight=weight, seed=request.seed)
     everything = torch.ones(len(x), dtype=torch.bool)
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
-    if race.distinct < FEWEST or not heavy_tailed(held):
+    if race.distinct < FEWEST or held.max() < _TRIFLE or not heavy_tailed(held):
         return race, everything
     kept = trimmed_rows(x, y[:, 0], request.seed)
     if not 0 < (~kept).sum() < 0.2 * len(x):
@@ -238,6 +241,12 @@ def _model(entry: Entry, scale: float) -> Model:
     if isinstance(c, Support):
         z, f, v = parts
         return FormModel((BarycentricForm(axis.middle + axis.half * z, f[0], v),), scale)
+    if isinstance(c, Sum):
+        poles, residues, a = parts[0].numpy(), parts[1].numpy()[0], parts[2][0]
+        if not a.is_complex():
+            poles, residues = with_conjugates(poles, residues)
+        p, r = (torch.from_numpy(axis.half * part + 0j) for part in (poles, residues))
+        return FormModel((FractionForm(axis.middle + p, r, a, domain),), scale)
     a, b = parts
     if axis.transform == "identity":
         return FormModel((CoefficientForm(a[:, 0], b, "chebyshev", domain),), scale)
@@ -254,10 +263,12 @@ def _recipe(entry: Entry) -> Recipe:
 
 def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> tuple[Model, str]:
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
-    if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
+    c = entry.candidate
+    if not isinstance(model, FormModel) or isinstance(c, Sigmoid) or c.q > _MOST_FACTORS:
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
-    chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+    degrees = (c.p, c.q) if c.q and not isinstance(c, Support) else None
+    chosen = choose_form(x, y, degrees, weight=used.weight, seed=request.seed)
     mine, theirs = (relative_error(form, x, y) for form in (model.forms[0], chosen.form))
     if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
         return model, entry.name

@@ -29,7 +29,13 @@ from zeroproof.layers.features import (
     ModuleFeatures,
     RandomFeatures,
 )
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm, SigmoidForm
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    FactoredForm,
+    FractionForm,
+    SigmoidForm,
+)
 from zeroproof.solve.recipe import Recipe
 from zeroproof.training.trunk import default_trunk
 
@@ -40,8 +46,8 @@ _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeErro
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm, SigmoidForm,
-        Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
+        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
+        FractionForm, SigmoidForm, Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
         Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip

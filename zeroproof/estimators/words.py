@@ -12,7 +12,13 @@ from zeroproof.estimators.fitted import Fitted, known_poles
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, Form, SigmoidForm
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    Form,
+    FractionForm,
+    SigmoidForm,
+)
 
 __all__ = ["described", "summary"]
 
@@ -141,6 +147,8 @@ def _quotient(model: ReadoutModel) -> str:
 def _form(form: Form) -> str:
     if isinstance(form, BarycentricForm):
         return f"rational function in barycentric form, {len(form.points)} support points"
+    if isinstance(form, FractionForm):
+        return f"sum of {len(form.poles)} simple poles and a polynomial of degree {len(form.a) - 1}"
     if isinstance(form, SigmoidForm):
         log = "log " if form.log else ""
         return (

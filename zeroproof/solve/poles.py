@@ -14,6 +14,7 @@ from zeroproof.solve.forms import (
     CoefficientForm,
     FactoredForm,
     Form,
+    FractionForm,
     SigmoidForm,
     basis_of,
     evaluate,
@@ -218,6 +219,8 @@ def denominator_zeros(form: Form) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights)
+    if isinstance(form, FractionForm):
+        return form.poles
     if isinstance(form, CoefficientForm):
         return polynomial_zeros(form.b, form.basis, form.domain)
     root = form.h.to(torch.complex128).sqrt()
@@ -230,18 +233,43 @@ def numerator_zeros(form: Form) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights * form.values)
+    if isinstance(form, FractionForm):
+        return _fraction_zeros(form)
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
     return polynomial_zeros(form.a, basis, form.domain)
 
 
+def _fraction_zeros(form: FractionForm) -> Tensor:
+    """Return the zeros of a sum: eigenvalues for the vector (T_0, …, T_{d-1}, 1 / (u - p)).
+
+    u times each entry is a combination of the others: by the recurrence of Chebyshev polynomials,
+    by u / (u - p) = 1 + p / (u - p), and for the last by f(u) = 0.
+    """
+    low, high = form.domain
+    middle, half = (low + high) / 2, (high - low) / 2
+    p, r, a = (form.poles - middle) / half, form.residues / half, form.a.to(torch.complex128)
+    d = len(a) - 1
+    if d < 1:
+        least = torch.finfo(torch.float64).eps * r.abs().sum()
+        a = torch.where(a.abs() > least, a, least)
+        matrix = torch.diag(p) - r.expand(len(p), -1) / a
+    else:
+        matrix = torch.block_diag(_colleague(a), torch.diag(p))
+        matrix[d - 1, d:] = -r / (a[-1] if d == 1 else 2 * a[-1])
+        matrix[d:, 0] = 1
+    return middle + half * torch.linalg.eigvals(matrix)
+
+
 def is_real(form: Form) -> bool:
-    """Tell whether every number of the form is real: its poles then come in conjugate pairs."""
+    """Tell whether the form is real on the real line: its poles then come in conjugate pairs."""
+    if isinstance(form, FractionForm):
+        return not form.a.is_complex()
     return not any(isinstance(field, Tensor) and field.is_complex() for field in form)
 
 
 def _improved(form: Form, zeros: Tensor) -> Tensor:
     """Take Newton steps on D where they lower |D|; roots of the factored form are final."""
-    if isinstance(form, FactoredForm) or not len(zeros):
+    if isinstance(form, FactoredForm | FractionForm) or not len(zeros):
         return zeros
     for _ in range(3):
         z = zeros.detach().requires_grad_()
@@ -339,7 +367,10 @@ def clean_up(
         at = _others(form.points, wrong)
         return refit_weights(form.points[at], form.values[at], data)
     zeros = denominator_zeros(form)
-    kept = zeros[_others(zeros, wrong)]
+    at = _others(zeros, wrong)
+    if isinstance(form, FractionForm):
+        return form._replace(poles=zeros[at], residues=form.residues[at])
+    kept = zeros[at]
     if is_real(form):
         upper = kept[kept.imag > 0]
         kept = torch.cat([kept[kept.imag == 0], upper, upper.conj()])

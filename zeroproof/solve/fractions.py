@@ -1,0 +1,175 @@
+"""Sums of many simple poles and a polynomial, by least squares in the poles themselves.
+
+f(u) = Σ r_k / (u - p_k) + Σ a_j T_j(u). The coefficients of a denominator of degree 80 do not hold
+its zeros in 16 digits, and support points hold them to some 1e-8; the poles are their own best
+coordinates. For given poles r and a are linear (variable projection, Golub & Pereyra 1973), so that
+Levenberg and Marquardt move the poles alone, a few steps from those of AAA. Of real targets complex
+poles come in conjugate pairs, of which the upper one stands for both.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+
+__all__ = ["Fractions", "fit_fractions", "fraction_values", "with_conjugates"]
+
+Array = NDArray[Any]
+_TRIES = 5  # of one step, each with ten times the damping
+
+
+class Fractions(NamedTuple):
+    """A fit."""
+
+    poles: Array  # (K,), complex; real poles have imaginary part 0
+    residues: Array  # (m, K)
+    a: Array  # (m, d + 1)
+    objective: float
+    position_se: Array  # (K,), by the delta method; nan if not asked for
+    significance: Array  # (K,), |residue| over its standard error; nan if not asked for
+
+
+class _State(NamedTuple):
+    p: Array
+    Q: list[Array]  # of each output
+    R: list[Array]
+    c: Array  # (m, k)
+    residual: Array  # (m, n), weighted
+    objective: float
+
+
+def with_conjugates(poles: Array, residues: Array) -> tuple[Array, Array]:
+    """Return all poles and residues of a real function from the real ones and the upper ones."""
+    upper = poles.imag > 0
+    return (
+        np.concatenate([poles, poles[upper].conj()]),
+        np.concatenate([residues, residues[..., upper].conj()], -1),
+    )
+
+
+def fraction_values(poles: Array, residues: Array, a: Array, u: Array) -> Array:
+    """Return answers, `(n, m)`; not finite at a pole. All poles are listed, conjugates too."""
+    with np.errstate(all="ignore"):
+        sums = (1 / (u[:, None] - poles)) @ residues.T
+    return sums + chebyshev.chebval(u, a.T).T
+
+
+def fit_fractions(
+    u: Array, y: Array, w: Array, poles: Array, degree: int, *, steps: int = 30, errors: bool = True
+) -> Fractions:
+    """Minimise the sum of |w (f - y)|² over poles, residues and the polynomial.
+
+    Args:
+        u: Points, `(n,)`, in about [-1, 1].
+        y: Targets, `(m, n)`; all outputs share the poles.
+        w: Square roots of the weights, `(m, n)`; 0 leaves an entry out.
+        poles: Where to start; of real targets the real and the upper ones.
+        degree: Of the polynomial; -1 for none.
+        steps: At most.
+        errors: Find standard errors too.
+    """
+    real = not np.iscomplexobj(y)
+    H = chebyshev.chebvander(u, degree) if degree >= 0 else np.empty((len(u), 0))
+    on_line = poles.imag == 0 if real else np.zeros(len(poles), bool)
+
+    def parts(columns: Array) -> Array:
+        """Return the real columns of the poles: of an upper one those of Re r and of Im r."""
+        if not real:
+            return columns
+        up = columns[:, ~on_line]
+        return np.hstack([columns[:, on_line].real, 2 * up.real, -2 * up.imag])
+
+    def joined(c: Array) -> Array:
+        """Return one complex number for each pole, of the real ones that go with `parts`."""
+        if not real:
+            return c
+        lines, ups = int(on_line.sum()), int((~on_line).sum())
+        z = np.zeros((*c.shape[:-1], len(poles)), complex)
+        z[..., on_line] = c[..., :lines]
+        z[..., ~on_line] = c[..., lines : lines + ups] + 1j * c[..., lines + ups : lines + 2 * ups]
+        return z
+
+    width = len(poles) + (int((~on_line).sum()) if real else 0)
+
+    def state(p: Array) -> _State:
+        with np.errstate(all="ignore"):
+            B = np.hstack([parts(1 / (u[:, None] - p)), H])
+        Qs, Rs, c, residual = [], [], [], []
+        for yj, wj in zip(y, w, strict=True):
+            A = np.where(wj[:, None] > 0, wj[:, None] * B, 0)
+            if not np.isfinite(A).all():
+                return _State(p, [], [], np.zeros(0), np.zeros(0), np.inf)
+            Q, R = np.linalg.qr(A)
+            z = Q.conj().T @ (wj * yj)
+            Qs.append(Q)
+            Rs.append(R)
+            c.append(z)
+            residual.append(Q @ z - wj * yj)
+        r = np.array(residual)
+        return _State(p, Qs, Rs, np.array(c), r, float((np.abs(r) ** 2).sum()))
+
+    def solved(s: _State) -> Array:
+        return np.array([np.linalg.lstsq(R, z)[0] for R, z in zip(s.R, s.c, strict=True)])
+
+    def turned(s: _State, residues: Array) -> list[Array]:
+        """Return the weighted slopes of each output by the poles."""
+        with np.errstate(all="ignore"):
+            G = 1 / (u[:, None] - s.p) ** 2
+        return [
+            np.where(wj[:, None] > 0, wj[:, None] * parts(rj * G), 0)
+            for rj, wj in zip(residues, w, strict=True)
+        ]
+
+    now, damping = state(poles), 1e-6
+    least = 1e-32 * float((np.abs(w * y) ** 2).sum())
+    for _ in range(steps if len(poles) else 0):
+        if not np.isfinite(now.objective) or now.objective <= least:
+            break
+        slopes = turned(now, joined(solved(now)[:, :width]))
+        J = np.concatenate([P - Q @ (Q.conj().T @ P) for P, Q in zip(slopes, now.Q, strict=True)])
+        size = np.linalg.norm(J, axis=0) + 1e-300
+        U, s, Vh = np.linalg.svd(J / size, full_matrices=False)
+        slope, before = U.conj().T @ now.residual.ravel(), now.objective
+        for _ in range(_TRIES):
+            step = Vh.conj().T @ (s / (s**2 + (damping * s[0]) ** 2) * slope) / size
+            trial = state(now.p - joined(step))
+            if trial.objective < before:
+                now, damping = trial, max(damping / 10, 1e-15)
+                break
+            damping *= 10
+        if now.objective > before * (1 - 1e-6):
+            break
+    if not np.isfinite(now.objective):
+        raise np.linalg.LinAlgError("a pole lies on a row")
+    c = solved(now)
+    residues = joined(c[:, :width])
+    unknown = np.full(len(now.p), np.nan)
+    if not errors:
+        return Fractions(now.p, residues, c[:, width:], now.objective, unknown, unknown)
+    position, clear = _errors(now, turned(now, residues), residues, w, joined, width)
+    return Fractions(now.p, residues, c[:, width:], now.objective, position, clear)
+
+
+def _errors(
+    now: _State, slopes: list[Array], residues: Array, w: Array, joined: Any, width: int
+) -> tuple[Array, Array]:
+    """Return standard errors of the poles, and how clear of 0 the residues are."""
+    J = np.concatenate([P - Q @ (Q.conj().T @ P) for P, Q in zip(slopes, now.Q, strict=True)])
+    free = sum(R.shape[1] for R in now.R) + width
+    rows = int((w > 0).sum())
+    sigma = np.sqrt(now.objective / max(rows - free, 1))
+    _, s, Vh = np.linalg.svd(J, full_matrices=False)
+    root = Vh.conj().T / np.maximum(s, 1e-300)  # of the covariance of the poles
+    se = np.abs(joined(np.linalg.norm(root, axis=1))) * sigma
+    clear = np.zeros(len(now.p))
+    for P, Q, R, r in zip(slopes, now.Q, now.R, residues, strict=True):
+        # the residues move by R⁻¹ of the noise of the rows and of what the poles take with them
+        inverse = np.linalg.pinv(R)[:width]
+        spread = np.hypot(
+            np.linalg.norm(inverse, axis=1),
+            np.linalg.norm(inverse @ (Q.conj().T @ P) @ root, axis=1),
+        )
+        error = np.abs(joined(spread)) * sigma
+        clear = np.maximum(clear, np.abs(r) / np.maximum(error, 1e-300))
+    return se, clear
