@@ -48,7 +48,7 @@ def singular(run: "Run | Solved") -> Singular:
         model = fitted.fit.model
         form = isinstance(model, FormModel)
         shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
-        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, form)
+        return Singular(fitted.domain, constant_denominator(fitted.fit), shared, everywhere=True)
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 

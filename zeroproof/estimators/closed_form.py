@@ -19,6 +19,7 @@ from zeroproof.estimators.candidates import (
 from zeroproof.estimators.model import FormModel, Model
 from zeroproof.estimators.polish import objective, polished
 from zeroproof.estimators.trunks import trunk_candidates, trunk_seconds, trunks_asked
+from zeroproof.solve.branch import Branch
 from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.search import CLEAN, Split, split
@@ -64,6 +65,7 @@ class ClosedForm(NamedTuple):
         significant: Was each pole among the rows tested to stand out of the noise?
         comparison: The fit beside plain models on the same folds, if it was chosen by a race.
         left_out: Rows that no model explains and that the fit did not use.
+        branches: Points of one column where y has a step, a kink, a logarithm or a broken power.
     """
 
     model: Model
@@ -81,6 +83,7 @@ class ClosedForm(NamedTuple):
     significant: bool = False
     comparison: tuple[Compared, ...] = ()
     left_out: tuple[int, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
 
 def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:

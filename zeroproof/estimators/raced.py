@@ -13,6 +13,7 @@ from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_fo
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
+from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.choose import choose_form, relative_error
 from zeroproof.solve.fractions import with_conjugates
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FractionForm, SigmoidForm
@@ -29,6 +30,7 @@ Array = NDArray[Any]
 
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
+_NEAR_LINE, _PLACES = 0.05, 4  # half widths; places looked at
 _TRIFLE = 1e-5  # of the typical y: an error below it makes no outlier
 _TIES = 5
 _PLAIN = ("constant", "line", "linear", "ridge")
@@ -69,18 +71,33 @@ def _one_column(used: Rows, request: Request) -> ClosedForm:
     left_out = tuple(torch.nonzero(~kept)[:, 0].tolist())
     used = used.at(kept)
     y, entry = used.y.numpy(), race.entry
+    branches = _branches(race, used.X[:, 0].numpy(), y)
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif race.distinct > _ENOUGH:
         other = _rival(used, race, request)
         if other is not None:
-            return other._replace(left_out=left_out)
+            return other._replace(left_out=left_out, branches=branches)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    return found._replace(significant=significant, alternates=alternates, left_out=left_out)
+    return found._replace(
+        significant=significant, alternates=alternates, left_out=left_out, branches=branches
+    )
+
+
+def _branches(race: LineFit, x: Array, y: Array) -> tuple[Branch, ...]:
+    """Look for points that are no poles, where a fit has poles near the line."""
+    if y.shape[1] > 1 or np.iscomplexobj(y):
+        return ()
+    c = race.entry.candidate
+    zeros = race.entry.zeros()
+    zeros = zeros[(np.abs(zeros.imag) < _NEAR_LINE) & (np.abs(zeros.real) <= 1)]
+    zeros = zeros[np.abs(zeros.imag).argsort()][:_PLACES]
+    places = c.axis.inverse(zeros.real)
+    return branch_points(x, y[:, 0], race.deviation[:, 0], places, (race.entry.answers - y)[:, 0])
 
 
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
@@ -240,7 +257,9 @@ def _model(entry: Entry, scale: float) -> Model:
         )
     if isinstance(c, Support):
         z, f, v = parts
-        return FormModel((BarycentricForm(axis.middle + axis.half * z, f[0], v),), scale)
+        used = v != 0  # a point without weight would be ⟨0, 0⟩
+        form = BarycentricForm(axis.middle + axis.half * z[used], f[0, used], v[used])
+        return FormModel((form,), scale)
     if isinstance(c, Sum):
         poles, residues, a = parts[0].numpy(), parts[1].numpy()[0], parts[2][0]
         if not a.is_complex():

@@ -29,6 +29,7 @@ from zeroproof.layers.features import (
     ModuleFeatures,
     RandomFeatures,
 )
+from zeroproof.solve.branch import Branch
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
@@ -46,7 +47,7 @@ _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeErro
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
+        Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
         FractionForm, SigmoidForm, Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
         Compared, Fitted, Labels, Region,
     )

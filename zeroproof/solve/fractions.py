@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["Fractions", "fit_fractions", "fraction_values", "with_conjugates"]
 
 Array = NDArray[Any]
+_EPS = float(np.finfo(float).eps)
 _TRIES = 5  # of one step, each with ten times the damping
 
 
@@ -147,18 +148,29 @@ def fit_fractions(
     unknown = np.full(len(now.p), np.nan)
     if not errors:
         return Fractions(now.p, residues, c[:, width:], now.objective, unknown, unknown)
-    position, clear = _errors(now, turned(now, residues), residues, w, joined, width)
+    # what rounding of u and of y alone does to the answers; a real pair has two columns
+    with np.errstate(all="ignore"):
+        slope = (parts(1 / (u[:, None] - now.p) ** 2) @ c[:, :width].T).T
+    rounding = np.where(w > 0, 4 * _EPS * w * np.hypot(np.abs(y), np.abs(u * slope)), 0)
+    square = max(now.objective, float((rounding**2).sum()))
+    position, clear = _errors(now, turned(now, residues), residues, w, joined, width, square)
     return Fractions(now.p, residues, c[:, width:], now.objective, position, clear)
 
 
 def _errors(
-    now: _State, slopes: list[Array], residues: Array, w: Array, joined: Any, width: int
+    now: _State,
+    slopes: list[Array],
+    residues: Array,
+    w: Array,
+    joined: Any,
+    width: int,
+    square: float,
 ) -> tuple[Array, Array]:
     """Return standard errors of the poles, and how clear of 0 the residues are."""
     J = np.concatenate([P - Q @ (Q.conj().T @ P) for P, Q in zip(slopes, now.Q, strict=True)])
     free = sum(R.shape[1] for R in now.R) + width
     rows = int((w > 0).sum())
-    sigma = np.sqrt(now.objective / max(rows - free, 1))
+    sigma = np.sqrt(square / max(rows - free, 1))
     _, s, Vh = np.linalg.svd(J, full_matrices=False)
     root = Vh.conj().T / np.maximum(s, 1e-300)  # of the covariance of the poles
     se = np.abs(joined(np.linalg.norm(root, axis=1))) * sigma

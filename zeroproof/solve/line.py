@@ -34,6 +34,8 @@ WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
 _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
 _SMALL = 12  # degree up to which coefficients are the first choice; beyond, poles are
+_CLEAN = 1e-10  # of the targets: a smaller residual needs no more poles
+_FAR = 1e3  # half widths: poles beyond are a polynomial
 _SIZES = (16, 24, 32, 48, 64, 100)  # of AAA, from whose poles sums start
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
@@ -57,6 +59,11 @@ class Axis(NamedTuple):
     def __call__(self, x: Array) -> Array:
         """Return u."""
         return (TRANSFORMS[self.transform](x) - self.middle) / self.half
+
+    def inverse(self, u: Array) -> Array:
+        """Return x."""
+        t = self.middle + self.half * u
+        return np.exp(t) if self.transform == "log" else t
 
 
 class Polynomial:
@@ -263,7 +270,10 @@ def _greedy(u: Array, y: Array, w: Array, most: int) -> Iterator[tuple[Any, Arra
         A = np.concatenate(A)
         if A.shape[0] < A.shape[1]:
             return
-        v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1].conj()
+        try:
+            v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1].conj()
+        except np.linalg.LinAlgError:
+            return
         with np.errstate(all="ignore"):
             answer = y.copy()
             answer[:, rest] = (C[rest] @ (v * f).T).T / (C[rest] @ v)
@@ -322,6 +332,12 @@ class Entry:
         self.poles: list[Pole] = []
         self.pole_inside = self.doubtful = self.exact = False
 
+    def zeros(self) -> Array:
+        """Return the zeros of D in u."""
+        if isinstance(self.candidate, Support):
+            return _zeros(self.fit[0][0], self.fit[2][0])
+        return np.array([pole.u for pole in self.poles], complex)
+
     @property
     def price(self) -> float:
         """Return the standard errors it must win by."""
@@ -374,11 +390,18 @@ def _raced(x: Array, y: Array, weight: Array, seed: int) -> LineFit:
     noise = likeliest(errors, part.y[part.inner])
     race.begin(noise)
     race.ladder()
+    best = min(race.entries, key=lambda e: e.held.typical)
+    if isinstance(best.candidate, Sum):  # quick degrees took poles for noise
+        error = np.maximum(np.abs(best.answers - race.y), best.floor)[race.inner]
+        again = likeliest(dict.fromkeys(errors, error), race.y[race.inner])
+        if again != noise:
+            race.begin(again)
+            race.ladder()
     admitted = race.admitted()
     chosen: Any = winner(admitted)
     tied = (chosen, *ties(chosen, admitted))
     return LineFit(
-        chosen, tuple(race.entries), tied, noise, race.g, race.fold, race.inner,
+        chosen, tuple(race.entries), tied, race.noise, race.g, race.fold, race.inner,
         race.distinct,
     )  # fmt: skip
 
@@ -458,15 +481,19 @@ class _Race:
             return False
         u, y, w = axis(self.x), self.y.T, self.w[0]
         found, real = [], not np.iscomplexobj(y)
-        for rows, v in _greedy(u, y, w, min(_MOST_TERMS, self.cap // 2)):
-            if len(rows) in _SIZES:
-                start = _zeros(u[rows], v)
-                fit = self._significant(u, start[start.imag >= 0] if real else start)
-                if fit is not None:
-                    size = np.log(fit.objective + 1e-300) + 2 * len(fit.poles) * np.log(w.size) / w.size
-                    if found and (size > min(found)[0] or min(found)[0] < 4 * np.log(EPS)):
-                        break
-                    found.append((size, len(found), fit.poles))
+        path = list(_greedy(u, y, w, min(_MOST_TERMS, self.cap // 2)))
+        for rows, v in (one for one in path if len(one[0]) in (*_SIZES, len(path))):
+            start = _zeros(u[rows], v)
+            start = start[np.abs(start) < _FAR]
+            fit = self._significant(u, start[start.imag >= 0] if real else start)
+            if fit is None:
+                continue
+            # Schwarz's criterion: what a pole takes off has to be worth its two numbers
+            size = np.log(fit.objective + 1e-300)
+            size += 2 * len(fit.poles) * np.log(w.size) / w.size
+            found.append((size, len(found), fit.poles))
+            if fit.objective < _CLEAN**2 * float((np.abs(w * y) ** 2).sum()):
+                break
         poles = min(found)[2] if found else np.zeros(0)
         before = min((e.held.typical for e in self.entries), default=np.inf)
         inside = poles[(poles.imag == 0) & (np.abs(poles) <= 1)]
@@ -558,7 +585,7 @@ class _Race:
         entry = Entry(candidate, full, held, floor)
         error = self.score(entry, floor)
         if isinstance(candidate, Support):
-            zeros = _zeros(full[0][0], full[2][0])
+            zeros = entry.zeros()
             entry.pole_inside = bool(((zeros.imag == 0) & (np.abs(zeros) <= 1)).any())
         if isinstance(candidate, Sum):
             entry.poles = [

@@ -54,6 +54,8 @@ class PoleTable(NamedTuple):
     residue_se: Tensor | None = None
     significance: Tensor | None = None
     inside: Tensor | None = None  # bool: real, and among the data
+    # float64: y grows as |x - p|^-exponent; half the multiplicity for a fit to y², nan for log y
+    exponent: Tensor | None = None
 
 
 def pole_table(
