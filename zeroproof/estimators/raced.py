@@ -15,8 +15,8 @@ from zeroproof.layers.features import Column, feature_matrix, fit_column, graded
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.choose import choose_form, relative_error
-from zeroproof.solve.fractions import with_conjugates
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FractionForm, SigmoidForm
+from zeroproof.solve.fractions import with_conjugates
 from zeroproof.solve.line import Entry, LineFit, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe

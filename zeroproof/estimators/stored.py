@@ -48,8 +48,8 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
-        FractionForm, SigmoidForm, Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
-        Compared, Fitted, Labels, Region,
+        FractionForm, SigmoidForm, Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe,
+        ClosedForm, Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip
 

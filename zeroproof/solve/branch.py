@@ -122,7 +122,7 @@ def _told(
         return float(end.fun), end.x
 
     def pair(v: Any) -> float:
-        """Return what a pair of conjugate poles leaves, no nearer than the rows are to each other."""
+        """Return what a conjugate pair leaves, no nearer than the rows are to each other."""
         g = max(np.exp(v[1]), (gap[1] - gap[0]) / half) ** 2
         return square(v[0], (lambda t, s: 1 / (t**2 + g)), (lambda t, s: s * t / (t**2 + g)))
 
@@ -141,7 +141,11 @@ def _told(
     )
     told = ("branch point", float(alpha), gap[0] + width * float(part))
     rounding = len(x) * (50 * _EPS) ** 2 * float(((y / size) ** 2).max())
-    for kind, exponent, terms in (("logarithm", 0.0, log), ("step", 0.0, step), ("kink", 1.0, kink)):
+    for kind, exponent, terms in (
+        ("logarithm", 0.0, log),
+        ("step", 0.0, step),
+        ("kink", 1.0, kink),
+    ):
         squares, at = best(*terms)
         near = abs(alpha - exponent) < _NEAR and squares < _CLEARLY * least
         if near or squares < 2 * least + rounding:

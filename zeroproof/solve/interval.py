@@ -100,7 +100,7 @@ def interval_poles(
 
 
 def known(form: CoefficientForm, x: Tensor) -> Tensor:
-    """Mark points where an interpolant is known to 1e-8: errors grow as the ellipse to its power."""
+    """Mark points where D is known to 1e-8: errors grow as the ellipse to its power."""
     low, high = form.domain
     u = (2 * x - low - high) / (high - low)
     root = (u * u - 1).sqrt()

@@ -251,9 +251,9 @@ def _fraction_zeros(form: FractionForm) -> Tensor:
     middle, half = (low + high) / 2, (high - low) / 2
     p, r, a = (form.poles - middle) / half, form.residues / half, form.a.to(torch.complex128)
     d = len(a) - 1
+    if not bool(a.any()):
+        return middle + half * barycentric_zeros(p, r)
     if d < 1:
-        least = torch.finfo(torch.float64).eps * r.abs().sum()
-        a = torch.where(a.abs() > least, a, least)
         matrix = torch.diag(p) - r.expand(len(p), -1) / a
     else:
         matrix = torch.block_diag(_colleague(a), torch.diag(p))
@@ -264,7 +264,7 @@ def _fraction_zeros(form: FractionForm) -> Tensor:
 
 def is_real(form: Form) -> bool:
     """Tell whether the form is real on the real line: its poles then come in conjugate pairs."""
-    if isinstance(form, FractionForm):
+    if isinstance(form, FractionForm):  # its poles are stored as complex numbers always
         return not form.a.is_complex()
     return not any(isinstance(field, Tensor) and field.is_complex() for field in form)
 
