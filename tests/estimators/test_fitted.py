@@ -176,7 +176,8 @@ def test_forms_have_no_curve_and_complex_readouts_have_poles():
     model = readout([1.0], [0.0, 1.0])
     model = model._replace(a=model.a + 0j, b=model.b + 0j)
     place = poles_of(fit(model), UNIT, 0).position
-    assert len(place) == 1 and abs(complex(place[0])) < 1e-12
+    assert len(place) == 1
+    assert abs(complex(place[0])) < 1e-12
 
 
 def test_perfect_answers_score_one_whatever_the_size_of_their_tuples():
