@@ -51,7 +51,7 @@ def singular(run: "Run | Solved") -> Singular:
         form = isinstance(model, FormModel)
         shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
         constant = constant_denominator(fitted.fit)
-        return Singular(fitted.domain, constant, shared, form, is_system(model))
+        return Singular(fitted.domain, constant, shared, True, is_system(model))
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 

@@ -20,6 +20,7 @@ from zeroproof.estimators.candidates import (
 from zeroproof.estimators.model import FormModel, Model
 from zeroproof.estimators.polish import objective, polished
 from zeroproof.estimators.trunks import trunk_candidates, trunk_seconds, trunks_asked
+from zeroproof.solve.branch import Branch
 from zeroproof.solve.noise import POWERS
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.search import CLEAN, Split, split
@@ -66,6 +67,7 @@ class ClosedForm(NamedTuple):
         comparison: The fit beside plain models on the same folds, if it was chosen by a race.
         left_out: Rows that no model explains and that the fit did not use.
         cut: What was not tried within the time budget.
+        branches: Points of one column where y has a step, a kink, a logarithm or a broken power.
     """
 
     model: Model
@@ -84,6 +86,7 @@ class ClosedForm(NamedTuple):
     comparison: tuple[Compared, ...] = ()
     left_out: tuple[int, ...] = ()
     cut: tuple[str, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
 
 def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -> ClosedForm:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.forms import ConjugateForm
-from zeroproof.solve.interval import interval_poles, interval_zeros, pole_curve
+from zeroproof.solve.interval import interpolated, known, pole_curve
+from zeroproof.solve.line import SIGNIFICANT
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
 from zeroproof.solve.recipe import lift
 
@@ -47,6 +49,13 @@ __all__ = [
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 _GRID = 2001
 _WIDE = 30.0  # largest over smallest input from which their axis may be logarithmic
+# t(x), x(t), x' and x'' of the transforms of a column
+_BACK: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
+    "identity": (lambda x: x, lambda t: t, torch.ones_like, torch.zeros_like),
+    "log": (torch.log, torch.exp, torch.exp, torch.exp),
+    "sqrt": (torch.sqrt, torch.square, lambda t: 2 * t, lambda t: 2 + 0 * t),
+    "inverse": (torch.reciprocal, torch.reciprocal, lambda t: -1 / t**2, lambda t: 2 / t**3),
+}
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
@@ -178,31 +187,64 @@ def skill(N: Tensor, D: Tensor, y: Tensor, weight: Tensor) -> float:
 
 
 def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleTable:
-    """Return the poles of one output.
+    """Return the poles of one output, complex ones too, whatever the fit is stored as.
 
     Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
     with the relative error of the fit. Of a fit to y² or log y they are the places where that
-    diverges; residue and strength are nan, for they are not those of y.
+    diverges: y itself has half the exponent, or no power at all; its residue is nan then, and
+    its strength is known where the exponent is a whole number.
     """
     relative = fit.relative if math.isfinite(fit.relative) else 0.0
     resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
     tolerance = max(TOLERANCE, relative)
-    if isinstance(fit.model, FormModel):
-        form = fit.model.forms[_output(output, len(fit.model.forms))]
+    model, scale = fit.model, fit.model.scale
+    if isinstance(model, FormModel):
+        form = model.forms[_output(output, len(model.forms))]
         table = pole_table(form, resolution=resolution, tolerance=tolerance)
-        if fit.significant:  # D changes its sign there, and N is clear of 0
-            p = table.position
-            on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
-            table = table._replace(spurious=table.spurious & ~on_data)
     else:
-        model = _real(fit.model)
-        table = interval_poles(
-            lambda x: _line(model, x, output), domain, resolution=resolution, tolerance=tolerance
-        )
-    scale = fit.model.scale
-    if isinstance(fit.model, ReadoutModel) and fit.model.target != "y":
-        scale = math.nan
-    return table._replace(residue=table.residue * scale, strength=table.strength * scale)
+        table = _of_readout(model, domain, output, resolution, tolerance)
+    if fit.significant:  # D changes its sign there, and N is clear of 0
+        p = table.position
+        on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
+        table = table._replace(spurious=table.spurious & ~on_data)
+    residue, strength, exponent = table.residue, table.strength, table.multiplicity.double()
+    target = model.target if isinstance(model, ReadoutModel) else "y"
+    if target != "y":
+        residue = residue * math.nan
+        exponent = exponent / 2 if target == "square" else exponent * math.nan
+        strength = torch.where(exponent % 1 == 0, strength.abs().sqrt() + 0j, math.nan)
+    return table._replace(residue=residue * scale, strength=strength * scale, exponent=exponent)
+
+
+def _of_readout(
+    model: ReadoutModel, domain: tuple[float, float], output: int, resolution: float, fine: float
+) -> PoleTable:
+    """Return poles by interpolants in t(x), the variable in which the features are polynomials.
+
+    With x(t), residue r and strength s of a pole in t become r x' + s x'' and s x'^m: the first
+    because 1 / (t - t₀)² = x'² / (x - x₀)² + x'' / (x - x₀) + …
+    """
+    columns = getattr(model.H_D, "columns", ())
+    transform = columns[0].transform if len(columns) == 1 and model.centres is None else "identity"
+    if transform not in _BACK:
+        transform = "identity"
+    there, back, slope, bend = _BACK[transform]
+    ends = sorted(float(there(torch.tensor(end, dtype=torch.float64))) for end in domain)
+    form = interpolated(lambda t: _line(model, back(t), output), ends)
+    table = pole_table(form, resolution=resolution, tolerance=fine)
+    t, m = table.position, table.multiplicity
+    # log and the root have one sheet; x = 1/t has no place for t = 0
+    sheet = {"log": t.imag.abs() < math.pi, "sqrt": t.real > 0, "inverse": t != 0}
+    kept = known(form, t) & sheet.get(transform, torch.ones_like(m, dtype=torch.bool))
+    double = torch.where(m == 2, table.strength, 0)
+    table = table._replace(
+        position=back(t),
+        residue=table.residue * slope(t) + double * bend(t),
+        strength=table.strength * slope(t) ** m,
+    )
+    table = PoleTable(*(part[kept] for part in table[:5]))
+    order = table.position.real.argsort()
+    return PoleTable(*(part[order] for part in table[:5]))
 
 
 def in_x(model: Model, position: Tensor) -> Tensor:
@@ -223,10 +265,15 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
     p = in_x(fitted.fit.model, table.position)
     # complex targets leave rounding in the imaginary part of a real pole
     inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
-    table = table._replace(inside=inside)
+    spurious = table.spurious
+    for branch in fitted.fit.branches:
+        spurious = spurious | ((p - branch.position).abs() < branch.reach)
+    table = table._replace(inside=inside, spurious=spurious)
     if not fitted.spread or not len(p):
         return table
     table = pole_errors(fitted.fit, fitted.spread[output], table, output)
+    if not fitted.fit.significant and table.significance is not None:
+        table = table._replace(spurious=table.spurious | (table.significance < SIGNIFICANT))
     others = [
         poles_of(fitted.fit._replace(model=each), (low, high), output)
         for each in fitted.fit.alternates
@@ -262,9 +309,10 @@ def roots_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> Tenso
     if isinstance(fit.model, FormModel):
         form = fit.model.forms[_output(output, len(fit.model.forms))]
         return roots(form, tolerance=max(TOLERANCE, relative))
-    model = _real(fit.model)
-    zeros, multiplicity = interval_zeros(lambda x: _line(model, x, output).N, domain)
-    return zeros.repeat_interleave(multiplicity).to(torch.complex128)
+    model = fit.model
+    form = interpolated(lambda x: _line(model, x, output), domain)
+    zeros = roots(form, tolerance=max(TOLERANCE, relative))
+    return zeros[known(form._replace(b=form.a), zeros)]
 
 
 def curves_of(fit: ClosedForm, domain: Tensor, output: int, points: int) -> list[Tensor]:

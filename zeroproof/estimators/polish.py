@@ -7,7 +7,14 @@ from zeroproof.errors import RangeError
 from zeroproof.estimators.candidates import Request, Rows
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, inputs, tuples
 from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, ConjugateForm, Form, SigmoidForm
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    ConjugateForm,
+    Form,
+    FractionForm,
+    SigmoidForm,
+)
 from zeroproof.solve.marquardt import least_squares, refine
 
 __all__ = ["degrees_of", "objective", "polished"]
@@ -52,6 +59,8 @@ def degrees_of(form: Form) -> tuple[int, int]:
     if isinstance(form, ConjugateForm):
         k = len(form.real) + 2 * len(form.centre)
         return len(form.c) - 1, k
+    if isinstance(form, FractionForm):
+        return len(form.poles) + len(form.a) - 1, len(form.poles)
     if isinstance(form, CoefficientForm):
         return len(form.a) - 1, len(form.b) - 1
     return len(form.a) - 1, 2 * len(form.c) + len(form.r)

@@ -25,10 +25,18 @@ from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_fo
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
+from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.choose import choose_form, relative_error
 from zeroproof.solve.conjugate import System, race_conjugate
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, ConjugateForm, SigmoidForm
-from zeroproof.solve.line import Entry, LineFit, Sigmoid, Support, race_line
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    ConjugateForm,
+    FractionForm,
+    SigmoidForm,
+)
+from zeroproof.solve.fractions import with_conjugates
+from zeroproof.solve.line import Entry, LineFit, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
@@ -41,6 +49,8 @@ Array = NDArray[Any]
 
 CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
+_NEAR_LINE, _PLACES = 0.05, 4  # half widths; places looked at
+_TRIFLE = 1e-5  # of the typical y: an error below it makes no outlier
 _TIES = 5
 _SEARCHED = 0.6  # of the budget, for what is tried beside the race
 _FIRST_FOLDS = 3
@@ -49,6 +59,7 @@ _EQUAL = 20.0  # rounding floors, below which signals are fitted alike
 _PLAIN = ("constant", "line", "linear", "ridge")
 _BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
+_MOST_FACTORS = 24  # of a product that is still known to rounding
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
 _LINE_DEGREES = (*range(9), 10, 12, 15, 20, 30)  # of a robust fit of one column
@@ -123,18 +134,19 @@ def _raced_line(used: Rows, request: Request) -> _Line:
 def _of_line(line: _Line, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
     race, used, entry, y = line.race, line.rows, line.race.entry, line.rows.y.numpy()
+    branches = _branches(race, used.X[:, 0].numpy(), y)
     model, name = _model(entry, request.scale), entry.name
     if _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request, line.everything)
         if other is not None:
-            return _boosted(other, race, used)
+            return _boosted(other._replace(branches=branches), race, used)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    found = found._replace(significant=significant, alternates=alternates)
+    found = found._replace(significant=significant, alternates=alternates, branches=branches)
     return _boosted(found, race, used)
 
 
@@ -300,6 +312,18 @@ def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
     return torch.from_numpy(explained)
 
 
+def _branches(race: LineFit, x: Array, y: Array) -> tuple[Branch, ...]:
+    """Look for points that are no poles, where a fit has poles near the line."""
+    if y.shape[1] > 1 or np.iscomplexobj(y):
+        return ()
+    c = race.entry.candidate
+    zeros = race.entry.zeros()
+    zeros = zeros[(np.abs(zeros.imag) < _NEAR_LINE) & (np.abs(zeros.real) <= 1)]
+    zeros = zeros[np.abs(zeros.imag).argsort()][:_PLACES]
+    places = c.axis.inverse(zeros.real)
+    return branch_points(x, y[:, 0], race.deviation[:, 0], places, (race.entry.answers - y)[:, 0])
+
+
 def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     """Race on all rows, and again without outliers if there are some."""
     x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
@@ -322,7 +346,8 @@ def _explained(used: Rows, race: LineFit | SpaceFit, seed: int) -> NDArray[np.bo
     """Mark the rows that a fit explains which outliers cannot move; all if none stand out."""
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
     everything = np.ones(len(used.X), bool)
-    if race.distinct < FEWEST or used.y.is_complex() or not heavy_tailed(held):
+    trifle = held.max() < _TRIFLE or used.y.is_complex()
+    if race.distinct < FEWEST or trifle or not heavy_tailed(held):
         return everything
     X, y = used.X.numpy(), used.y.numpy()
     kept = np.all([trimmed_rows(X, _bases(used.X), target, seed) for target in y.T], axis=0)
@@ -558,8 +583,17 @@ def _model(entry: Entry, scale: float) -> Model:
         )
     if isinstance(c, Support):
         z, f, v = parts
-        at = axis.middle + axis.half * z
-        return FormModel(tuple(BarycentricForm(at, each, v) for each in f), scale)
+        used = v != 0  # a point without weight would be ⟨0, 0⟩
+        at, v = axis.middle + axis.half * z[used], v[used]
+        return FormModel(tuple(BarycentricForm(at, each[used], v) for each in f), scale)
+    if isinstance(c, Sum):
+        p, sums, a = parts[0].numpy(), parts[1].numpy(), parts[2]
+        forms = []
+        for residues, tail in zip(sums, a, strict=True):
+            whole = (p, residues) if tail.is_complex() else with_conjugates(p, residues)
+            places, r = (torch.from_numpy(axis.half * part + 0j) for part in whole)
+            forms.append(FractionForm(axis.middle + places, r, tail, domain))
+        return FormModel(tuple(forms), scale)
     a, b = parts
     if axis.transform == "identity":
         forms = (CoefficientForm(each, b, "chebyshev", domain) for each in a.T.contiguous())
@@ -577,14 +611,16 @@ def _recipe(entry: Entry) -> Recipe:
 
 def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> tuple[Model, str]:
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
-    if not isinstance(model, FormModel) or isinstance(entry.candidate, Sigmoid):
+    c = entry.candidate
+    if not isinstance(model, FormModel) or isinstance(c, Sigmoid) or c.q > _MOST_FACTORS:
         return model, entry.name
     form, *others = model.forms
     if others:
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
+    degrees = (c.p, c.q) if c.q and not isinstance(c, Support) else None
     try:
-        chosen = choose_form(x, y, weight=used.weight, seed=request.seed)
+        chosen = choose_form(x, y, degrees, weight=used.weight, seed=request.seed)
     except FAILURES:
         return model, entry.name
     mine, theirs = (relative_error(each, x, y) for each in (form, chosen.form))

@@ -29,11 +29,13 @@ from zeroproof.layers.features import (
     ModuleFeatures,
     RandomFeatures,
 )
+from zeroproof.solve.branch import Branch
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
     ConjugateForm,
     FactoredForm,
+    FractionForm,
     SigmoidForm,
 )
 from zeroproof.solve.recipe import Recipe
@@ -46,9 +48,9 @@ _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeErro
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm, SigmoidForm,
-        ConjugateForm, Column, GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm,
-        Compared, Fitted, Labels, Region,
+        Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
+        FractionForm, SigmoidForm, ConjugateForm, Column, GradedFeatures, RandomFeatures,
+        ModuleFeatures, Recipe, ClosedForm, Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ from zeroproof.solve.forms import (
     ConjugateForm,
     FactoredForm,
     Form,
+    FractionForm,
     SigmoidForm,
     basis_of,
     evaluate,
@@ -200,6 +201,8 @@ def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
         here = torch.arange(len(form.points)) == nearest
         ratio = torch.where(here, 1, gap.gather(1, nearest) / torch.where(here, 1, gap))
         return _quotient(ratio, ratio, form.weights * form.values, form.weights)
+    if isinstance(form, FractionForm):
+        return _of_fractions(form, x)
     if isinstance(form, FactoredForm):
         p, q = len(form.a) - 1, 2 * len(form.c) + len(form.r)
         H_N, H_D = (chebyshev_basis(x, d, domain=form.domain) for d in (p, q))
@@ -207,6 +210,25 @@ def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
         return N / D, torch.cat([H_N / D[:, None], -(N / D**2)[:, None] * H_D], 1)
     H_N, H_D = (basis_of(form, x, len(part) - 1) for part in (form.a, form.b))
     return _quotient(H_N, H_D, form.a, form.b)
+
+
+def _of_fractions(form: FractionForm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slopes by residues, poles and polynomial; of a real pair by its two real parts."""
+    N, D = evaluate(form, x)
+    H = chebyshev_basis(x, len(form.a) - 1, domain=form.domain)
+    if form.a.is_complex():
+        C = 1 / (x[:, None] - form.poles)
+        return N / D, torch.cat([C, form.residues * C**2, H.to(C.dtype)], 1)
+    line, up = form.poles.imag == 0, form.poles.imag > 0
+    columns = [H]
+    for power, r in ((1, torch.ones_like(form.residues)), (2, form.residues)):
+        one, p, c = (x[:, None] - form.poles[line].real), form.poles[up], r[up]
+        above, below = c / (x[:, None] - p) ** power, c.conj() / (x[:, None] - p.conj()) ** power
+        pair = above + below, 1j * (above - below)  # real for real x, analytic in x
+        parts = r[line].real / one**power, *pair
+        columns += parts if x.is_complex() else [part.real for part in parts]
+    dtype = torch.complex128 if x.is_complex() else torch.float64
+    return N / D, torch.cat([part.to(dtype) for part in columns], 1)
 
 
 def _quotient(H_N: Tensor, H_D: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -344,8 +344,8 @@ class _Race:
             smaller += [e for e in self.entries if e.order == Order(order.k - fewer, 1)]
             if smaller:
                 pair = fewer == 2
-                starts.append(_with_one_more(one, smaller[0].zeros, order.tail, pair=pair))
-        same = [e.zeros for e in self.entries if e.order.k == order.k]
+                starts.append(_with_one_more(one, smaller[0].system.poles, order.tail, pair=pair))
+        same = [e.system.poles for e in self.entries if e.order.k == order.k]
         spread = _spread_poles(np.abs(one.s), order.k)
         starts += [_relocated(one, poles, order.tail) for poles in spread]
         wild = _relocated(one, spread[0], order.tail, stable=False)
@@ -366,7 +366,7 @@ class _Race:
         w = np.concatenate([root, root], -1)[None]
         rows = _Rows(1j * x / self.unit, _stacked((y / self.size).T), w)
         tail = chosen.order.tail
-        poles, state = _refined(rows, chosen.zeros, tail, steps=60, resolved=1e-14)
+        poles, state = _refined(rows, chosen.system.poles, tail, steps=60, resolved=1e-14)
         system = _in_units(poles, state.c[0].T, self.unit, self.size)
         tied = (chosen, *ties(chosen, admitted))
         for e in self.entries:
@@ -385,7 +385,7 @@ class _Entry(Entry):
         self, order: Order, poles: Poles, state: _State, answers: Array, floor: Array
     ) -> None:
         super().__init__(order, (), answers, floor)
-        self.order, self.zeros = order, poles
+        self.order = order
         self.objective = float(state.objective[0])
         self.system = System(poles, state.c[0].T)
         self.significance = np.zeros(0)  # of each pole, the largest over outputs

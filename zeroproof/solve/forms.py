@@ -19,6 +19,7 @@ __all__ = [
     "ConjugateForm",
     "FactoredForm",
     "Form",
+    "FractionForm",
     "SigmoidForm",
     "evaluate",
     "predict",
@@ -58,6 +59,18 @@ class BarycentricForm(NamedTuple):
     weights: Tensor  # w, (m,)
 
 
+class FractionForm(NamedTuple):
+    """f = Σ r_k / (x - p_k) + Σ a_j T_j(x), all poles simple; D is the factor of the nearest one.
+
+    The poles of a real form come in conjugate pairs, whose factors are taken together.
+    """
+
+    poles: Tensor  # p, complex128, (K,)
+    residues: Tensor  # r, complex128, (K,)
+    a: Tensor  # (d + 1,), real or complex
+    domain: tuple[float, float]  # of the Chebyshev polynomials
+
+
 class SigmoidForm(NamedTuple):
     """f = low + (high - low) / (1 + exp(-slope (t(x) - middle))), t = x or log x; D is constant."""
 
@@ -94,7 +107,9 @@ class ConjugateForm(NamedTuple):
         return f.real.contiguous() if self.part and not x.is_complex() else f
 
 
-Form: TypeAlias = CoefficientForm | FactoredForm | BarycentricForm | SigmoidForm | ConjugateForm
+Form: TypeAlias = (
+    CoefficientForm | FactoredForm | BarycentricForm | FractionForm | SigmoidForm | ConjugateForm
+)
 
 
 def evaluate(form: Form, x: Tensor) -> Pair:
@@ -117,6 +132,8 @@ def evaluate(form: Form, x: Tensor) -> Pair:
     """
     if isinstance(form, BarycentricForm):
         return _barycentric(form, x)
+    if isinstance(form, FractionForm):
+        return _fractions(form, x)
     if isinstance(form, SigmoidForm):
         t = torch.log(x) if form.log else x
         step = torch.sigmoid(form.slope * (t - form.middle))
@@ -185,3 +202,21 @@ def _barycentric(form: BarycentricForm, x: Tensor) -> Pair:
     others = torch.where(here | (gap == 0), 1, gap)
     ratio = torch.where(here, 1, gap.gather(-1, nearest) / others) * form.weights
     return Pair((ratio * form.values).sum(-1), ratio.sum(-1))
+
+
+def _fractions(form: FractionForm, x: Tensor) -> Pair:
+    """Sum after multiplication by the factor of the nearest pole, so that nothing overflows there.
+
+    Of a real form that is (x - p)(x - p̄) where p is not real, and the sum is real for real x.
+    """
+    gap = x.unsqueeze(-1) - form.poles
+    nearest = gap.abs().argmin(-1, keepdim=True)
+    here = torch.arange(len(form.poles), device=x.device) == nearest
+    own, p = gap.gather(-1, nearest), form.poles[nearest]
+    real = not form.a.is_complex()
+    paired = real & (p.imag != 0)
+    other = torch.where(paired, x.unsqueeze(-1) - p.conj(), 1)
+    ratio = torch.where(here, 1, own / torch.where(here | (gap == 0), 1, gap)) * other
+    D = (own * other).squeeze(-1)
+    N = (ratio * form.residues).sum(-1) + D * polynomial(x, form.a, "chebyshev", form.domain)
+    return Pair(N.real, D.real) if real and not x.is_complex() else Pair(N, D)

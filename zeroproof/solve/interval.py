@@ -1,90 +1,84 @@
-"""Poles of any model: on an interval, and along curves in a rectangle.
+"""Poles of any model: near an interval, and along curves in a rectangle.
 
-On an interval a sign change of D is verified by halving; a curve gets Newton steps from a grid.
+Near an interval they are those of Chebyshev interpolants; a curve gets Newton steps from a grid.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from zeroproof._checks import positive, whole
+from zeroproof._checks import whole
 from zeroproof._extras import require
 from zeroproof.errors import ShapeError
 from zeroproof.layers.basis import checked_domain
 from zeroproof.projective.pair import Pair
-from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable
+from zeroproof.solve.forms import CoefficientForm
+from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, pole_table
 
-__all__ = ["interval_poles", "interval_zeros", "pole_curve"]
+__all__ = ["interpolated", "interval_poles", "known", "pole_curve"]
+
+_ROUNDING = 1e-14  # of the largest coefficient
+_DIGITS = 8  # that an interpolant may lose away from its interval
 
 
-def interval_zeros(
-    f: Callable[[Tensor], Tensor],
-    domain: Sequence[float],
-    *,
-    points: int = 4097,
-    resolution: float = RESOLUTION,
-) -> tuple[Tensor, Tensor]:
-    """Find the real zeros of a smooth function on [low, high].
+def interpolated(model: Callable[[Tensor], Pair], domain: Sequence[float]) -> CoefficientForm:
+    """Return Chebyshev interpolants of N and D on [low, high], long enough for both.
 
-    Every sign change on an even grid is halved down to rounding: such a zero is certain. Where f
-    comes near 0 without crossing, the extremum between is found in the same way from f'; it counts
-    as a double zero if the parabola there has its zeros within the resolution. Two zeros inside one
-    step of the grid that are farther apart than the resolution are found from that extremum too.
+    They are doubled until their last coefficients are rounding, and cut there; 513 at most.
 
     Args:
-        f: Takes `(n,)` in float64 and returns `(n,)`; differentiable by autograd, entry by entry.
+        model: Takes `(n,)` in float64 and returns N and D, both `(n,)`.
         domain: (low, high), in the units of x.
-        points: Size of the grid.
-        resolution: In half widths of the domain.
-
-    Returns:
-        (zeros, multiplicities), sorted, float64 and int64; a multiplicity is 1 or 2.
 
     Raises:
-        RangeError: `domain` is no interval, or a number is out of range.
-        ShapeError: f does not return one value per point.
-
-    Examples:
-        >>> zeros, multiplicity = interval_zeros(lambda x: x * (x - 0.5) ** 2, (-1, 1))
-        >>> zeros.round(decimals=9), multiplicity
-        (tensor([0.0000, 0.5000], dtype=torch.float64), tensor([1, 2]))
+        RangeError: `domain` is no interval.
+        ShapeError: The model does not return one value per point.
     """
     low, high = checked_domain(domain)
-    whole(points, "points", low=3)
-    reach = positive(resolution, "resolution") * (high - low) / 2
-    x = torch.linspace(low, high, points, dtype=torch.float64)
-    value, slope = _with_slope(f, x)
-    turn = (slope[:-1] * slope[1:] < 0) & (value[:-1] * value[1:] > 0)
-    turn &= value[:-1] * slope[:-1] < 0  # towards 0, not away from it
-    left, right = x[:-1][turn], x[1:][turn]
-    extremum = _bracketed(lambda u: _with_slope(f, u)[1], left, right)
-    cut = torch.cat([x, extremum]).sort()[0]
-    value, slope = _with_slope(f, cut)
-    crossed = value[:-1] * value[1:] < 0
-    zeros = torch.cat([cut[value == 0], _bracketed(f, cut[:-1][crossed], cut[1:][crossed])])
-    zeros = torch.cat([zeros, extremum[_touches(f, extremum, reach)]]).sort()[0]
-    twice = _touches(f, zeros, reach)
-    return _merged(zeros, twice, reach)
+    a = b = torch.zeros(1, dtype=torch.float64)
+    for size in (17, 33, 65, 129, 257, 513):
+        angle = (torch.arange(size, dtype=torch.float64) + 0.5) * torch.pi / size
+        x = (low + high) / 2 + (high - low) / 2 * torch.cos(angle)
+        with torch.no_grad():
+            N, D = model(x)
+        for part in (N, D):
+            if part.shape != x.shape:
+                raise ShapeError(
+                    f"N and D must have one value per point, ({len(x)},), got {tuple(part.shape)}"
+                )
+        T = torch.cos(angle[:, None] * torch.arange(size)).to(N.dtype) * 2 / size
+        T[:, 0] /= 2
+        (a, fine), (b, also) = (_cut(T.mT @ part) for part in (N, D))
+        if fine and also:
+            break
+    return CoefficientForm(a, b, "chebyshev", (low, high))
+
+
+def _cut(c: Tensor) -> tuple[Tensor, bool]:
+    """Return coefficients down to rounding, and tell whether there are enough of them."""
+    kept = (c.abs() > _ROUNDING * c.abs().max()).nonzero()
+    size = int(kept[-1]) + 1 if len(kept) else 1
+    return c[:size], size < 0.8 * len(c)
 
 
 def interval_poles(
     model: Callable[[Tensor], Pair],
     domain: Sequence[float],
     *,
-    points: int = 4097,
     resolution: float = RESOLUTION,
     tolerance: float = TOLERANCE,
 ) -> PoleTable:
-    """Find the poles of a model on [low, high]: random features, a network, anything with a D.
+    """Find the poles of a model near [low, high]: random features, a network, anything with a D.
 
-    Residue and strength come from the model on both sides of the pole, extrapolated to it.
+    They are those of the quotient of the Chebyshev interpolants of N and D: zeros of D are
+    eigenvalues of its colleague matrix. Complex ones are listed where the interpolant is known to
+    1e-8 still, inside an ellipse around the interval; a D with kinks has real ones alone.
 
     Args:
-        model: Takes `(n,)` in float64 and returns N and D, both `(n,)`, differentiable by autograd.
+        model: Takes `(n,)` in float64 and returns N and D, both `(n,)`.
         domain: (low, high), in the units of x.
-        points: Size of the grid on which D is searched.
         resolution: In half widths; nearer zeros of D are one double pole.
         tolerance: A pole is spurious when its strength, over the median of |f| and the half width,
             does not exceed this.
@@ -96,22 +90,22 @@ def interval_poles(
     Examples:
         >>> from zeroproof.projective import Pair
         >>> table = interval_poles(lambda x: Pair(2 + x, torch.sin(x)), (-1, 1))
-        >>> table.position.real, table.residue.real.round(decimals=9)
+        >>> table.position.real.round(decimals=9) + 0.0, table.residue.real.round(decimals=9)
         (tensor([0.], dtype=torch.float64), tensor([2.], dtype=torch.float64))
     """
-    low, high = checked_domain(domain)
-    half = (high - low) / 2
-    position, multiplicity = interval_zeros(
-        lambda x: model(x)[1], domain, points=points, resolution=resolution
-    )
-    gap = (position[:, None] - position).abs()
-    gap = gap.fill_diagonal_(torch.inf).amin(1) if len(position) > 1 else gap.flatten() + half
-    residue, strength = _sides(model, position, multiplicity, gap.clamp(max=half) / 16)
-    N, D = (part.detach() for part in model(torch.linspace(low, high, 257, dtype=torch.float64)))
-    size = (N / D)[D != 0].abs().nanmedian()
-    weak = strength.abs() <= positive(tolerance, "tolerance") * size * half**multiplicity
-    p, r, s = (value.to(torch.complex128) for value in (position, residue, strength))
-    return PoleTable(p, r, s, multiplicity, weak)
+    form = interpolated(model, domain)
+    table = pole_table(form, resolution=resolution, tolerance=tolerance)
+    near = known(form, table.position)
+    return PoleTable(*(part[near] for part in table[:5]))
+
+
+def known(form: CoefficientForm, x: Tensor) -> Tensor:
+    """Mark points where D is known to 1e-8: errors grow as the ellipse to its power."""
+    low, high = form.domain
+    u = (2 * x - low - high) / (high - low)
+    root = (u * u - 1).sqrt()
+    ellipse = torch.maximum((u + root).abs(), (u - root).abs())
+    return (len(form.b) - 1) * ellipse.log() < _DIGITS * math.log(10)
 
 
 def _with_slope(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,73 +120,6 @@ def _with_slope(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tenso
             return value.detach(), torch.zeros_like(x)
         slope = torch.autograd.grad(value.sum(), x, allow_unused=True)[0]
     return value.detach(), torch.zeros_like(x) if slope is None else slope
-
-
-def _bracketed(f: Callable[[Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
-    """Return one zero of f in each bracket with a sign change."""
-    if not len(left):
-        return left
-    sign = f(left).detach().sign()
-    for _ in range(60):
-        middle = (left + right) / 2
-        same = f(middle).detach().sign() == sign
-        left, right = torch.where(same, middle, left), torch.where(same, right, middle)
-    return torch.where(f(left).detach().abs() <= f(right).detach().abs(), left, right)
-
-
-def _touches(f: Callable[[Tensor], Tensor], x: Tensor, reach: float) -> Tensor:
-    """Tell where the parabola through f, f' and f'' has both its zeros within reach of x."""
-    value, slope = _with_slope(f, x)
-    if not len(x):
-        return torch.zeros(0, dtype=torch.bool)
-    step = 100 * reach
-    bend = (_with_slope(f, x + step)[1] - _with_slope(f, x - step)[1]) / (2 * step)
-    near = (slope.abs() <= bend.abs() * 2 * reach) & (value.abs() <= bend.abs() * reach**2 / 2)
-    return near & (bend != 0)
-
-
-def _merged(zeros: Tensor, twice: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Make one double zero of those within reach of each other."""
-    means, sizes = [], []
-    group: list[tuple[float, bool]] = []
-    for zero, double in zip(zeros.tolist(), twice.tolist(), strict=True):
-        if group and zero - group[-1][0] > 2 * reach:
-            _close(group, means, sizes)
-            group = []
-        group.append((zero, double))
-    if group:
-        _close(group, means, sizes)
-    return torch.tensor(means, dtype=torch.float64), torch.tensor(sizes, dtype=torch.int64)
-
-
-def _close(group: list[tuple[float, bool]], means: list[float], sizes: list[int]) -> None:
-    means.append(sum(zero for zero, _ in group) / len(group))
-    sizes.append(2 if len(group) > 1 or group[0][1] else 1)
-
-
-def _sides(
-    model: Callable[[Tensor], Pair], position: Tensor, multiplicity: Tensor, radius: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the coefficients of order -1 and -multiplicity, by Richardson's extrapolation."""
-    odd, even = [], []
-    for k in range(4):
-        h = radius / 2**k
-        right, left = (_quotient(model, position + step) for step in (h, -h))
-        odd.append(h * (right - left) / 2)
-        even.append(h * h * (right + left) / 2)
-    residue = _extrapolated(odd)
-    return residue, torch.where(multiplicity == 1, residue, _extrapolated(even))
-
-
-def _quotient(model: Callable[[Tensor], Pair], x: Tensor) -> Tensor:
-    N, D = (part.detach() for part in model(x))
-    return N / torch.where(D == 0, torch.nan, D)
-
-
-def _extrapolated(row: list[Tensor]) -> Tensor:
-    for k in range(1, len(row)):
-        row = [(4**k * b - a) / (4**k - 1) for a, b in pairwise(row)]
-    return row[0]
 
 
 def pole_curve(

@@ -9,11 +9,13 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy import linalg
 
+from zeroproof.solve.fractions import fit_fractions, fraction_values, with_conjugates
 from zeroproof.solve.race import (
     BEND,
     LEAVE_ONE_OUT,
     NOISES,
     POLE,
+    TYPICAL,
     Held,
     deviation,
     folds_of,
@@ -25,9 +27,9 @@ from zeroproof.solve.race import (
 from zeroproof.solve.rational import Fits, adjoint, fit_rational
 from zeroproof.solve.search import Budget
 
-__all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Support", "race_line"]
+__all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
 
-Array = NDArray[Any]
+Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 EPS = float(np.finfo(float).eps)
 
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
@@ -35,12 +37,15 @@ WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
 _BEYOND = 0.5  # of a step
 _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
+_SMALL = 12  # degree up to which coefficients are the first choice; beyond, poles are
+_CLEAN = 1e-10  # of the targets: a smaller residual needs no more poles
+_FAR = 1e3  # half widths: poles beyond are a polynomial
+_SIZES = (16, 24, 32, 48, 64, 100)  # of AAA, from whose poles sums start
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
 _LEAST = 8  # candidates that are fitted whatever the clock says
 TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
-INVERSES: dict[str, Callable[[Any], Any]] = {"identity": lambda t: t, "log": np.exp}
 
 
 class Axis(NamedTuple):
@@ -62,7 +67,8 @@ class Axis(NamedTuple):
 
     def inverse(self, u: Array) -> Array:
         """Return x."""
-        return INVERSES[self.transform](self.middle + self.half * u)
+        t = self.middle + self.half * u
+        return np.exp(t) if self.transform == "log" else t
 
 
 class Polynomial:
@@ -184,6 +190,39 @@ class Sigmoid:
         return (low * (1 - z) + high * z)[..., None]
 
 
+class Sum:
+    """A sum of simple poles and a polynomial, started from poles near the true ones."""
+
+    def __init__(self, axis: Axis, start: Array, degree: int) -> None:
+        self.axis, self.start, self.degree = axis, start, degree
+        upper = int((start.imag > 0).sum())
+        self.q = len(start) + upper
+        self.p = self.q + degree
+        self.free = float(2 * self.q + degree + 1)
+        self.name = f"sum of {self.q} poles and a polynomial of degree {degree}" + _in(axis)
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (poles, residues, polynomial) for each weighting; folds start from all rows."""
+        full = fit_fractions(u, y, w[0], self.start, self.degree)
+        self.se, self.clear = full.position_se, full.significance
+        folds = [
+            fit_fractions(u, y, one, full.poles, self.degree, steps=6, errors=False)
+            for one in w[1:]
+        ]
+        poles, residues, a = zip(*((f.poles, f.residues, f.a) for f in (full, *folds)), strict=True)
+        return np.array(poles), np.array(residues), np.array(a)
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, m)`."""
+        real = not np.iscomplexobj(fit[2])
+        answers = []
+        for poles, residues, a in zip(*fit, strict=True):
+            whole = with_conjugates(poles, residues) if real else (poles, residues)
+            answer = fraction_values(*whole, a, u)
+            answers.append(answer.real if real else answer)
+        return np.stack(answers)
+
+
 class Support:
     """AAA: N / D in barycentric form through m rows (Nakatsukasa, Sète & Trefethen 2018).
 
@@ -236,7 +275,10 @@ def _greedy(u: Array, y: Array, w: Array, most: int) -> Iterator[tuple[Any, Arra
         A = np.concatenate(A)
         if A.shape[0] < A.shape[1]:
             return
-        v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1].conj()
+        try:
+            v = np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1].conj()
+        except np.linalg.LinAlgError:
+            return
         with np.errstate(all="ignore"):
             answer = y.copy()
             answer[:, rest] = (C[rest] @ (v * f).T).T / (C[rest] @ v)
@@ -255,8 +297,8 @@ def _barycentric(u: Array, z: Array, f: Array, v: Array) -> Array:
     return answer
 
 
-def _real_zeros(z: Array, v: Array) -> Array:
-    """Return the real zeros of Σ v / (u - z) on [-1, 1]: eigenvalues of an arrowhead pencil."""
+def _zeros(z: Array, v: Array) -> Array:
+    """Return the zeros of Σ v / (u - z): eigenvalues of an arrowhead pencil."""
     z, v = z[v != 0], v[v != 0]
     k = len(z)
     E, B = np.zeros((k + 1, k + 1), v.dtype), np.eye(k + 1)
@@ -264,8 +306,8 @@ def _real_zeros(z: Array, v: Array) -> Array:
     B[0, 0] = 0
     zeros: Any = linalg.eigvals(E, B)
     zeros = zeros[np.isfinite(zeros)]
-    real = (np.abs(zeros.imag) < 1e-9 * (1 + np.abs(zeros))) & (np.abs(zeros.real) <= 1)
-    return zeros[real].real
+    real = np.abs(zeros.imag) < 1e-9 * (1 + np.abs(zeros))
+    return np.where(real, zeros.real, zeros)
 
 
 def _in(axis: Axis) -> str:
@@ -294,6 +336,12 @@ class Entry:
         self.free = candidate.free
         self.poles: list[Pole] = []
         self.pole_inside = self.doubtful = self.exact = False
+
+    def zeros(self) -> Array:
+        """Return the zeros of D in u."""
+        if isinstance(self.candidate, Support):
+            return _zeros(self.fit[0][0], self.fit[2][0])
+        return np.array([pole.u for pole in self.poles], complex)
 
     @property
     def price(self) -> float:
@@ -358,11 +406,18 @@ def _raced(x: Array, y: Array, weight: Array, seed: int, clock: Budget) -> LineF
     noise = likeliest(errors, part.y[part.inner])
     race.begin(noise)
     race.ladder()
+    best = min(race.entries, key=lambda e: e.held.typical)
+    if isinstance(best.candidate, Sum):  # quick degrees took poles for noise
+        error = np.maximum(np.abs(best.answers - race.y), best.floor)[race.inner]
+        again = likeliest(dict.fromkeys(errors, error), race.y[race.inner])
+        if again != noise:
+            race.begin(again)
+            race.ladder()
     admitted = race.admitted()
     chosen: Any = winner(admitted, slack=0.0 if race.replicated else 1.0)
     tied = (chosen, *ties(chosen, admitted))
     return LineFit(
-        chosen, tuple(race.entries), tied, noise, race.g, race.fold, race.inner,
+        chosen, tuple(race.entries), tied, race.noise, race.g, race.fold, race.inner,
         race.distinct,
     )  # fmt: skip
 
@@ -431,11 +486,61 @@ class _Race:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
         exact = 0
         for k in _QUICK if quick else DEGREES:
+            if k == next(d for d in DEGREES if d > _SMALL) and self._sums(axis):
+                return
             pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
             entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
             exact += any(e is not None and e.exact for e in entries)
             if exact > 1 or 2 * k + 1 > self.cap:
                 return
+
+    def _sums(self, axis: Axis) -> bool:
+        """Enter sums of poles, and tell whether larger denominators have nothing to add.
+
+        AAA with more terms than there are poles has the true ones among its own. Those that noise
+        could have made are taken out, half of them at a time, while the others are fitted again.
+        """
+        if self.cap < 4 * _SMALL:
+            return False
+        u, y, w = axis(self.x), self.y.T, self.w[0]
+        found, real = [], not np.iscomplexobj(y)
+        path = list(_greedy(u, y, w, min(_MOST_TERMS, self.cap // 2)))
+        for rows, v in (one for one in path if len(one[0]) in (*_SIZES, len(path))):
+            start = _zeros(u[rows], v)
+            start = start[np.abs(start) < _FAR]
+            fit = self._significant(u, start[start.imag >= 0] if real else start)
+            if fit is None:
+                continue
+            # Schwarz's criterion: what a pole takes off has to be worth its two numbers
+            size = np.log(fit.objective + 1e-300)
+            size += 2 * len(fit.poles) * np.log(w.size) / w.size
+            found.append((size, len(found), fit.poles))
+            if fit.objective < _CLEAN**2 * float((np.abs(w * y) ** 2).sum()):
+                break
+        poles = min(found)[2] if found else np.zeros(0)
+        before = min((e.held.typical for e in self.entries), default=np.inf)
+        inside = poles[(poles.imag == 0) & (np.abs(poles) <= 1)]
+        tried = [(poles, 0), (poles, 1), *((inside, d) for d in (0, 2, 4, 8, 12))]
+        after = np.inf
+        for each, d in tried:
+            entry = self.enter(Sum(axis, each, d)) if len(each) > _SMALL else None
+            if entry is not None:
+                after = min(after, entry.held.typical)
+                if entry.exact:
+                    break
+        return after * TYPICAL < before
+
+    def _significant(self, u: Array, start: Array) -> Any:
+        while len(start):
+            try:
+                fit = fit_fractions(u, self.y.T, self.w[0], start, 0, steps=10)
+            except np.linalg.LinAlgError:
+                return None
+            doubtful = int((fit.significance < SIGNIFICANT).sum())
+            if not doubtful:
+                return fit
+            start = fit.poles[np.argsort(fit.significance)[max(1, doubtful // 2) :]]
+        return None
 
     def _support(self, axis: Axis) -> None:
         """Enter AAA of the size that does best on the first fold."""
@@ -505,7 +610,14 @@ class _Race:
         entry = Entry(candidate, full, held, floor)
         error = self.score(entry, floor)
         if isinstance(candidate, Support):
-            entry.pole_inside = bool(len(_real_zeros(full[0][0], full[2][0])))
+            zeros = entry.zeros()
+            entry.pole_inside = bool(((zeros.imag == 0) & (np.abs(zeros) <= 1)).any())
+        if isinstance(candidate, Sum):
+            entry.poles = [
+                Pole(z, se, clear, bool(z.imag == 0 and abs(z) <= 1))
+                for z, se, clear in zip(full[0][0], candidate.se, candidate.clear, strict=True)
+            ]
+            entry.pole_inside = any(pole.inside for pole in entry.poles)
         entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
         if isinstance(candidate, Rational) and candidate.q:
             try:

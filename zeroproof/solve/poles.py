@@ -17,6 +17,7 @@ from zeroproof.solve.forms import (
     ConjugateForm,
     FactoredForm,
     Form,
+    FractionForm,
     SigmoidForm,
     basis_of,
     evaluate,
@@ -56,6 +57,8 @@ class PoleTable(NamedTuple):
     residue_se: Tensor | None = None
     significance: Tensor | None = None
     inside: Tensor | None = None  # bool: real, and among the data
+    # float64: y grows as |x - p|^-exponent; half the multiplicity for a fit to y², nan for log y
+    exponent: Tensor | None = None
 
     def at(self, index: Tensor) -> "PoleTable":
         """Return the poles `index`."""
@@ -238,6 +241,8 @@ def denominator_zeros(form: Form) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
     if isinstance(form, BarycentricForm):
         return barycentric_zeros(form.points, form.weights)
+    if isinstance(form, FractionForm):
+        return form.poles
     if isinstance(form, CoefficientForm):
         return polynomial_zeros(form.b, form.basis, form.domain)
     if isinstance(form, ConjugateForm):
@@ -256,18 +261,43 @@ def numerator_zeros(form: Form) -> Tensor:
     if isinstance(form, ConjugateForm):
         zeros = torch.from_numpy(form.system().zeros())
         return -1j * zeros if form.part else zeros
+    if isinstance(form, FractionForm):
+        return _fraction_zeros(form)
     basis = form.basis if isinstance(form, CoefficientForm) else "chebyshev"
     return polynomial_zeros(form.a, basis, form.domain)
 
 
+def _fraction_zeros(form: FractionForm) -> Tensor:
+    """Return the zeros of a sum: eigenvalues for the vector (T_0, …, T_{d-1}, 1 / (u - p)).
+
+    u times each entry is a combination of the others: by the recurrence of Chebyshev polynomials,
+    by u / (u - p) = 1 + p / (u - p), and for the last by f(u) = 0.
+    """
+    low, high = form.domain
+    middle, half = (low + high) / 2, (high - low) / 2
+    p, r, a = (form.poles - middle) / half, form.residues / half, form.a.to(torch.complex128)
+    d = len(a) - 1
+    if not bool(a.any()):
+        return middle + half * barycentric_zeros(p, r)
+    if d < 1:
+        matrix = torch.diag(p) - r.expand(len(p), -1) / a
+    else:
+        matrix = torch.block_diag(_colleague(a), torch.diag(p))
+        matrix[d - 1, d:] = -r / (a[-1] if d == 1 else 2 * a[-1])
+        matrix[d:, 0] = 1
+    return middle + half * torch.linalg.eigvals(matrix)
+
+
 def is_real(form: Form) -> bool:
-    """Tell whether every number of the form is real: its poles then come in conjugate pairs."""
+    """Tell whether the form is real on the real line: its poles then come in conjugate pairs."""
+    if isinstance(form, FractionForm):  # its poles are stored as complex numbers always
+        return not form.a.is_complex()
     return not any(isinstance(field, Tensor) and field.is_complex() for field in form)
 
 
 def _improved(form: Form, zeros: Tensor) -> Tensor:
     """Take Newton steps on D where they lower |D|; roots of the factored form are final."""
-    if isinstance(form, FactoredForm) or not len(zeros):
+    if isinstance(form, FactoredForm | FractionForm) or not len(zeros):
         return zeros
     for _ in range(3):
         z = zeros.detach().requires_grad_()
@@ -365,7 +395,10 @@ def clean_up(
         at = _others(form.points, wrong)
         return refit_weights(form.points[at], form.values[at], data)
     zeros = denominator_zeros(form)
-    kept = zeros[_others(zeros, wrong)]
+    at = _others(zeros, wrong)
+    if isinstance(form, FractionForm):
+        return form._replace(poles=zeros[at], residues=form.residues[at])
+    kept = zeros[at]
     if is_real(form):
         upper = kept[kept.imag > 0]
         kept = torch.cat([kept[kept.imag == 0], upper, upper.conj()])

@@ -1,0 +1,156 @@
+"""Points of a curve that are no poles: steps, kinks, logarithms and powers with a broken exponent.
+
+A rational fit puts a row of poles and zeros along the cut of a branch point, closer and closer to
+it (Trefethen, Nakatsukasa & Weideman 2021). None of them means anything. So the rows around such a
+point are fitted by a cubic plus one singular term, a pole or |x - x0|^α, log |x - x0| or a step,
+each with an amplitude for either side: the smallest residual tells what it is.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+__all__ = ["Branch", "branch_points"]
+
+Array = NDArray[Any]
+_SIDE = 20  # rows on either side of the point
+_FEWEST = 7
+_CLEARLY = 10.0  # times smaller must the squares be than those of a pole or of a smooth curve
+_EPS = float(np.finfo(float).eps)
+_NEAR = 0.04  # of an exponent: log and step are nearer than that to 0, a kink to 1
+_POWERS = (-0.9, -0.7, -0.5, -0.3, -0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9)
+
+
+class Branch(NamedTuple):
+    """A point where a curve is not analytic, and no pole."""
+
+    position: float  # x0, in the units of x
+    exponent: float  # α of |x - x0|^α; 0 for a step and for a logarithm
+    kind: str  # "step", "kink", "logarithm" or "branch point"
+    reach: float  # so near to it a pole of the fit is one of its row
+
+    def __str__(self) -> str:
+        """Say what is there."""
+        place = f"{self.position:.6g}"
+        if self.kind == "branch point":
+            return f"a branch point at {place}, |x - {place}|^{self.exponent:.2g}"
+        return f"a {self.kind} at {place}"
+
+
+def branch_points(
+    x: Array, y: Array, size: Array, places: Array, held: Array
+) -> tuple[Branch, ...]:
+    """Return the branch points among rows of one column.
+
+    Args:
+        x: `(n,)`.
+        y: Real targets, `(n,)`.
+        size: Of the noise of each, up to a factor.
+        places: Where a fit has poles near the real line, in the units of x; the largest jumps of y
+            and of its slope are looked at too.
+        held: Errors of the fit on rows held out, `(n,)`: a term that does no better is none.
+    """
+    order = np.argsort(x, kind="stable")
+    held = np.nan_to_num(np.abs(held), nan=1e150, posinf=1e150)
+    x, y, size, held = (part[order] for part in (x, y, size, np.minimum(held / size, 1e150)))
+    kept = np.diff(x, prepend=-np.inf) > 0  # of replicates the first
+    x, y, size, held = x[kept], y[kept], size[kept], held[kept]
+    if len(x) < 3 * _FEWEST:
+        return ()
+    slope = np.diff(y) / np.diff(x)
+    jump, bend = int(np.abs(np.diff(y)).argmax()), 1 + int(np.abs(np.diff(slope)).argmax())
+    gaps = {jump, min(bend, len(x) - 2), bend - 1}
+    gaps |= {int(k) - 1 for k in np.searchsorted(x, places) if 0 < k < len(x)}
+    found = []
+    for gap in sorted({g + step for g in gaps for step in (-1, 0, 1)}):  # poles stand beside it
+        first, last = max(0, gap + 1 - _SIDE), min(len(x), gap + 1 + _SIDE)
+        if gap + 1 - first < _FEWEST or last - gap - 1 < _FEWEST:
+            continue
+        rows = slice(first, last)
+        one = _told(x[rows], y[rows], size[rows], (x[gap], x[gap + 1]))
+        if one is not None and one[0] < (held[rows] ** 2).sum():
+            found.append(one[1:])
+    clear: list[Branch] = []
+    for _, one in sorted(found):
+        if all(abs(one.position - other.position) > other.reach for other in clear):
+            clear.append(one)
+    return tuple(sorted(clear))
+
+
+def _told(
+    x: Array, y: Array, size: Array, gap: tuple[float, float]
+) -> tuple[float, float, Branch] | None:
+    """Return the squares left, over those of a smooth curve or of a pole too, and what is there."""
+    half = max(gap[0] - x[0], x[-1] - gap[1])
+
+    def square(place: float, *terms: Any) -> float:
+        """Return the squares left by a cubic and further terms of (|d|, sign d)."""
+        d = (x - place) / half
+        with np.errstate(all="ignore"):
+            further = (t(np.abs(d), np.sign(d)) for t in terms)
+            A = np.stack([np.ones_like(d), d, d**2, d**3, *further], 1)
+        A = A / size[:, None]
+        if not np.isfinite(A).all():
+            return np.inf
+        A = A / np.linalg.norm(A, axis=0)
+        c = np.linalg.lstsq(A, y / size)[0]
+        return float((np.abs(A @ c - y / size) ** 2).sum())
+
+    def power(alpha: float) -> tuple[Any, Any]:
+        return (lambda t, s: t**alpha), (lambda t, s: s * t**alpha)
+
+    log = (lambda t, s: np.log(t)), (lambda t, s: s * np.log(t))
+    step, kink = ((lambda t, s: s), (lambda t, s: t)), (lambda t, s: t,)
+    inside = np.linspace(*gap, 9)[1:-1]
+
+    def best(*terms: Any) -> tuple[float, float]:
+        """Return the smallest squares and the place between the rows where they are."""
+        start = min(inside, key=lambda at: square(at, *terms))
+        reach = (gap[1] - gap[0]) / 8
+        bounds = (max(gap[0], start - reach), min(gap[1], start + reach))
+        end: Any = optimize.minimize_scalar(
+            lambda at: square(at, *terms), bounds=bounds, method="bounded", options={"xatol": 0}
+        )
+        return float(end.fun), float(end.x)
+
+    def smallest(f: Any, starts: Any, **options: Any) -> tuple[float, Array]:
+        start = min(starts, key=f)
+        fine = {"xatol": 1e-14, "fatol": 0.0, "maxiter": 1000}
+        end: Any = optimize.minimize(f, start, method="Nelder-Mead", options=fine, **options)
+        return float(end.fun), end.x
+
+    def pair(v: Any) -> float:
+        """Return what a conjugate pair leaves, no nearer than the rows are to each other."""
+        g = max(np.exp(v[1]), (gap[1] - gap[0]) / half) ** 2
+        return square(v[0], (lambda t, s: 1 / (t**2 + g)), (lambda t, s: s * t / (t**2 + g)))
+
+    poles = (lambda t, s: s / t), (lambda t, s: 1 / t**2)
+    widths = np.log([0.1, 0.3, 1.0])
+    plain = min(
+        square((gap[0] + gap[1]) / 2, (lambda t, s: t**4), (lambda t, s: s * t**5)),
+        best(*poles)[0],
+        smallest(pair, [(at, g) for at in np.linspace(x[0], x[-1], 15) for g in widths])[0],
+    )
+    width = gap[1] - gap[0]
+    least, (alpha, part) = smallest(
+        lambda v: square(gap[0] + width * v[1], *power(v[0])),
+        [(a, share) for a in _POWERS for share in np.linspace(0.1, 0.9, 5)],
+        bounds=((-0.97, 1.97), (1e-9, 1 - 1e-9)),
+    )
+    told = ("branch point", float(alpha), gap[0] + width * float(part))
+    rounding = len(x) * (50 * _EPS) ** 2 * float(((y / size) ** 2).max())
+    for kind, exponent, terms in (
+        ("logarithm", 0.0, log),
+        ("step", 0.0, step),
+        ("kink", 1.0, kink),
+    ):
+        squares, at = best(*terms)
+        near = abs(alpha - exponent) < _NEAR and squares < _CLEARLY * least
+        if near or squares < 2 * least + rounding:
+            told, least = (kind, exponent, at), squares
+    if not least * _CLEARLY + rounding < plain:
+        return None
+    kind, exponent, place = told
+    return least, least / plain, Branch(float(place), exponent, kind, half / 2)
