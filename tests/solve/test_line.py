@@ -143,3 +143,13 @@ def test_noise_that_is_repeated_is_told_from_a_law():
         x = np.repeat(np.arange(7.0), 2)
         race = raced(x, 3 + np.random.default_rng(seed).normal(size=14))
         assert race.entry.candidate.p + race.entry.candidate.q <= 1
+
+
+def test_a_potential_is_a_polynomial_of_the_inverse_distance():
+    r = np.sort(np.random.default_rng(0).uniform(0.9, 3, 200))
+    race = raced(r, 4 * (r**-12 - r**-6))
+    c = race.entry.candidate
+    assert (c.axis.transform, c.p, c.q) == ("inverse", 12, 0)
+    near = np.linspace(0.6, 0.8, 30)
+    answer = c.value(race.entry.fit, c.axis(near))[0][:, 0]
+    assert np.abs(answer / (4 * (near**-12 - near**-6)) - 1).max() < 1e-8

@@ -228,6 +228,8 @@ def _of_readout(
     transform = columns[0].transform if len(columns) == 1 and model.centres is None else "identity"
     if transform not in _BACK:
         transform = "identity"
+    if transform == "inverse" and len(model.b) == 1:
+        return _at_zero(model, output)
     there, back, slope, bend = _BACK[transform]
     ends = sorted(float(there(torch.tensor(end, dtype=torch.float64))) for end in domain)
     form = interpolated(lambda t: _line(model, back(t), output), ends)
@@ -245,6 +247,16 @@ def _of_readout(
     table = PoleTable(*(part[kept] for part in table[:5]))
     order = table.position.real.argsort()
     return PoleTable(*(part[order] for part in table[:5]))
+
+
+def _at_zero(model: ReadoutModel, output: int) -> PoleTable:
+    """Return the pole of a polynomial of 1/x."""
+    (column,) = model.H_N.columns
+    ends = [column.middle - column.half, column.middle + column.half]
+    a = np.polynomial.Chebyshev((model.a[:, output] / model.b[0, 0]).numpy(), ends)
+    c = a.convert(kind=np.polynomial.Polynomial, domain=[-1, 1], window=[-1, 1]).coef
+    here = torch.zeros(1, dtype=torch.complex128)
+    return PoleTable(here, here + c[1], here + c[-1], torch.tensor([len(c) - 1]), here.real > 0)
 
 
 def in_x(model: Model, position: Tensor) -> Tensor:

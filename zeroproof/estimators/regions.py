@@ -126,7 +126,8 @@ def constant_denominator(fit: ClosedForm) -> bool:
     """Tell whether the model cannot have a pole."""
     model = fit.model
     if isinstance(model, ReadoutModel):
-        return len(model.b) == 1
+        columns = getattr(model.H_N, "columns", ())
+        return len(model.b) == 1 and not any(c.transform == "inverse" for c in columns)
     return all(degrees_of(form)[1] == 0 for form in model.forms)
 
 

@@ -189,7 +189,8 @@ def _divergence(fitted: Fitted) -> list[str]:
     fit, (low, high) = fitted.fit, fitted.domain
     model = fit.model
     if constant_denominator(fit):
-        return ["Nowhere: the denominator is constant."]
+        told = [f"It has {branch}." for branch in fit.branches]
+        return told or ["Nowhere: the denominator is constant."]
     if isinstance(model, FormModel) and is_system(model):
         return _systems(fitted, len(model.forms))
     if isinstance(model, ReadoutModel) and model.b.is_complex():
@@ -202,6 +203,7 @@ def _divergence(fitted: Fitted) -> list[str]:
         said += _poles_of(fitted, output, f"y{output}: " if count > 1 else "")
     if count > _OUTPUTS:
         said.append(f"Further outputs: poles(output={_OUTPUTS}), …")
+    said += [f"It has {branch}." for branch in fit.branches]
     target = getattr(model, "target", "y")
     if target == "square":
         said.append("There y² has the pole: y grows like its root, |x - p|^(-m/2).")

@@ -1,6 +1,6 @@
 """The race of one column: plain curves, a sigmoid, rational functions and AAA, on equal folds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -45,7 +45,9 @@ _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
 _LEAST = 8  # candidates that are fitted whatever the clock says
-TRANSFORMS: dict[str, Callable[[Any], Any]] = {"identity": lambda x: x, "log": np.log}
+_THERE: dict[str, Any] = {"identity": lambda x: x, "log": np.log, "inverse": np.reciprocal}
+_BACK: dict[str, Any] = {"identity": lambda t: t, "log": np.exp, "inverse": np.reciprocal}
+_IN = {"identity": "", "log": " in log x", "inverse": " in 1/x"}
 
 
 class Axis(NamedTuple):
@@ -58,17 +60,16 @@ class Axis(NamedTuple):
     @classmethod
     def of(cls, x: Array, transform: str) -> "Axis":
         """Scale to the rows."""
-        t = TRANSFORMS[transform](x)
+        t = _THERE[transform](x)
         return cls(transform, float(t.max() + t.min()) / 2, max(float(np.ptp(t)) / 2, 1e-300))
 
     def __call__(self, x: Array) -> Array:
         """Return u."""
-        return (TRANSFORMS[self.transform](x) - self.middle) / self.half
+        return (_THERE[self.transform](x) - self.middle) / self.half
 
     def inverse(self, u: Array) -> Array:
         """Return x."""
-        t = self.middle + self.half * u
-        return np.exp(t) if self.transform == "log" else t
+        return _BACK[self.transform](self.middle + self.half * u)
 
 
 class Polynomial:
@@ -79,7 +80,7 @@ class Polynomial:
     def __init__(self, axis: Axis, p: int, ridge: float = 0.0) -> None:
         self.axis, self.p, self.ridge, self.free = axis, p, ridge, float(p + 1)
         kind = "constant" if p == 0 else "line" if p == 1 else f"polynomial of degree {p}"
-        self.name = kind + (f", ridge {ridge:g}" if ridge else "") + _in(axis)
+        self.name = kind + (f", ridge {ridge:g}" if ridge else "") + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b) for each weighting."""
@@ -107,7 +108,7 @@ class Rational:
 
     def __init__(self, axis: Axis, p: int, q: int) -> None:
         self.axis, self.p, self.q, self.free = axis, p, q, float(p + q + 1)
-        self.name = f"rational function of degrees ({p}, {q})" + _in(axis)
+        self.name = f"rational function of degrees ({p}, {q})" + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b) for each weighting; folds start from the fit of all rows, and cold."""
@@ -136,7 +137,7 @@ class Sigmoid:
     slopes, middles = 2.0 ** np.arange(9), np.linspace(-1.1, 1.1, 23)
 
     def __init__(self, axis: Axis) -> None:
-        self.axis, self.name = axis, "sigmoid" + _in(axis)
+        self.axis, self.name = axis, "sigmoid" + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b, h, c) for each weighting: a grid of starts, then Levenberg-Marquardt."""
@@ -199,7 +200,9 @@ class Sum:
         self.q = len(start) + upper
         self.p = self.q + degree
         self.free = float(2 * self.q + degree + 1)
-        self.name = f"sum of {self.q} poles and a polynomial of degree {degree}" + _in(axis)
+        self.name = (
+            f"sum of {self.q} poles and a polynomial of degree {degree}" + _IN[axis.transform]
+        )
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (poles, residues, polynomial) for each weighting; folds start from all rows."""
@@ -233,7 +236,7 @@ class Support:
         self.axis, self.terms = axis, terms
         self.p = self.q = terms - 1
         self.free = 2.0 * terms - 1
-        self.name = f"AAA with {terms} support points" + _in(axis)
+        self.name = f"AAA with {terms} support points" + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (points, values, weights), padded with weights of 0, for each weighting."""
@@ -308,10 +311,6 @@ def _zeros(z: Array, v: Array) -> Array:
     zeros = zeros[np.isfinite(zeros)]
     real = np.abs(zeros.imag) < 1e-9 * (1 + np.abs(zeros))
     return np.where(real, zeros.real, zeros)
-
-
-def _in(axis: Axis) -> str:
-    return "" if axis.transform == "identity" else f" in {axis.transform} x"
 
 
 class Pole(NamedTuple):
@@ -467,6 +466,7 @@ class _Race:
         if not quick:
             for axis in self.axes:
                 self._around(axis)
+            self._inverse_powers()
 
     def _plain(self, axis: Axis, *, quick: bool) -> None:
         if axis is not self.axes[0]:
@@ -481,6 +481,14 @@ class _Race:
             self.enter(Polynomial(axis, p))
         for ridge in (1e-3, 1e-2, 1e-1):
             self.enter(Polynomial(axis, min(7, self.distinct - 1), ridge))
+
+    def _inverse_powers(self) -> None:
+        """Enter polynomials of 1/x: beside the data a pole of many powers, as potentials have."""
+        if self.x.min() <= 0 or self.x.max() < 1.5 * self.x.min() or self.distinct < LEAVE_ONE_OUT:
+            return
+        axis = Axis.of(self.x, "inverse")
+        for p in range(1, min(self.cap, 13)):
+            self.enter(Polynomial(axis, p))
 
     def _rational(self, axis: Axis, *, quick: bool) -> None:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
