@@ -204,7 +204,7 @@ def test_a_target_that_is_nan_may_be_missing(fit, table):
     assert "Labelled rows" not in outcome.out
     outcome = fit(path, "--target", "y")
     assert "Labelled rows: 8 nan, taken as ⊥; 0.0% of them" in outcome.out
-    assert "were they not measured (missing='drop')?" in outcome.out
+    assert "Then leave them out: missing='drop', --nan missing." in outcome.out
     assert "belongs here" not in outcome.out
     assert fit(path, "--target", "y", "--nan", "zero").code == 2
 

@@ -138,5 +138,5 @@ def test_labels_without_a_reason_are_called_unmeasured():
             warnings.simplefilter("ignore")
             model = ProjectiveRegressor().fit(x, y)
         assert model.labels_.caught < 0.5
-        assert "were they not measured" in model.summary()
+        assert "Were they not measured" in model.summary()
         assert "belongs here" not in model.summary()

@@ -42,7 +42,7 @@ def test_a_clone_has_the_options_and_no_fit():
     assert is_regressor(model)
     assert set(copy.get_params()) == {
         "features", "degrees", "topology", "shared_denominator", "linear_in", "scale",
-        "weight_power", "polish", "time_budget", "missing", "random_state",
+        "weight_power", "polish", "time_budget", "symmetry", "missing", "random_state", "verbose",
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def test_doses_give_a_curve_within_the_data_and_no_pole(replicates):
         half = np.ptp(y) / 2
         assert (curve > y.min() - half).all()
         assert (curve < y.max() + half).all()
-        assert not race.entry.pole_inside
+        assert not race.entry.inside
         assert race.entry.free <= 6
 
 
@@ -37,7 +37,7 @@ def test_noise_is_a_constant_or_little_more_and_has_no_pole():
         x = np.sort(rng.uniform(5, 45, 16))
         race = raced(x, rng.normal(size=16))
         assert race.entry.free <= 3
-        assert not race.entry.pole_inside
+        assert not race.entry.inside
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
         N, D = N[:, output], D[:, output if D.shape[1] > 1 else 0]
         return Pair(center * D + scale * N, D)
 
-    table = interval_poles(line, (low, high))
+    table = interval_poles(line, (low, high))  # beyond the rows a network means nothing
+    p = table.position
+    table = table.at((p.imag.abs() < 1e-9 * (high - low)) & (p.real >= low) & (p.real <= high))
     return table._replace(inside=torch.ones_like(table.spurious))
 
 

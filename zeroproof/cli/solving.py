@@ -66,7 +66,8 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         },
     )
     _draw(fitted, rows, folder / "fit.png")
-    return [f"fitted {len(X)} rows in {seconds:.1f} s", *said]
+    missing = fitted.labels.missing if fitted.labels else 0
+    return [f"fitted {len(X) - missing} rows in {seconds:.1f} s", *said]
 
 
 def _fitted(

@@ -64,6 +64,7 @@ _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
 _LINE_DEGREES = (*range(9), 10, 12, 15, 20, 30)  # of a robust fit of one column
 _MOST_OUTLIERS = 0.2
+_FAR, _WRONG = 9.0, 0.1  # typical errors, and of y: beyond both is an outlier beside outliers
 _STRANGE = 1e-6  # angle to a law that is right to rounding
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
 _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
@@ -305,7 +306,7 @@ def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
     with np.errstate(all="ignore"):
         if outliers:
             error = (np.abs(c.value(race.entry.fit, u)[0] - y) / g).max(1)
-            explained = error <= 9 * np.median(error)
+            explained = error <= _FAR * np.median(error)
         if not isinstance(c, Support):  # it passes through rows, of which it needs a few
             w = np.sqrt(used.weight.numpy()[explained]) / g[explained].T
             race.entry.fit = c.fit(u[explained], y[explained].T, w[None], False)
@@ -334,12 +335,23 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
         return race, everything
     if not request.clock.allows("a fit without outliers"):
         return race, everything
-    part = x[kept], y[kept]
-    again = race_line(*part, weight=weight[kept], seed=request.seed, clock=request.clock)
+
+    def raced_on(rows: Array) -> LineFit:
+        part = x[rows], y[rows]
+        return race_line(*part, weight=weight[rows], seed=request.seed, clock=request.clock)
+
+    again = raced_on(kept)
     answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
-    if _outlying(race.entry.answers, answers, y, kept, again.noise):
-        return again, torch.from_numpy(kept)
-    return race, everything
+    if not _outlying(race.entry.answers, answers, y, kept, again.noise):
+        return race, everything
+    # an angle hides what is far off where |y| is large; held out, no row is passed through
+    error = np.abs(again.entry.answers - y[kept])
+    size = error / again.deviation
+    beyond = ((size > _FAR * np.median(size)) & (error > _WRONG * np.abs(y[kept]))).any(1)
+    if beyond.any():
+        kept[kept] = ~beyond
+        again = raced_on(kept)
+    return again, torch.from_numpy(kept)
 
 
 def _explained(used: Rows, race: LineFit | SpaceFit, seed: int) -> NDArray[np.bool_]:
@@ -382,7 +394,7 @@ def _outlying(before: Array, after: Array, y: Array, kept: NDArray[np.bool_], no
     )
     old, new = float(np.median(before[kept])), float(np.median(after[kept]))
     slack = 1 + 2 / math.sqrt(len(y))  # the error of a median
-    far = np.median(after[~kept]) > 9 * new
+    far = np.median(after[~kept]) > _FAR * new
     apart = far and np.median(before[~kept]) > 6 * old
     return bool((far and new < old / 3) or (new < max(slack * old, CLEAN) and apart))
 

@@ -75,7 +75,7 @@ class Axis(NamedTuple):
 class Polynomial:
     """Chebyshev polynomial of degree p; a ridge penalises all degrees above 1."""
 
-    q = 0
+    q, kind = 0, "polynomials of higher degree"
 
     def __init__(self, axis: Axis, p: int, ridge: float = 0.0) -> None:
         self.axis, self.p, self.ridge, self.free = axis, p, ridge, float(p + 1)
@@ -106,6 +106,8 @@ class Polynomial:
 class Rational:
     """N / D, Chebyshev polynomials of degrees p and q."""
 
+    kind = "rational functions of higher degree"
+
     def __init__(self, axis: Axis, p: int, q: int) -> None:
         self.axis, self.p, self.q, self.free = axis, p, q, float(p + q + 1)
         self.name = f"rational function of degrees ({p}, {q})" + _IN[axis.transform]
@@ -133,7 +135,7 @@ class Sigmoid:
     """
 
     p = q = 0
-    free = 4.0
+    free, kind = 4.0, "a sigmoid"
     slopes, middles = 2.0 ** np.arange(9), np.linspace(-1.1, 1.1, 23)
 
     def __init__(self, axis: Axis) -> None:
@@ -194,6 +196,8 @@ class Sigmoid:
 class Sum:
     """A sum of simple poles and a polynomial, started from poles near the true ones."""
 
+    kind = "sums of poles"
+
     def __init__(self, axis: Axis, start: Array, degree: int) -> None:
         self.axis, self.start, self.degree = axis, start, degree
         upper = int((start.imag > 0).sum())
@@ -231,6 +235,8 @@ class Support:
 
     All outputs share the support points and weights, and so their poles.
     """
+
+    kind = "AAA"
 
     def __init__(self, axis: Axis, terms: int) -> None:
         self.axis, self.terms = axis, terms
@@ -334,7 +340,8 @@ class Entry:
         self.answers = answers  # of rows held out, `(n, m)`
         self.free = candidate.free
         self.poles: list[Pole] = []
-        self.pole_inside = self.doubtful = self.exact = False
+        self.inside = 0  # poles among the rows
+        self.doubtful = self.exact = False
 
     def zeros(self) -> Array:
         """Return the zeros of D in u."""
@@ -345,7 +352,7 @@ class Entry:
     @property
     def price(self) -> float:
         """Return the standard errors it must win by."""
-        if self.pole_inside:
+        if self.inside:
             return POLE
         return 0.0 if self.name == "constant" else BEND
 
@@ -595,7 +602,7 @@ class _Race:
             return None
         if any(e.name == candidate.name for e in self.entries):
             return None
-        if len(self.entries) > _LEAST and not self.clock.allows(f"{candidate.name} and the like"):
+        if len(self.entries) > _LEAST and not self.clock.allows(candidate.kind):
             return None
         u = candidate.axis(self.x)
         few = len(u) <= min(400, 60 * candidate.free)  # more rows: the fit of all is a good start
@@ -619,13 +626,13 @@ class _Race:
         error = self.score(entry, floor)
         if isinstance(candidate, Support):
             zeros = entry.zeros()
-            entry.pole_inside = bool(((zeros.imag == 0) & (np.abs(zeros) <= 1)).any())
+            entry.inside = int(((zeros.imag == 0) & (np.abs(zeros) <= 1)).sum())
         if isinstance(candidate, Sum):
             entry.poles = [
                 Pole(z, se, clear, bool(z.imag == 0 and abs(z) <= 1))
                 for z, se, clear in zip(full[0][0], candidate.se, candidate.clear, strict=True)
             ]
-            entry.pole_inside = any(pole.inside for pole in entry.poles)
+            entry.inside = sum(pole.inside for pole in entry.poles)
         entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
         if isinstance(candidate, Rational) and candidate.q:
             try:
@@ -665,7 +672,7 @@ class _Race:
                 clear = max(clear, abs(h_N @ a[:, j]) / max(_root(g, cov), 1e-300))
             real = abs(z.imag) < 1e-9 * (1 + abs(z))
             entry.poles.append(Pole(z, _root(moves, cov), clear, real and abs(z.real) <= 1))
-        entry.pole_inside = any(pole.inside for pole in entry.poles)
+        entry.inside = sum(pole.inside for pole in entry.poles)
         entry.doubtful = any(
             pole.inside and pole.significance < SIGNIFICANT for pole in entry.poles
         )
@@ -680,7 +687,7 @@ class _Race:
         parts = [part(self.y) for part in (np.real, np.imag)[: 1 + np.iscomplexobj(self.y)]]
 
         def wild(entry: Entry) -> bool:
-            if entry.pole_inside or entry.exact:
+            if entry.inside or entry.exact:
                 return False
             answer = entry.candidate.value(entry.fit, entry.candidate.axis(grid))[0]
             for part, y in zip((np.real, np.imag), parts, strict=False):

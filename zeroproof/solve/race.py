@@ -151,6 +151,7 @@ class Contestant(Protocol):
 
     held: Held
     free: float  # coefficients
+    inside: int  # poles among the rows
 
     @property
     def price(self) -> float:
@@ -162,8 +163,8 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     """Return the smallest contestant within one standard error, or `slack` of them, of the best.
 
     One with a price must be ahead of the best with a lower price by that many standard errors, or
-    tenfold in typical error. Against the constant half the squared error will do: few folds have
-    errors too unequal for a standard error to mean much.
+    tenfold in typical error; so must one with more poles, by `BEND`. Against the constant half the
+    squared error will do: few folds have errors too unequal for a standard error to mean much.
     """
     unit = min(e.held.body for e in entries)
     best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
@@ -173,12 +174,13 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
         return mean <= slack * spread and ratio <= TYPICAL
 
     taken = min(filter(tied, entries), key=lambda e: (e.free, e.held.capped(unit).mean()))
-    cheaper = [e for e in entries if e.price < taken.price]
+    cheaper = [e for e in entries if (e.price, e.inside) < (taken.price, taken.inside)]
     if not cheaper:
         return taken
     rival = min(cheaper, key=lambda e: float(e.held.capped(unit).mean()))
+    price = taken.price if rival.price < taken.price else BEND
     halved = rival.free == 1 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
-    clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, taken.price)
+    clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price)
     return taken if clear else winner(cheaper, slack)
 
 

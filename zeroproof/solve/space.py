@@ -97,7 +97,7 @@ class Entry:
         self, candidate: Any, fit: tuple[Array, Array], answers: Array, held: Held
     ) -> None:
         self.candidate, self.fit, self.answers, self.held = candidate, fit, answers, held
-        self.free, self.name = candidate.free, candidate.name
+        self.free, self.name, self.inside = candidate.free, candidate.name, 0
         # curves of several columns run away beyond the data, and most rows are close to that
         self.price = BEND if candidate.q or candidate.name.endswith("products") else 0.0
 
