@@ -59,9 +59,9 @@ def test_large_noise_is_not_weighed_by_the_targets_that_carry_it():
     assert likeliest(dict.fromkeys(("relative", "additive"), errors), y) == "additive"
 
 
-def entry(error, free, price=0.0, inside=0):
+def entry(error, free, price=0.0):
     fold = np.arange(len(error)) % 10
-    return SimpleNamespace(held=Held(error, fold), free=free, price=price, inside=inside)
+    return SimpleNamespace(held=Held(error, fold), free=free, price=price, level=price)
 
 
 def test_the_smallest_within_a_standard_error_wins():

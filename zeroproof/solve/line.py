@@ -357,6 +357,12 @@ class Entry:
         return 0.0 if self.name == "constant" else BEND
 
     @property
+    def level(self) -> int:
+        """Return how far from plain it is: a constant, a line, a curve, one pole among the rows…"""
+        plain = {"constant": 0, "line": 1}
+        return 2 + self.inside if self.inside else plain.get(self.name, 2)
+
+    @property
     def name(self) -> str:
         """Return what it is."""
         return self.candidate.name
@@ -442,8 +448,8 @@ class _Race:
         # input left out of so few is mostly a matter of where it lies
         self.replicated = len(x) >= 2 * self.distinct and self.distinct <= LEAVE_ONE_OUT
         self.cap = self.distinct - largest - 1 + self.replicated  # coefficients
-        if self.replicated:
-            self.inner[:] = True
+        if self.replicated or self.distinct > LEAVE_ONE_OUT:
+            self.inner[:] = True  # only of few inputs one in ten or more lies at an end
 
     def begin(self, noise: str) -> None:
         """Forget all entries and weigh rows for a noise."""

@@ -151,7 +151,7 @@ class Contestant(Protocol):
 
     held: Held
     free: float  # coefficients
-    inside: int  # poles among the rows
+    level: float  # what is plainer has a lower one, and each pole among the rows raises it
 
     @property
     def price(self) -> float:
@@ -162,26 +162,39 @@ class Contestant(Protocol):
 def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     """Return the smallest contestant within one standard error, or `slack` of them, of the best.
 
-    One with a price must be ahead of the best with a lower price by that many standard errors, or
-    tenfold in typical error; so must one with more poles, by `BEND`. Against the constant half the
-    squared error will do: few folds have errors too unequal for a standard error to mean much.
+    One with a price must be ahead of the best of a lower level by that many standard errors, or
+    tenfold in typical error; so must one with more poles, by `BEND`. Against a constant or a line
+    half the squared error will do: few folds have errors too unequal for a standard error to mean
+    much.
     """
     unit = min(e.held.body for e in entries)
-    best = min(entries, key=lambda e: float(e.held.capped(unit).mean()))
+
+    def error(e: Contestant) -> float:
+        return float(e.held.capped(unit).mean())
+
+    def outdone(e: Contestant) -> bool:
+        """Is a smaller one as good? A wide standard error is no merit."""
+        return any(
+            o.free < e.free and o.level <= e.level and error(o) < error(e)
+            for o in entries
+        )
+
+    entries = [e for e in entries if not outdone(e)]
+    best = min(entries, key=error)
 
     def tied(e: Contestant) -> bool:
         mean, spread, ratio = e.held.behind(best.held, unit)
         return mean <= slack * spread and ratio <= TYPICAL
 
-    taken = min(filter(tied, entries), key=lambda e: (e.free, e.held.capped(unit).mean()))
-    cheaper = [e for e in entries if (e.price, e.inside) < (taken.price, taken.inside)]
-    if not cheaper:
+    taken = min(filter(tied, entries), key=lambda e: (e.free, error(e)))
+    plainer = [e for e in entries if e.level < taken.level]
+    if not plainer:
         return taken
-    rival = min(cheaper, key=lambda e: float(e.held.capped(unit).mean()))
-    price = taken.price if rival.price < taken.price else BEND
-    halved = rival.free == 1 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
+    rival = min(plainer, key=error)
+    price = BEND if rival.price == POLE else taken.price
+    halved = rival.free <= 2 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
     clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price)
-    return taken if clear else winner(cheaper, slack)
+    return taken if clear else winner(plainer, slack)
 
 
 def ahead(one: Held, other: Held, price: float) -> bool:

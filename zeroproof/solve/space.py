@@ -97,9 +97,14 @@ class Entry:
         self, candidate: Any, fit: tuple[Array, Array], answers: Array, held: Held
     ) -> None:
         self.candidate, self.fit, self.answers, self.held = candidate, fit, answers, held
-        self.free, self.name, self.inside = candidate.free, candidate.name, 0
+        self.free, self.name = candidate.free, candidate.name
         # curves of several columns run away beyond the data, and most rows are close to that
         self.price = BEND if candidate.q or candidate.name.endswith("products") else 0.0
+
+    @property
+    def level(self) -> float:
+        """Return how far from plain it is."""
+        return self.price
 
 
 class SpaceFit(NamedTuple):
