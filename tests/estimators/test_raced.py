@@ -23,7 +23,7 @@ def test_outliers_do_not_move_the_fit_and_are_named(noise, worst):
     grid = np.linspace(-0.95, 0.95, 400)
     N, D = (part[:, 0] for part in model.tuples(grid[:, None]))
     assert np.median(np.abs(N / D / poles(grid) - 1)) < worst
-    assert "Left out as outliers" in model.summary()
+    assert "left out as outliers" in model.summary()
 
 
 def test_gaussian_noise_has_no_outliers():

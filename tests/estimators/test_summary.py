@@ -103,7 +103,7 @@ def test_a_summary_names_what_else_served_alike():
     y = PLANE[:, 0] + 0.3 * np.random.default_rng(0).normal(size=200)
     model = fitted(PLANE, y)
     assert model.fitted_.fit.alternates
-    assert "Unseen rows cannot tell it from" in parts_of(model)["What to doubt"]
+    assert "On unseen rows" in parts_of(model)["What to doubt"]
 
 
 @pytest.mark.parametrize("seed", range(3))

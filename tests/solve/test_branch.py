@@ -34,7 +34,7 @@ def test_what_is_no_pole_is_called_what_it_is(name):
     for n, seed in ((60, 0), (60, 1), (300, 2)):
         x, found = _told(f, n, seed, 0.0)
         gap = np.diff(np.sort(np.append(x, 0))).max()
-        assert [b.kind for b in found] == [kind]
+        assert [b.what for b in found] == [kind]
         assert found[0].exponent == pytest.approx(exponent, abs=0.01)
         assert abs(found[0].position) <= gap
 

@@ -36,9 +36,12 @@ def check_file(out: str, data: str | None = None) -> None:
     """Check that answers may be written here.
 
     Raises:
-        DataError: It is a folder, or the data themselves.
+        DataError: It is a folder, a file of a run, or the data themselves.
     """
     if Path(out).is_dir():
         raise DataError(f"--out must name a file to write, got the folder {out}")
+    place = Path(out).resolve()
+    if place.name in _FILES and any((place.parent / name).is_file() for name in _DESCRIPTIONS):
+        raise DataError(f"--out must not replace a file of a run, got {out}")
     if data is not None and Path(out).resolve() == Path(data).resolve():
         raise DataError(f"--out must not replace the data, got {out} for both")

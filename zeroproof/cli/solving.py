@@ -63,6 +63,7 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
             "row": range(1, len(X) + 1),
             "score": view.score.tolist(),
             "distance_to_pole": view.distance.tolist(),
+            "left_out": [int(row in set(fitted.fit.left_out)) for row in range(len(X))],
         },
     )
     _draw(fitted, rows, folder / "fit.png")

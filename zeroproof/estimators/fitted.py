@@ -59,6 +59,7 @@ _BACK: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
+_CANCELS = 0.3  # of residues: the sum of those of a double pole that noise has split
 
 
 class Fitted(NamedTuple):
@@ -186,17 +187,21 @@ def skill(N: Tensor, D: Tensor, y: Tensor, weight: Tensor) -> float:
     return 1 - error / constant
 
 
-def poles_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> PoleTable:
+def poles_of(
+    fit: ClosedForm, domain: tuple[float, float], output: int, resolution: float | None = None
+) -> PoleTable:
     """Return the poles of one output, complex ones too, whatever the fit is stored as.
 
     Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
-    with the relative error of the fit. Of a fit to y² or log y they are the places where that
+    with the relative error of the fit, unless a resolution is given, by those who know standard
+    errors. Of a fit to y² or log y they are the places where that
     diverges: y itself has half the exponent, or no power at all; its residue is nan then, and
     its strength is known where the exponent is a whole number.
     """
     relative = fit.relative if math.isfinite(fit.relative) else 0.0
-    resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
-    tolerance = max(TOLERANCE, relative)
+    tolerance = max(TOLERANCE, relative) if resolution is None else TOLERANCE
+    if resolution is None:
+        resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
     model, scale = fit.model, fit.model.scale
     if isinstance(model, FormModel):
         form = model.forms[_output(output, len(model.forms))]
@@ -271,26 +276,49 @@ def is_system(model: Model) -> bool:
 
 
 def known_poles(fitted: Fitted, output: int) -> PoleTable:
-    """Return the poles of one output with standard errors, where these are known."""
+    """Return the poles of one output with standard errors, where these are known.
+
+    A pole whose strength is not clear of its own error is spurious. Two that are as near to each
+    other as their errors, with residues that cancel, are one double pole.
+    """
     low, high = fitted.domain[:, 0].tolist()
-    table = poles_of(fitted.fit, (low, high), output)
-    p = in_x(fitted.fit.model, table.position)
-    # complex targets leave rounding in the imaginary part of a real pole
-    inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
-    spurious = table.spurious
-    for branch in fitted.fit.branches:
-        spurious = spurious | ((p - branch.position).abs() < branch.reach)
-    table = table._replace(inside=inside, spurious=spurious)
-    if not fitted.spread or not len(p):
-        return table
-    table = pole_errors(fitted.fit, fitted.spread[output], table, output)
-    if not fitted.fit.significant and table.significance is not None:
+    half = (high - low) / 2
+    if not fitted.spread:
+        return _placed(fitted, poles_of(fitted.fit, (low, high), output))
+
+    def judged(resolution: float) -> PoleTable:
+        table = poles_of(fitted.fit, (low, high), output, resolution)
+        if not len(table.position):
+            return _placed(fitted, table)
+        return pole_errors(fitted.fit, fitted.spread[output], _placed(fitted, table), output)
+
+    table = judged(RESOLUTION)
+    if len(table.position) and table.position_se is not None and not is_system(fitted.fit.model):
+        p, r, se = table.position, table.residue, table.position_se
+        gap, size = (p[:, None] - p).abs(), torch.maximum(r.abs()[:, None], r.abs())
+        split = (gap > 0) & (gap < (3 * (se[:, None] + se)).clamp(max=_COARSEST * half))
+        split &= (r[:, None] + r).abs() < _CANCELS * size
+        if bool(split.any()):
+            table = judged(1.01 * float(gap[split].max()) / half)
+    if table.significance is not None:
         table = table._replace(spurious=table.spurious | (table.significance < SIGNIFICANT))
     others = [
         poles_of(fitted.fit._replace(model=each), (low, high), output)
         for each in fitted.fit.alternates
     ]
     return _with_ties(table, [other for other in others if len(other.position)])
+
+
+def _placed(fitted: Fitted, table: PoleTable) -> PoleTable:
+    """Mark poles among the data, and as spurious those that stand for a branch point."""
+    low, high = fitted.domain[:, 0].tolist()
+    p = in_x(fitted.fit.model, table.position)
+    # complex targets leave rounding in the imaginary part of a real pole
+    inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
+    spurious = table.spurious
+    for branch in fitted.fit.branches:
+        spurious = spurious | ((p - branch.position).abs() < branch.reach)
+    return table._replace(inside=inside, spurious=spurious)
 
 
 def _with_ties(table: PoleTable, others: list[PoleTable]) -> PoleTable:

@@ -65,6 +65,7 @@ _FOLD_FEATURES = 250
 _LINE_DEGREES = (*range(9), 10, 12, 15, 20, 30)  # of a robust fit of one column
 _MOST_OUTLIERS = 0.2
 _FAR, _WRONG = 9.0, 0.1  # typical errors, and of y: beyond both is an outlier beside outliers
+_LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _STRANGE = 1e-6  # angle to a law that is right to rounding
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
 _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
@@ -143,6 +144,10 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
         other = _rival(used, race, request, line.everything)
         if other is not None:
             return _boosted(other._replace(branches=branches), race, used)
+    if not _delivers(model, used, race):  # written another way it may be worth less
+        others = sorted(race.entries, key=lambda e: e.held.body)
+        sound = (_model(e, request.scale) for e in (*race.tied[1:], *others))
+        model = next((each for each in sound if _delivers(each, used, race)), model)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
@@ -214,7 +219,8 @@ def _parts(
         return None
     answers = np.concatenate([np.real(answers), np.imag(answers)], 1)
     held = _held(other, answers, y, floor=_EQUAL * other.entry.floor)
-    smaller = poles.k + len(system.c) < free and not ahead(best, held, 1.0)
+    as_good = held.body <= best.body and not ahead(best, held, 1.0)
+    smaller = poles.k + len(system.c) < free and as_good
     if not smaller and not ahead(held, best, POLE):
         return None
     b = poles.centre.shape[1]
@@ -311,6 +317,14 @@ def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
             w = np.sqrt(used.weight.numpy()[explained]) / g[explained].T
             race.entry.fit = c.fit(u[explained], y[explained].T, w[None], False)
     return torch.from_numpy(explained)
+
+
+def _delivers(model: Model, used: Rows, race: LineFit) -> bool:
+    """Tell whether a model is about as good on the rows it was fitted to as on unseen ones."""
+    N, D = tuples(model, used.X)
+    error = np.abs((N / D).numpy() / model.scale - used.y.numpy()) / race.deviation
+    typical = 10 * math.sqrt(race.entry.held.typical) + float(np.median(race.entry.floor))
+    return float(np.median(error)) <= typical and bool(np.isfinite(error).mean() > 1 - _LOST)
 
 
 def _branches(race: LineFit, x: Array, y: Array) -> tuple[Branch, ...]:
@@ -624,7 +638,7 @@ def _recipe(entry: Entry) -> Recipe:
 def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> tuple[Model, str]:
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
     c = entry.candidate
-    if not isinstance(model, FormModel) or isinstance(c, Sigmoid) or c.q > _MOST_FACTORS:
+    if not isinstance(model, FormModel) or not 0 < c.q <= _MOST_FACTORS:
         return model, entry.name
     form, *others = model.forms
     if others:
@@ -686,6 +700,8 @@ def _ahead(
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
         seen = race.inner & (race.fold <= f)
+        if not seen.any():
+            continue
         held = _held(race, answers, y, rows=seen)
         ours = Held(race.entry.held.error[seen[race.inner]], race.fold[seen], race.noise)
         if f == _FIRST_FOLDS - 1:

@@ -21,6 +21,7 @@ _SMALLEST = 1e-15  # rounding of the angle
 _FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
 _LOST = 0.01  # of the finite rows
 _CAUGHT = 0.95  # of the labels: fewer, and they may fill a region
+_NEAR = 0.05  # score: |y| of twenty times the typical one
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
 _APART = 3.0  # times the relative error: more is not noise
 
@@ -80,7 +81,9 @@ def limits_of(
     if not bool(singular.any()):
         return thresholds, None
     score = score_of(fit, X, scale)
-    if float((score[singular] < thresholds.tau_infer).double().mean()) < _CAUGHT:
+    # where y is of ordinary size a threshold may separate labels too, but they are no pole's
+    near = score[singular] < min(thresholds.tau_infer, _NEAR)
+    if float(near.double().mean()) < _CAUGHT:
         region = find_region(X, singular.any(1), seed)
         if region is not None:
             # labels at its edge are neither caught by it nor by a threshold
@@ -111,7 +114,7 @@ def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
             kept.tau_infer if bool((singular & ~stray).any()) else _FROM_DATA * float(finite.min())
         )
         tau = max(tau, _SMALLEST)
-    train = min(1.0, max(_GAP * tau, min(found.tau_train, most)))
+    train = max(tau, min(max(_GAP * tau, found.tau_train), most))
     return InferenceConfig(tau_infer=tau, tau_train=train, score="angle", scale=scale)
 
 

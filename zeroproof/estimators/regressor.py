@@ -67,6 +67,7 @@ __all__ = ["ProjectiveRegressor"]
 _SHOWN = 3000  # rows kept for pictures
 _SMALL = 2_000_000  # numbers in X
 _LEAST_SCALE = 1e-50  # of the largest target
+_SMALLEST_MEDIAN = 1e-5  # of the large targets
 
 
 class _NotFittedError(NotFittedError, SklearnNotFittedError):
@@ -446,7 +447,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         if strange:
             raise RunFolderError(f"{path} must hold a whole model, but has an option {strange[0]}")
         model = cls(**options)
-        model.fitted_ = fitted
+        model.fitted_, model.left_out_ = fitted, np.array(fitted.fit.left_out, dtype=int)
+        if fitted.labels is not None:
+            model.labels_ = fitted.labels
         seen = fitted.seen  # as scikit-learn's `validate_data` notes it at fit
         vars(model)["n_features_in_"] = seen if isinstance(seen, int) else len(seen)
         if not isinstance(seen, int):
@@ -479,7 +482,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
     def _scale(self, y: NDArray[Any]) -> float:
         if isinstance(self.scale, str):
             one_of(self.scale, ("median",), "scale")
-            return target_scale(torch.from_numpy(y))
+            scale, size = target_scale(torch.from_numpy(y)), np.abs(y[np.isfinite(y)])
+            large = float(np.quantile(size, 0.95)) if len(size) else 0.0
+            return large if scale < _SMALLEST_MEDIAN * large else scale  # most may be all but 0
         scale = float(positive(self.scale, "scale"))
         largest = float(np.abs(y[np.isfinite(y)]).max())
         if largest and not _LEAST_SCALE < scale / largest < 1 / _LEAST_SCALE:

@@ -149,7 +149,7 @@ def _form(form: Form, name: str) -> str:
     p, q = degrees_of(form)
     if not q:
         kind = f"a polynomial of degree {p} in {name}" if p > 1 else f"a straight line in {name}"
-        return kind if p else "a constant"
+        return kind if p else "the same in every row"
     return f"N / D, polynomials of degrees ({p}, {q}) in {name}"
 
 
@@ -203,7 +203,7 @@ def _divergence(fitted: Fitted) -> list[str]:
         said += _poles_of(fitted, output, f"y{output}: " if count > 1 else "")
     if count > _OUTPUTS:
         said.append(f"Further outputs: poles(output={_OUTPUTS}), …")
-    said += [f"It has {branch}." for branch in fit.branches]
+    said = [f"It has {branch}." for branch in fit.branches] + said
     target = getattr(model, "target", "y")
     if target == "square":
         said.append("There y² has the pole: y grows like its root, |x - p|^(-m/2).")
@@ -281,9 +281,12 @@ def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
         outside &= table.significance > _SIGNIFICANT
     listed = _rows(table, outside)
     if listed:
-        said.append(f"Beyond the data, at {name} = {'; '.join(listed)}.")
+        said.append(
+            f"Beyond the data, at {name} = {'; '.join(listed)}; such poles stand for all that lies "
+            "there, and ± does not cover that."
+        )
     listed = _rows(table, near & ~table.spurious)
-    if listed:
+    if listed and not fitted.fit.branches:  # beside a branch point they stand for its cut
         pairs = "with their conjugates, " if paired else ""
         said.append(
             f"Complex poles beside the data, {pairs}resonances of half width |Im {name}|: "
@@ -334,8 +337,8 @@ def _bottom(fitted: Fitted) -> list[str]:
     else:
         if fitted.spread:
             said.append(
-                "Where the standard error of y exceeds its size, or the typical size of y, "
-                f"{config.scale:.3g}, if that is larger; in the gap where it exceeds a tenth of it."
+                "Where the standard error of y exceeds |y| and the typical size of y, "
+                f"{config.scale:.3g}; in the gap where it exceeds a tenth of the larger."
             )
         said.append(
             f"Where |y| would exceed {config.scale / config.tau_infer:.2g}, so near D = 0 that no "
@@ -385,10 +388,7 @@ def _doubts(fitted: Fitted) -> list[str]:
     if fit.left_out:
         rows = ", ".join(str(row + 1) for row in fit.left_out[:_SHOWN])
         more = f" and {len(fit.left_out) - _SHOWN} more" if len(fit.left_out) > _SHOWN else ""
-        said.append(
-            f"Left out as outliers, which no model explains: {len(fit.left_out)} rows (from 1: "
-            f"{rows}{more})."
-        )
+        said.append(f"{len(fit.left_out)} rows were left out as outliers (from 1: {rows}{more}).")
     if _few(fitted):
         said.append(f"Few rows: {fitted.rows} for {_free(fit)} coefficients.")
     if fit.cut:
@@ -398,14 +398,14 @@ def _doubts(fitted: Fitted) -> list[str]:
         said.append(f"The noise could have made {weak} of the poles.")
     if fit.alternates:
         others = len(fit.alternates)
-        models = f"{others} other model{'s' if others > 1 else ''}"
+        models = f"{others} larger model{'s' if others > 1 else ''}"
         low, high = fitted.domain
         beyond = torch.stack([low - (high - low) / 4, high + (high - low) / 4])
         apart = float(disagreement(fit, beyond, fitted.thresholds.scale).max())
         found = f"differ by up to {apart:.2g} of the answer" if apart else "agree nearby"
         said.append(
-            f"Unseen rows cannot tell it from {models}, of which it is the smallest; outside the "
-            f"data these {found}."
+            f"On unseen rows {models} do{'es' if others == 1 else ''} as well; a quarter of the "
+            f"range outside the data they {found}."
         )
     return said
 
@@ -421,12 +421,12 @@ def _advice(fitted: Fitted) -> list[str]:
     elif _constant(fit):
         said.append("Measure what else y may depend on, or more rows.")
     elif constant_denominator(fit) and fit.comparison:
-        said.append("A plain model serves as well: nothing here needs a pole.")
+        said.append("Nothing here needs a pole: a plain model does it.")
     if fit.left_out:
-        said.append("Look at the rows left out (left_out_).")
+        said.append("Look at the rows left out: left_out_, or that column of rows.csv.")
     if _unexplained(fitted):
         said.append("Were they not measured? Then leave them out: missing='drop', --nan missing.")
-    if fit.cut:
+    if fit.cut and not constant_denominator(fit):
         said.append("Give it more time: time_budget.")
     if _few(fitted):
         said.append("Measure more rows, most of all where y changes fast.")
@@ -436,7 +436,8 @@ def _advice(fitted: Fitted) -> list[str]:
     outputs = len(model.forms) if isinstance(model, FormModel) else model.a.shape[1]
     if outputs == 2 and not constant_denominator(fit):
         said.append(
-            "If the two targets are real and imaginary part of one signal, declare them: complex y."
+            "If the two targets are real and imaginary part of one signal, declare them: complex "
+            "y, --complex."
         )
     return said
 
@@ -446,7 +447,8 @@ def better_tool(comparison: tuple[Compared, ...]) -> Compared | None:
     if not comparison:
         return None
     ours, *others = comparison
-    best = min(others, key=lambda each: each.error, default=None)
+    tools = (each for each in others if each.name in _TOOLS)
+    best = min(tools, key=lambda each: each.error, default=None)
     if best is None or best.error + max(best.spread, ours.spread) >= ours.error:
         return None
     return best

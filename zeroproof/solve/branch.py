@@ -19,6 +19,7 @@ _SIDE = 20  # rows on either side of the point
 _FEWEST = 7
 _CLEARLY = 10.0  # times smaller must the squares be than those of a pole or of a smooth curve
 _EPS = float(np.finfo(float).eps)
+_ZERO = 1e-3  # of an exponent
 _NEAR = 0.04  # of an exponent: log and step are nearer than that to 0, a kink to 1
 _POWERS = (-0.9, -0.7, -0.5, -0.3, -0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9)
 
@@ -28,15 +29,18 @@ class Branch(NamedTuple):
 
     position: float  # x0, in the units of x
     exponent: float  # α of |x - x0|^α; 0 for a step and for a logarithm
-    kind: str  # "step", "kink", "logarithm" or "branch point"
+    what: str  # "step", "kink", "logarithm" or "branch point"
     reach: float  # so near to it a pole of the fit is one of its row
 
     def __str__(self) -> str:
         """Say what is there."""
         place = f"{self.position:.6g}"
-        if self.kind == "branch point":
-            return f"a branch point at {place}, |x - {place}|^{self.exponent:.2g}"
-        return f"a {self.kind} at {place}"
+        if self.what == "branch point":
+            grows = "where it diverges like" if self.exponent < 0 else "like"
+            return f"a branch point at {place}, {grows} |x - {place}|^{self.exponent:.2g}"
+        if self.what == "logarithm":
+            return f"a logarithm at {place}, where it diverges like log |x - {place}|"
+        return f"a {self.what} at {place}"
 
 
 def branch_points(
@@ -140,6 +144,8 @@ def _told(
         bounds=((-0.97, 1.97), (1e-9, 1 - 1e-9)),
     )
     told = ("branch point", float(alpha), gap[0] + width * float(part))
+    if abs(alpha) < _ZERO:  # |d|^α - 1 is α log |d| then: a logarithm or a step
+        least = np.inf
     rounding = len(x) * (50 * _EPS) ** 2 * float(((y / size) ** 2).max())
     for kind, exponent, terms in (
         ("logarithm", 0.0, log),

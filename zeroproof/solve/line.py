@@ -36,6 +36,7 @@ DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 WIDE = 30.0  # max x / min x from which log x takes part
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
 _BEYOND = 0.5  # of a step
+_LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
 _SMALL = 12  # degree up to which coefficients are the first choice; beyond, poles are
 _CLEAN = 1e-10  # of the targets: a smaller residual needs no more poles
@@ -158,7 +159,7 @@ class Sigmoid:
             least = np.where(better, square, least)
             theta[better] = np.stack([a, a + rise, 0 * a + h, 0 * a + c], 1)[better]
         damping = np.full(len(w), 1e-3)
-        for _ in range(60):
+        for _ in range(100):
             low, high, h, c = theta.T[..., None]
             z = self.step(u, h, c)
             r = w * (low * (1 - z) + high * z - y)
@@ -341,6 +342,7 @@ class Entry:
         self.free = candidate.free
         self.poles: list[Pole] = []
         self.inside = 0  # poles among the rows
+        self.few = False
         self.doubtful = self.exact = False
 
     def zeros(self) -> Array:
@@ -358,8 +360,8 @@ class Entry:
 
     @property
     def level(self) -> int:
-        """Return how far from plain it is: a constant, a line, a curve, one pole among the rows…"""
-        plain = {"constant": 0, "line": 1}
+        """Return how far from plain it is: constant, line, curve, one pole among the rows, two."""
+        plain = {"constant": 0, "line": 2 if self.few else 1}  # few rows tell no line from a curve
         return 2 + self.inside if self.inside else plain.get(self.name, 2)
 
     @property
@@ -463,7 +465,9 @@ class _Race:
     def ladder(self, *, quick: bool = False) -> None:
         """Enter candidates from the smallest on."""
         first = self.axes[0]
-        self.enter(Polynomial(first, 0))
+        constant = self.enter(Polynomial(first, 0))
+        if constant is not None and constant.exact:
+            return
         self.enter(Polynomial(first, 1))
         if self.distinct < 5:
             return
@@ -507,7 +511,8 @@ class _Race:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
         exact = 0
         for k in _QUICK if quick else DEGREES:
-            if k == next(d for d in DEGREES if d > _SMALL) and self._sums(axis):
+            plain = axis is self.axes[0]  # a sum of poles in log x is none in x
+            if plain and k == next(d for d in DEGREES if d > _SMALL) and self._sums(axis):
                 return
             pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
             entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
@@ -604,9 +609,8 @@ class _Race:
 
     def enter(self, candidate: Any) -> Entry | None:
         """Fit to all rows and to all but each fold; nothing, if that has no finite answer."""
-        if candidate.p < 0 or (candidate.free > self.cap and candidate.q):
-            return None
-        if any(e.name == candidate.name for e in self.entries):
+        too_large = candidate.free > self.cap and candidate.q
+        if candidate.p < 0 or too_large or any(e.name == candidate.name for e in self.entries):
             return None
         if len(self.entries) > _LEAST and not self.clock.allows(candidate.kind):
             return None
@@ -629,6 +633,7 @@ class _Race:
             slope = np.abs(up - down) / 2e-7
         floor = 50 * EPS * (np.abs(self.y) + np.where(np.isfinite(slope), slope, 0)) + 1e-100
         entry = Entry(candidate, full, held, floor)
+        entry.few = self.distinct <= LEAVE_ONE_OUT
         error = self.score(entry, floor)
         if isinstance(candidate, Support):
             zeros = entry.zeros()
@@ -640,6 +645,10 @@ class _Race:
             ]
             entry.inside = sum(pole.inside for pole in entry.poles)
         entry.exact = float(np.median((error / floor)[self.inner])) < _EXACT
+        fitted = np.abs(candidate.value(full, u)[0] - self.y)
+        worst = 10 * np.median(error[self.inner]) + np.median(floor)
+        if not np.median(fitted) <= worst or np.mean(~np.isfinite(fitted)) > _LOST:
+            return None  # all rows together led elsewhere than parts of them
         if isinstance(candidate, Rational) and candidate.q:
             try:
                 self._judge(entry, u)
@@ -689,11 +698,21 @@ class _Race:
         for e in exact:  # rounding is no reason to choose between them
             self.score(e, _EXACT * np.max([other.floor for other in exact], 0))
         grid = np.concatenate([axis.inverse(_between(axis(self.x))) for axis in self.axes])
-        grid = grid[grid > 0] if len(self.axes) > 1 else grid
+        if self.x.min() >= 0:  # amounts, of which there are none below 0
+            grid = grid[grid > 0]
         parts = [part(self.y) for part in (np.real, np.imag)[: 1 + np.iscomplexobj(self.y)]]
 
+        places = np.unique(self.axes[0](self.x))
+        step = float(np.median(np.diff(places)))
+
+        def peak(pole: Pole) -> bool:
+            """Is it a resonance that rows resolve, or a double pole that noise has split?"""
+            width = abs(pole.u.imag)
+            clear = pole.significance > SIGNIFICANT and abs(pole.u.real) <= 1
+            return clear and (width >= step or width < 3 * pole.se)
+
         def wild(entry: Entry) -> bool:
-            if entry.inside or entry.exact:
+            if entry.inside or entry.exact or any(map(peak, entry.poles)):
                 return False
             answer = entry.candidate.value(entry.fit, entry.candidate.axis(grid))[0]
             for part, y in zip((np.real, np.imag), parts, strict=False):
@@ -706,10 +725,10 @@ class _Race:
 
 
 def _between(u: Array) -> Array:
-    """Return points between neighbouring places, and half a typical step beyond both ends."""
+    """Return points between neighbouring places, and half the last step beyond both ends."""
     places = np.unique(u)
-    step = np.median(np.diff(places)) * _BEYOND
-    places = np.r_[places[0] - step, places, places[-1] + step]
+    first, last = _BEYOND * np.diff(places)[[0, -1]]
+    places = np.r_[places[0] - first, places, places[-1] + last]
     if len(places) > 400:
         return np.linspace(places[0], places[-1], 4000)
     inside = [np.linspace(*pair, 9)[1:-1] for pair in pairwise(places)]

@@ -33,6 +33,7 @@ FOLDS = 10
 # noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
 SMALL_NOISE = 0.2  # of a target, beside its size
+_ZEROS = 0.01  # share of targets
 _GAIN, _GAIN_SPREAD = 0.1, 2.0  # of log likelihood for each row, and in standard errors
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
 # standard errors that a pole, and a curve where a plain model would do, must win by
@@ -88,6 +89,8 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
         errors: Sizes of held-out errors for each noise, `(n, m)`, where they count.
         y: The targets there.
     """
+    if np.mean(np.abs(y) <= 1e-12 * np.abs(y).max()) > _ZEROS:
+        return "additive"  # noise that follows y would be none there
     over = {noise: (error / deviation(y, noise)).mean(1) for noise, error in errors.items()}
     plain = over["additive"]
 
@@ -151,11 +154,15 @@ class Contestant(Protocol):
 
     held: Held
     free: float  # coefficients
-    level: float  # what is plainer has a lower one, and each pole among the rows raises it
 
     @property
     def price(self) -> float:
         """Return the standard errors that it must win by."""
+        ...
+
+    @property
+    def level(self) -> float:
+        """Return how far from plain it is; each pole among the rows raises it."""
         ...
 
 
@@ -174,10 +181,7 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
 
     def outdone(e: Contestant) -> bool:
         """Is a smaller one as good? A wide standard error is no merit."""
-        return any(
-            o.free < e.free and o.level <= e.level and error(o) < error(e)
-            for o in entries
-        )
+        return any(o.free < e.free and o.level <= e.level and error(o) < error(e) for o in entries)
 
     entries = [e for e in entries if not outdone(e)]
     best = min(entries, key=error)
@@ -193,14 +197,16 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     rival = min(plainer, key=error)
     price = BEND if rival.price == POLE else taken.price
     halved = rival.free <= 2 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
-    clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price)
+    # with so many coefficients a fit may be right in most rows and mean nothing
+    typical = TYPICAL if 2 * taken.free <= len(taken.held.error) else np.inf
+    clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price, typical)
     return taken if clear else winner(plainer, slack)
 
 
-def ahead(one: Held, other: Held, price: float) -> bool:
+def ahead(one: Held, other: Held, price: float, typical: float = TYPICAL) -> bool:
     """Tell whether one set of errors is clearly below another."""
     mean, spread, ratio = other.behind(one, min(one.body, other.body))
-    return mean > price * spread or ratio > TYPICAL
+    return mean > price * spread or ratio > typical
 
 
 def ties(chosen: Any, entries: Sequence[Any]) -> list[Any]:

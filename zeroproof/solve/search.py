@@ -488,7 +488,7 @@ def _allowed(x: Tensor) -> tuple[str, ...]:
     low, high = float(x.min()), float(x.max())
     if low > 0 and high > 3 * low:
         names += ["log", "inverse", "sqrt"]
-    if high - low <= 4 * math.pi:
+    if high - low <= 4 * math.pi and bool((x != x.round()).any()):  # codes are no angles
         names.append("trig")
     return tuple(names)
 

@@ -139,7 +139,7 @@ def race_space(
     floor = 50 * EPS * np.abs(y) + 1e-100
     cap = distinct - int(np.bincount(fold).max()) - 1
     plain: list[Any] = [Linear("constant", 1, ridge=False)]
-    if distinct >= 5:
+    if distinct >= 5 and (np.ptp(y, axis=0) > floor.max(0)).any():
         if widths[1] < cap:
             plain.append(Linear("linear", widths[1], ridge=False))
         plain.append(Linear("ridge", widths[1], ridge=True))
@@ -191,7 +191,8 @@ def race_space(
             e for e in entries
             if e.price == POLE or _within(values(H, e.fit), low, high)
         ]  # fmt: skip
-        chosen: Any = winner(admitted or entries[:1])
+        # a ridge pays for what it does not need: of plain models the best
+        chosen: Any = winner(admitted or entries[:1], slack=0.0)
         tied = (chosen, *ties(chosen, admitted))
     return SpaceFit(
         chosen, tuple(entries), tied, noise, deviation(y, noise), floor, fold, inner, distinct
