@@ -36,7 +36,7 @@ def test_a_run_holds_model_scores_and_picture(fit, data, tmp_path, strict):
     assert facts["report"] == ProjectiveRegressor.load(run).summary().splitlines()
     rows = read_csv(run / "rows.csv")
     assert rows.columns == ("row", "score", "distance_to_pole", "left_out")
-    row, score, distance = numbers(rows, rows.columns).T
+    row, score, distance, _ = numbers(rows, rows.columns).T
     assert row.tolist() == list(range(1, 61))
     x = numbers(read_csv(data), ["x"])[:, 0]
     torch.testing.assert_close(distance, (x - 0.31).abs() / x.std(correction=0))

@@ -293,7 +293,10 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
         return pole_errors(fitted.fit, fitted.spread[output], _placed(fitted, table), output)
 
     table = judged(RESOLUTION)
-    if len(table.position) and table.position_se is not None and not is_system(fitted.fit.model):
+    form = fitted.fit.model.forms[0] if isinstance(fitted.fit.model, FormModel) else None
+    if not len(table.position) or isinstance(form, ConjugateForm):  # whose race has judged them
+        return table
+    if table.position_se is not None:
         p, r, se = table.position, table.residue, table.position_se
         gap, size = (p[:, None] - p).abs(), torch.maximum(r.abs()[:, None], r.abs())
         split = (gap > 0) & (gap < (3 * (se[:, None] + se)).clamp(max=_COARSEST * half))

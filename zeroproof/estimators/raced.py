@@ -64,7 +64,7 @@ _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
 _FOLD_FEATURES = 250
 _LINE_DEGREES = (*range(9), 10, 12, 15, 20, 30)  # of a robust fit of one column
 _MOST_OUTLIERS = 0.2
-_FAR, _WRONG = 9.0, 0.1  # typical errors, and of y: beyond both is an outlier beside outliers
+_FAR, _WRONG = 9.0, 0.1  # typical errors; of y
 _LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _STRANGE = 1e-6  # angle to a law that is right to rounding
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
@@ -361,7 +361,7 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     # an angle hides what is far off where |y| is large; held out, no row is passed through
     error = np.abs(again.entry.answers - y[kept])
     size = error / again.deviation
-    beyond = ((size > _FAR * np.median(size)) & (error > _WRONG * np.abs(y[kept]))).any(1)
+    beyond = ((size > _FAR**2 * np.median(size)) & (error > _WRONG * np.abs(y[kept]))).any(1)
     if beyond.any():
         kept[kept] = ~beyond
         again = raced_on(kept)

@@ -191,8 +191,10 @@ def race_space(
             e for e in entries
             if e.price == POLE or _within(values(H, e.fit), low, high)
         ]  # fmt: skip
-        # a ridge pays for what it does not need: of plain models the best
-        chosen: Any = winner(admitted or entries[:1], slack=0.0)
+        # of plain models the best: a ridge pays itself for what it does not need
+        flat = [e for e in admitted if not e.level]
+        best = min(flat, key=lambda e: float(e.held.error.mean()), default=entries[0])
+        chosen: Any = winner([best, *(e for e in admitted if e.level)])
         tied = (chosen, *ties(chosen, admitted))
     return SpaceFit(
         chosen, tuple(entries), tied, noise, deviation(y, noise), floor, fold, inner, distinct
