@@ -4,6 +4,7 @@
     python -m benchmarks.field.table --held-back        # all of them
     python -m benchmarks.field.table doses outliers     # groups, or names of cases
     python -m benchmarks.field.table --smoke            # a handful, one seed each
+    python -m benchmarks.field.table --brief            # a line for each case, and misses
 
 Ours: median, the figure that nine of ten seeds keep, the worst seed. Seconds are the processor's.
 """
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--held-back", action="store_true", help="with the third held back")
     parser.add_argument("--no-rivals", action="store_true", help="only those a bound needs")
+    parser.add_argument("--brief", action="store_true", help="one line a case, and what is missed")
     parser.add_argument("--smoke", action="store_true", help="a handful of cases, one seed")
     asked = parser.parse_args()
     try:
@@ -55,9 +57,13 @@ def main() -> None:
     print(HEAD + "\n|---|---|---|---|---|---|---|---|")
     shown: list[Row] = []
     for case, runs in results(cases, seeds, asked.jobs, not asked.no_rivals):
-        for row in rows(case, runs):
-            print(line(row, first=row.measure is case.measures[0]), flush=True)
-            shown.append(row)
+        told = rows(case, runs)
+        shown += told
+        if asked.brief:
+            bounded = [row for row in told if row.verdict]
+            told = [row for i, row in enumerate(bounded) if not i or row.verdict != "MET"]
+        for i, row in enumerate(told):
+            print(line(row, first=not i), flush=True)
         print(f"{case.name}: {sum(map(_seconds, runs)):.0f} s of ours", file=sys.stderr)
     print("\n" + summary(shown))
 

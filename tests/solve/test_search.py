@@ -393,11 +393,15 @@ def test_waves_become_more_of_nearby_spreads_or_leave_the_denominator():
     ],
 )
 def test_columns_allow_what_their_range_does(low, high, allowed):
-    column = torch.tensor([[low], [high]], dtype=torch.float64)
+    column = torch.tensor([[low], [low + 0.1], [high]], dtype=torch.float64)
     options = {"linear": None, "degrees": None}
     found = possible(column, column - 9, search_transforms=True, **options)
     assert found.transforms == (allowed,)
     assert found.targets == ("y",)
+    codes = possible(
+        torch.arange(12.0)[:, None].double(), column, search_transforms=True, **options
+    )
+    assert codes.transforms == (("identity",),)  # whole numbers are no angles
     none = possible(column, column, search_transforms=False, **options)
     assert (none.transforms, none.targets) == ((("identity",),), ("y",))
 

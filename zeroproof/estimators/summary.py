@@ -420,13 +420,13 @@ def _advice(fitted: Fitted) -> list[str]:
         )
     elif _constant(fit):
         said.append("Measure what else y may depend on, or more rows.")
-    elif constant_denominator(fit) and fit.comparison:
+    elif constant_denominator(fit) and fit.comparison and not fit.cut:
         said.append("Nothing here needs a pole: a plain model does it.")
     if fit.left_out:
         said.append("Look at the rows left out: left_out_, or that column of rows.csv.")
     if _unexplained(fitted):
         said.append("Were they not measured? Then leave them out: missing='drop', --nan missing.")
-    if fit.cut and not constant_denominator(fit):
+    if fit.cut:
         said.append("Give it more time: time_budget.")
     if _few(fitted):
         said.append("Measure more rows, most of all where y changes fast.")
