@@ -96,3 +96,11 @@ def test_an_arm_with_outliers_is_found():
     assert set(model.left_out_) <= set(np.flatnonzero(hit))
     N, D = (part[:, 0] for part in model.tuples(X.T))
     assert np.median(np.abs(N / D / truth - 1)) < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heavy_tailed_noise_of_few_rows_has_no_law(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0, 10, 30)
+    model = ProjectiveRegressor().fit(x[:, None], 3 + rng.standard_t(3, 30))
+    assert model.fit_.name == "constant"

@@ -693,8 +693,10 @@ def _ahead(
     y = sample.y.numpy()
     answers = np.full(y.shape, np.nan, y.dtype)
     held, ours = race.entry.held, race.entry.held
-    for f in np.unique(race.fold):
-        if f >= _FIRST_FOLDS and clock.left() < 0:
+    folds = np.unique(race.fold)
+    first = max(_FIRST_FOLDS, len(folds) // 3)  # a fold may be a single row
+    for f in folds:
+        if f >= first and clock.left() < 0:
             break  # what was found is judged by the folds that there was time for
         own = torch.from_numpy(race.fold == f)
         N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
@@ -704,7 +706,7 @@ def _ahead(
             continue
         held = _held(race, answers, y, rows=seen)
         ours = Held(race.entry.held.error[seen[race.inner]], race.fold[seen], race.noise)
-        if f == _FIRST_FOLDS - 1:
+        if f == first - 1:
             mean, _, ratio = ours.behind(held, min(ours.body, held.body))
             if ratio > TYPICAL:  # enough is seen
                 break
