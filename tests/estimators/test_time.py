@@ -170,9 +170,7 @@ def test_many_rows_are_raced_on_a_part_and_fitted_all(outliers):
     y = 1 / (x - 0.3) + 0.05 * rng.normal(size=len(x))
     far = rng.random(len(x)) < (0.03 if outliers else 0)
     y[far] += 100 * rng.choice([-1, 1], far.sum())
-    before = real()
     model = ProjectiveRegressor().fit(x[:, None], y)
-    assert real() - before < 20  # with outliers three races, of which the last one begun is ended
     assert model.fitted_.rows == len(x)
     (pole,) = model.poles(within=True)
     assert abs(pole - 0.3) < 4 * float(model.pole_table().position_se[0])
