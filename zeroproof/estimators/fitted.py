@@ -26,8 +26,8 @@ from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.interval import interpolated, known, pole_curve
-from zeroproof.solve.line import SIGNIFICANT
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
+from zeroproof.solve.race import SIGNIFICANT
 from zeroproof.solve.recipe import lift
 
 __all__ = [

@@ -26,7 +26,6 @@ from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.choose import choose_form, relative_error
 from zeroproof.solve.conjugate import System, race_conjugate
 from zeroproof.solve.forms import (
     BarycentricForm,
@@ -34,14 +33,16 @@ from zeroproof.solve.forms import (
     ConjugateForm,
     FractionForm,
     SigmoidForm,
+    predict,
 )
 from zeroproof.solve.fractions import with_conjugates
-from zeroproof.solve.line import Entry, LineFit, Sigmoid, Sum, Support, race_line
-from zeroproof.solve.race import POLE, TYPICAL, Held, ahead, deviation
+from zeroproof.solve.line import LineEntry, Sigmoid, Sum, Support, race_line
+from zeroproof.solve.marquardt import fit_factored, least_squares
+from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, split
-from zeroproof.solve.space import EPS, EXACT, SpaceFit, race_space, total_degree
+from zeroproof.solve.space import EPS, EXACT, race_space, total_degree
 
 __all__ = ["fit_by_race", "raced"]
 
@@ -72,12 +73,18 @@ _POWERS = {"relative": 1, "mixed": 0, "additive": 2}
 
 
 def raced(rows: Rows, request: Request) -> bool:
-    """Tell whether a request is one for the race: everything left to be chosen."""
-    free = request.features == "auto" and request.degrees is None and not request.linear
+    """Tell whether a request is one for the race.
+
+    Everything is left to be chosen, or rational functions of one column are asked for.
+    """
+    one = rows.X.shape[1] == 1
+    if request.linear or request.features not in ("auto", "chebyshev", "polynomial"):
+        return False
+    if not one and (request.features != "auto" or request.degrees is not None or request.affine):
+        return False
     finite = torch.isfinite(rows.y).all(1)
-    asked = rows.X.shape[1] == 1 or not rows.y.is_complex()
-    distinct = len(rows.X[finite].unique(dim=0)) if asked else 0
-    return free and not request.affine and distinct > 1
+    distinct = len(rows.X[finite].unique(dim=0)) if one or not rows.y.is_complex() else 0
+    return distinct > 1
 
 
 def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
@@ -108,10 +115,17 @@ def _columns(used: Rows, request: Request) -> ClosedForm:
     return _together_or_apart(part, request)._replace(left_out=part.left_out)
 
 
+def _race(x: Array, y: Array, weight: Array, request: Request) -> RaceFit:
+    return race_line(
+        x, y, weight=weight, seed=request.seed, clock=request.clock, degrees=request.degrees,
+        plain=request.features != "auto", affine=request.affine,
+    )  # fmt: skip
+
+
 class _Line(NamedTuple):
     """The race of one column: its rows, all that the winner explains, and those it does not."""
 
-    race: LineFit
+    race: RaceFit
     rows: Rows
     everything: Rows
     left_out: tuple[int, ...]
@@ -137,14 +151,19 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
     race, used, entry, y = line.race, line.rows, line.race.entry, line.rows.y.numpy()
     branches = _branches(race, used.X[:, 0].numpy(), y)
-    model, name = _model(entry, request.scale), entry.name
-    if _relative(race, y) < CLEAN:
+    model, name, polish = _model(entry, request.scale), entry.name, False
+    free = request.features == "auto" and request.degrees is None and not request.affine
+    if request.degrees is not None and request.polish == "auto" and y.shape[1] == 1:
+        model, polish = _least_squares(used, request), True
+    elif _relative(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
-    elif race.distinct > _ENOUGH and not np.iscomplexobj(y):
+    elif free and race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request, line.everything)
         if other is not None:
             return _boosted(other._replace(branches=branches), race, used)
-    if not _delivers(model, used, race):  # written another way it may be worth less
+    if request.degrees is None and not _delivers(
+        model, used, race
+    ):  # written another way it may be worth less
         others = sorted(race.entries, key=lambda e: e.held.body)
         sound = (_model(e, request.scale) for e in (*race.tied[1:], *others))
         model = next((each for each in sound if _delivers(each, used, race)), model)
@@ -152,8 +171,20 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = _closed(race, y, model, name, recipe)
-    found = found._replace(significant=significant, alternates=alternates, branches=branches)
+    found = found._replace(
+        significant=significant, alternates=alternates, branches=branches, polished=polish
+    )
     return _boosted(found, race, used)
+
+
+def _least_squares(used: Rows, request: Request) -> FormModel:
+    """Return the function of the degrees asked for that minimises the objective asked for."""
+    assert request.degrees is not None
+    form, _ = least_squares(
+        used.X[:, 0], used.y[:, 0], request.degrees, weight=used.weight,
+        weight_power=request.weight_power, scale=1.0, seed=request.seed,
+    )  # fmt: skip
+    return FormModel((form,), request.scale)
 
 
 def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
@@ -165,10 +196,7 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
     x, y, weight = X[:, 0].numpy(), Y.numpy(), W.numpy()
     if request.shared is True:
         return _of_line(line, request)
-    races = [
-        race_line(x, each[:, None], weight=weight, seed=request.seed, clock=request.clock)
-        for each in y.T
-    ]
+    races = [_race(x, each[:, None], weight, request) for each in y.T]
     answers = np.concatenate([each.entry.answers for each in races], 1)
     together, apart = (
         _held(race, each, y, floor=_EQUAL * race.entry.floor)
@@ -177,7 +205,8 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
     c = race.entry.candidate
     smaller = sum(each.entry.free for each in races) < y.shape[1] * (c.p + 1) + c.q
     better = ahead(apart, together, 1.0) or (smaller and not ahead(together, apart, 1.0))
-    if y.shape[1] == 2 and request.shared == "auto":
+    free = request.features == "auto" and request.degrees is None
+    if free and y.shape[1] == 2 and request.shared == "auto":
         best, free = together, 2 * (c.p + 1) + c.q
         if better:
             best, free = apart, sum(each.entry.free for each in races)
@@ -205,7 +234,7 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
 
 
 def _parts(
-    used: Rows, request: Request, other: LineFit, best: Held, free: float
+    used: Rows, request: Request, other: RaceFit, best: Held, free: float
 ) -> ClosedForm | None:
     """Fit two targets as real and imaginary part of a signal, if that does better, or is smaller.
 
@@ -245,7 +274,7 @@ def _parts(
 class _Signal(NamedTuple):
     """Real systems for complex signals: one for all outputs, or one for each."""
 
-    race: LineFit
+    race: RaceFit
     systems: tuple[System, ...]
     rows: Array  # that took part in the race
     held: Held
@@ -271,7 +300,7 @@ def _signal(used: Rows, request: Request) -> ClosedForm:
         ):  # fmt: skip
             signal = apart
     if request.symmetry == "auto":
-        other = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
+        other = _race(x, y, weight, request)
         free = _held(race, other.entry.answers[rows], y[rows], floor=floor)
         worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
         p, q = other.entry.candidate.p, other.entry.candidate.q
@@ -304,7 +333,7 @@ def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
     return ConjugateForm(real, centre, square, c, (float(x.min()), float(x.max())))
 
 
-def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
+def _on_all(race: RaceFit, used: Rows, *, outliers: bool) -> Tensor:
     """Fit the winner of a part of the rows to all that it explains; tell which these are."""
     c, u, y = race.entry.candidate, race.entry.candidate.axis(used.X[:, 0].numpy()), used.y.numpy()
     explained = np.ones(len(u), bool)
@@ -319,7 +348,7 @@ def _on_all(race: LineFit, used: Rows, *, outliers: bool) -> Tensor:
     return torch.from_numpy(explained)
 
 
-def _delivers(model: Model, used: Rows, race: LineFit) -> bool:
+def _delivers(model: Model, used: Rows, race: RaceFit) -> bool:
     """Tell whether a model is about as good on the rows it was fitted to as on unseen ones."""
     N, D = tuples(model, used.X)
     error = np.abs((N / D).numpy() / model.scale - used.y.numpy()) / race.deviation
@@ -327,7 +356,7 @@ def _delivers(model: Model, used: Rows, race: LineFit) -> bool:
     return float(np.median(error)) <= typical and bool(np.isfinite(error).mean() > 1 - _LOST)
 
 
-def _branches(race: LineFit, x: Array, y: Array) -> tuple[Branch, ...]:
+def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
     """Look for points that are no poles, where a fit has poles near the line."""
     if y.shape[1] > 1 or np.iscomplexobj(y):
         return ()
@@ -339,22 +368,19 @@ def _branches(race: LineFit, x: Array, y: Array) -> tuple[Branch, ...]:
     return branch_points(x, y[:, 0], race.deviation[:, 0], places, (race.entry.answers - y)[:, 0])
 
 
-def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
+def _robust(used: Rows, request: Request) -> tuple[RaceFit, Tensor]:
     """Race on all rows, and again without outliers if there are some."""
     x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
-    race = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
+    race = _race(x, y, weight, request)
     everything = torch.ones(len(x), dtype=torch.bool)
-    kept = _explained(used, race, request.seed)
+    asked = request.degrees is not None  # of all rows
+    kept = np.ones(len(x), bool) if asked else _explained(used, race, request.seed)
     if kept.all():
         return race, everything
     if not request.clock.allows("a fit without outliers"):
         return race, everything
 
-    def raced_on(rows: Array) -> LineFit:
-        part = x[rows], y[rows]
-        return race_line(*part, weight=weight[rows], seed=request.seed, clock=request.clock)
-
-    again = raced_on(kept)
+    again = _race(x[kept], y[kept], weight[kept], request)
     answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
     if not _outlying(race.entry.answers, answers, y, kept, again.noise):
         return race, everything
@@ -364,11 +390,11 @@ def _robust(used: Rows, request: Request) -> tuple[LineFit, Tensor]:
     beyond = ((size > _FAR**2 * np.median(size)) & (error > _WRONG * np.abs(y[kept]))).any(1)
     if beyond.any():
         kept[kept] = ~beyond
-        again = raced_on(kept)
+        again = _race(x[kept], y[kept], weight[kept], request)
     return again, torch.from_numpy(kept)
 
 
-def _explained(used: Rows, race: LineFit | SpaceFit, seed: int) -> NDArray[np.bool_]:
+def _explained(used: Rows, race: RaceFit, seed: int) -> NDArray[np.bool_]:
     """Mark the rows that a fit explains which outliers cannot move; all if none stand out."""
     held = np.sqrt(race.entry.held.error)  # a fit may pass through an outlier that it has seen
     everything = np.ones(len(used.X), bool)
@@ -517,9 +543,7 @@ def _polynomial(
     return ReadoutModel(*maps, N, D, "y", scale), recipe
 
 
-def _closed(
-    race: LineFit | SpaceFit, y: Array, model: Model, name: str, recipe: Recipe | None
-) -> ClosedForm:
+def _closed(race: RaceFit, y: Array, model: Model, name: str, recipe: Recipe | None) -> ClosedForm:
     error, near = _chordal(race, y)
     return ClosedForm(
         model=model,
@@ -538,7 +562,7 @@ def _closed(
     )
 
 
-def _compared(race: LineFit | SpaceFit) -> tuple[Compared, ...]:
+def _compared(race: RaceFit) -> tuple[Compared, ...]:
     """Set the winner beside the best of the plain models: constant, straight, ridge, curved."""
     plain = [e for e in race.entries if not e.candidate.q and e is not race.entry]
     best = min(plain, key=lambda e: e.held.error.mean(), default=None)
@@ -546,7 +570,7 @@ def _compared(race: LineFit | SpaceFit) -> tuple[Compared, ...]:
     return tuple(_beside(race, e.name, e.held, e is race.entry) for e in (race.entry, *shown))
 
 
-def _beside(race: LineFit | SpaceFit, name: str, held: Held, delivered: bool = False) -> Compared:
+def _beside(race: RaceFit, name: str, held: Held, delivered: bool = False) -> Compared:
     """Return the error on unseen rows in units of the best constant's."""
     constant = next((e for e in race.entries if e.name == "constant"), race.entry)
     unit = float(constant.held.error.mean()) or 1.0
@@ -556,7 +580,7 @@ def _beside(race: LineFit | SpaceFit, name: str, held: Held, delivered: bool = F
     return Compared(name, error, spread / (2 * error or 1.0), delivered)
 
 
-def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedForm:
+def _boosted(fit: ClosedForm, race: RaceFit, rows: Rows) -> ClosedForm:
     """Set gradient boosting beside a fit, on the same unseen rows; folds go by thirds."""
     if len(rows.X) < _BOOSTED or fit.relative < CLEAN or rows.y.is_complex():
         return fit
@@ -574,7 +598,7 @@ def _boosted(fit: ClosedForm, race: LineFit | SpaceFit, rows: Rows) -> ClosedFor
 
 
 def _held(
-    race: LineFit | SpaceFit,
+    race: RaceFit,
     answers: Array,
     y: Array,
     *,
@@ -590,13 +614,13 @@ def _held(
     return Held(square[rows], race.fold[rows], race.noise)
 
 
-def _relative(race: LineFit | SpaceFit, y: Array) -> float:
+def _relative(race: RaceFit, y: Array) -> float:
     """Return the median relative error of rows held out."""
     error = np.abs(race.entry.answers - y) / np.maximum(np.abs(y), 1e-3)
     return float(np.median(error[race.inner]))
 
 
-def _model(entry: Entry, scale: float) -> Model:
+def _model(entry: LineEntry, scale: float) -> Model:
     """Return the model of an entry."""
     c, axis = entry.candidate, entry.candidate.axis
     domain = (axis.middle - axis.half, axis.middle + axis.half)
@@ -630,35 +654,36 @@ def _model(entry: Entry, scale: float) -> Model:
     )
 
 
-def _recipe(entry: Entry) -> Recipe:
+def _recipe(entry: LineEntry) -> Recipe:
     c = entry.candidate
     return Recipe("polynomial", (c.axis.transform,), (), "y", (c.p, c.q))
 
 
-def _next_to_poles(used: Rows, model: Model, entry: Entry, request: Request) -> tuple[Model, str]:
+def _next_to_poles(
+    used: Rows, model: Model, entry: LineEntry, request: Request
+) -> tuple[Model, str]:
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
     c = entry.candidate
-    if not isinstance(model, FormModel) or not 0 < c.q <= _MOST_FACTORS:
-        return model, entry.name
-    form, *others = model.forms
-    if others:
+    if not isinstance(model, FormModel) or len(model.forms) > 1 or not 0 < c.q <= _MOST_FACTORS:
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
-    degrees = (c.p, c.q) if c.q and not isinstance(c, Support) else None
+    roots = torch.from_numpy(np.asarray(c.axis.middle + c.axis.half * entry.zeros(), complex))
     try:
-        chosen = choose_form(x, y, degrees, weight=used.weight, seed=request.seed)
+        form = fit_factored(x, y, roots, c.p, weight=used.weight)
     except FAILURES:
         return model, entry.name
-    mine, theirs = (relative_error(each, x, y) for each in (form, chosen.form))
-    if isinstance(entry.candidate, Support) and chosen.error > 10 * np.sqrt(entry.held.body):
-        return model, entry.name
-    if theirs > max(10 * mine, 1e-13):
-        return model, entry.name
-    return FormModel((chosen.form,), request.scale), "rational"
+    level = y.abs().clamp(min=1e-3)
+    mine, theirs = (
+        float(((predict(each, x) - y).abs() / level).square().mean().sqrt())
+        for each in (model.forms[0], form)
+    )
+    if theirs <= max(10 * mine, 1e-13):
+        return FormModel((form,), request.scale), "rational"
+    return model, entry.name
 
 
 def _rival(
-    sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
+    sample: Rows, race: RaceFit, request: Request, used: Rows | None = None
 ) -> ClosedForm | None:
     """Return the fit of a recipe that wins; none where rows are fewer than columns, or it fails."""
     if race.distinct <= sample.X.shape[1]:
@@ -670,7 +695,7 @@ def _rival(
 
 
 def _ahead(
-    sample: Rows, race: LineFit | SpaceFit, request: Request, used: Rows | None = None
+    sample: Rows, race: RaceFit, request: Request, used: Rows | None = None
 ) -> ClosedForm | None:
     """Return the fit of a recipe that wins by three standard errors, if there is one.
 
@@ -719,7 +744,7 @@ def _ahead(
     return fit._replace(comparison=(_beside(race, best.name, held, delivered=True), *others))
 
 
-def _white(race: LineFit | SpaceFit, y: Array, X: Tensor) -> bool:
+def _white(race: RaceFit, y: Array, X: Tensor) -> bool:
     """Tell whether held-out errors of neighbouring rows have nothing to do with each other.
 
     Then no function of these columns is left to find. Errors are ranked, for a few large ones next
@@ -743,7 +768,7 @@ def _known(candidate: Candidate) -> bool:
     return recipe.target == "y" and recipe.transforms in {("identity",), ("log",)}
 
 
-def _chordal(race: LineFit | SpaceFit, y: Array) -> tuple[float, float]:
+def _chordal(race: RaceFit, y: Array) -> tuple[float, float]:
     """Return the mean squared chordal distance of held-out rows, and that of those nearest to ⊥."""
     inner = torch.from_numpy(race.inner)
     answers, targets = (

@@ -19,6 +19,7 @@ from zeroproof.estimators.regions import constant_denominator, disagreement
 from zeroproof.estimators.uncertainty import answer_errors
 from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm
 from zeroproof.solve.poles import PoleTable
+from zeroproof.solve.race import SIGNIFICANT
 
 __all__ = ["described", "report", "summary", "summary_html"]
 
@@ -28,7 +29,6 @@ _OUTPUTS = 4  # whose poles are listed
 _CAUGHT, _LOST = 0.9, 0.02  # of labelled and of finite rows: fewer, or more, contradict the model
 _FEW_ROWS, _ROWS_EACH = 30, 5  # below these, in all and for each coefficient, rows are few
 _POOR = 0.9  # of the constant's error
-_SIGNIFICANT = 4.0  # standard errors of a pole's strength
 _REAL = 1e-12  # of the half range: a smaller imaginary part is rounding
 _PROBES = 2000  # places in the box of the data where the sign of D is looked at
 # what to import where a model that is not delivered does better
@@ -278,7 +278,7 @@ def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
     apart = (p.real - (low + high) / 2).abs() - half
     outside = (p.imag.abs() <= _REAL * half) & (apart > 0) & (apart < half) & ~table.spurious
     if table.significance is not None:
-        outside &= table.significance > _SIGNIFICANT
+        outside &= table.significance > SIGNIFICANT
     listed = _rows(table, outside)
     if listed:
         said.append(
@@ -488,4 +488,4 @@ def _weak_poles(fitted: Fitted) -> int:
     table = known_poles(fitted, 0)
     if table.significance is None or table.inside is None:
         return 0
-    return int((table.inside & ~table.spurious & (table.significance < _SIGNIFICANT)).sum())
+    return int((table.inside & ~table.spurious & (table.significance < SIGNIFICANT)).sum())

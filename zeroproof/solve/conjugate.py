@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg
 
-from zeroproof.solve.line import SIGNIFICANT, Entry, LineFit
+from zeroproof.solve.line import LineEntry
 from zeroproof.solve.race import (
     NOISES,
+    SIGNIFICANT,
     Held,
+    RaceFit,
     deviation,
     folds_of,
     inner_rows,
@@ -194,7 +196,7 @@ class _Rows(NamedTuple):
 
 def race_conjugate(
     x: Array, y: Array, *, weight: Array | None = None, noise: str = "", seed: int = 0
-) -> tuple[LineFit, System, Array]:
+) -> tuple[RaceFit, System, Array]:
     """Choose the number of poles by rows held out, and fit them.
 
     Args:
@@ -355,7 +357,7 @@ class _Race:
                 starts.append(wild)
         return starts + same
 
-    def finished(self, x: Array, y: Array, weight: Array) -> tuple[LineFit, System, Array]:
+    def finished(self, x: Array, y: Array, weight: Array) -> tuple[RaceFit, System, Array]:
         """Return the winner, fitted to all rows."""
         exact = [e for e in self.entries if e.exact]
         for e in exact:  # rounding is no reason to choose between them
@@ -371,14 +373,14 @@ class _Race:
         tied = (chosen, *ties(chosen, admitted))
         for e in self.entries:
             e.answers, e.floor = e.answers * self.size, e.floor * self.size
-        found = LineFit(
+        found = RaceFit(
             chosen, tuple(self.entries), tied, self.noise, self.g * self.size, self.fold,
             self.inner, self.distinct,
         )  # fmt: skip
         return found, system, self.used
 
 
-class _Entry(Entry):
+class _Entry(LineEntry):
     """An order that was fitted."""
 
     def __init__(

@@ -6,17 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from numpy.typing import NDArray
 from scipy import linalg
 
+from zeroproof.errors import RangeError
 from zeroproof.solve.fractions import fit_fractions, fraction_values, with_conjugates
 from zeroproof.solve.race import (
     BEND,
     LEAVE_ONE_OUT,
     NOISES,
     POLE,
+    SIGNIFICANT,
     TYPICAL,
+    Entry,
     Held,
+    RaceFit,
     deviation,
     folds_of,
     inner_rows,
@@ -27,14 +30,13 @@ from zeroproof.solve.race import (
 from zeroproof.solve.rational import Fits, adjoint, fit_rational
 from zeroproof.solve.search import Budget
 
-__all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
+__all__ = ["Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
 
 Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 EPS = float(np.finfo(float).eps)
 
 DEGREES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48)
 WIDE = 30.0  # max x / min x from which log x takes part
-SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
 _BEYOND = 0.5  # of a step
 _LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _QUICK = (1, 2, 3, 5, 8, 12)  # degrees that tell the noise
@@ -329,21 +331,16 @@ class Pole(NamedTuple):
     inside: bool
 
 
-class Entry:
-    """A candidate that was fitted: parameters of all rows, held-out errors, poles."""
-
-    held: Held
+class LineEntry(Entry):
+    """A candidate of one column, with its poles."""
 
     def __init__(
         self, candidate: Any, fit: tuple[Array, ...], answers: Array, floor: Array
     ) -> None:
-        self.candidate, self.fit, self.floor = candidate, fit, floor
-        self.answers = answers  # of rows held out, `(n, m)`
-        self.free = candidate.free
+        super().__init__(candidate, fit, answers, floor)
         self.poles: list[Pole] = []
         self.inside = 0  # poles among the rows
-        self.few = False
-        self.doubtful = self.exact = False
+        self.few = self.doubtful = self.exact = False
 
     def zeros(self) -> Array:
         """Return the zeros of D in u."""
@@ -359,28 +356,10 @@ class Entry:
         return 0.0 if self.name == "constant" else BEND
 
     @property
-    def level(self) -> int:
+    def level(self) -> float:
         """Return how far from plain it is: constant, line, curve, one pole among the rows, two."""
         plain = {"constant": 0, "line": 2 if self.few else 1}  # few rows tell no line from a curve
         return 2 + self.inside if self.inside else plain.get(self.name, 2)
-
-    @property
-    def name(self) -> str:
-        """Return what it is."""
-        return self.candidate.name
-
-
-class LineFit(NamedTuple):
-    """The winner of a race and what it was chosen from."""
-
-    entry: Entry
-    entries: tuple[Entry, ...]  # all that took part
-    tied: tuple[Entry, ...]  # those that the winner cannot be told from, the winner first
-    noise: str  # one of NOISES
-    deviation: Array  # of the noise, `(n, m)`
-    fold: NDArray[np.intp]
-    inner: NDArray[np.bool_]
-    distinct: int
 
 
 def race_line(
@@ -390,7 +369,10 @@ def race_line(
     weight: Array | None = None,
     seed: int = 0,
     clock: Budget | None = None,
-) -> LineFit:
+    degrees: tuple[int, int] | None = None,
+    plain: bool = False,
+    affine: bool = False,
+) -> RaceFit:
     """Choose a model of one column.
 
     Args:
@@ -399,51 +381,74 @@ def race_line(
         weight: Row weights, `(n,)`.
         seed: Of the folds.
         clock: Of the whole fit: at its end larger candidates are not tried.
+        degrees: (p, q) of N and D; found by default.
+        plain: Only rational functions of x itself take part.
+        affine: D keeps its sign on the rows: no pole lies among them.
+
+    Raises:
+        RangeError: Nothing that was asked for can be fitted.
     """
+    weight = np.ones(len(x)) if weight is None else weight
+    asked = _Asked(seed, clock or Budget(), degrees, plain, affine)
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
-        weight = np.ones(len(x)) if weight is None else weight
-        return _raced(x, y, weight, seed, clock or Budget())
+        return _raced(x, y, weight, asked)
 
 
-def _raced(x: Array, y: Array, weight: Array, seed: int, clock: Budget) -> LineFit:
-    race = _Race(x, y, weight, seed, clock)
+class _Asked(NamedTuple):
+    seed: int
+    clock: Budget
+    degrees: tuple[int, int] | None
+    plain: bool
+    affine: bool
+
+
+def _raced(x: Array, y: Array, weight: Array, asked: _Asked) -> RaceFit:
+    race = _Race(x, y, weight, asked)
     part = race
     if len(x) > _NOISE_ROWS:
-        drawn = np.random.default_rng(seed).permutation(len(x))[:_NOISE_ROWS]
-        part = _Race(x[drawn], y[drawn], race.weight[drawn], seed, clock)
+        drawn = np.random.default_rng(asked.seed).permutation(len(x))[:_NOISE_ROWS]
+        part = _Race(x[drawn], y[drawn], race.weight[drawn], asked)
     errors = {}
     for noise in NOISES if part.distinct >= 5 else ("additive",):
         part.begin(noise)
         part.ladder(quick=True)
+        if not part.entries:
+            continue
         best = min(part.entries, key=lambda e: float(np.sqrt(e.held.error).mean()))
         errors[noise] = np.maximum(np.abs(best.answers - part.y), best.floor)[part.inner]
-    noise = likeliest(errors, part.y[part.inner])
-    race.begin(noise)
+    race.begin(likeliest(errors, part.y[part.inner]) if errors else "additive")
     race.ladder()
+    admitted = race.admitted()
+    if not admitted:
+        raise RangeError(
+            "degrees, rows and topology must allow at least one candidate, got "
+            f"{asked.degrees} and {len(x)} rows"
+        )
     best = min(race.entries, key=lambda e: e.held.typical)
     if isinstance(best.candidate, Sum):  # quick degrees took poles for noise
         error = np.maximum(np.abs(best.answers - race.y), best.floor)[race.inner]
         again = likeliest(dict.fromkeys(errors, error), race.y[race.inner])
-        if again != noise:
+        if again != race.noise:
             race.begin(again)
             race.ladder()
-    admitted = race.admitted()
+            admitted = race.admitted()
     chosen: Any = winner(admitted, slack=0.0 if race.replicated else 1.0)
     tied = (chosen, *ties(chosen, admitted))
-    return LineFit(
+    return RaceFit(
         chosen, tuple(race.entries), tied, race.noise, race.g, race.fold, race.inner,
         race.distinct,
     )  # fmt: skip
 
 
 class _Race:
-    def __init__(self, x: Array, y: Array, weight: Array, seed: int, clock: Budget) -> None:
-        self.x, self.y, self.weight, self.clock = x, y, weight, clock
-        self.fold, self.distinct = folds_of(x[:, None], seed)
+    def __init__(self, x: Array, y: Array, weight: Array, asked: _Asked) -> None:
+        self.x, self.y, self.weight, self.asked = x, y, weight, asked
+        self.fold, self.distinct = folds_of(x[:, None], asked.seed)
         self.count = int(self.fold.max()) + 1
         self.inner = inner_rows(x[:, None], self.fold)
         # poles of a function of log x would not be those of a complex signal
         wide = bool(x.min() > 0 and x.max() > WIDE * x.min()) and not np.iscomplexobj(y)
+        wide &= not asked.plain
         self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
         largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
         # replicates show the noise: then all rows tell by Akaike's corrected criterion, for an
@@ -460,11 +465,15 @@ class _Race:
         self.w = np.repeat(root[None], self.count + 1, 0)
         for f in range(self.count):
             self.w[f + 1][:, self.fold == f] = 0
-        self.entries: list[Entry] = []
+        self.entries: list[LineEntry] = []
 
     def ladder(self, *, quick: bool = False) -> None:
         """Enter candidates from the smallest on."""
         first = self.axes[0]
+        if self.asked.degrees is not None:
+            p, q = self.asked.degrees
+            self.enter(Rational(first, p, q) if q else Polynomial(first, p))
+            return
         constant = self.enter(Polynomial(first, 0))
         if constant is not None and constant.exact:
             return
@@ -489,7 +498,7 @@ class _Race:
         if axis is not self.axes[0]:
             self.enter(Polynomial(axis, 1))
         self.enter(Polynomial(axis, 2))
-        real = self.y.shape[1] == 1 and not np.iscomplexobj(self.y)
+        real = self.y.shape[1] == 1 and not np.iscomplexobj(self.y) and not self.asked.plain
         if self.cap >= 4 and real:
             self.enter(Sigmoid(axis))
         if self.distinct < 7:
@@ -501,7 +510,12 @@ class _Race:
 
     def _inverse_powers(self) -> None:
         """Enter polynomials of 1/x: beside the data a pole of many powers, as potentials have."""
-        if self.x.min() <= 0 or self.x.max() < 1.5 * self.x.min() or self.distinct < LEAVE_ONE_OUT:
+        if (
+            self.asked.plain
+            or self.x.min() <= 0
+            or self.x.max() < 1.5 * self.x.min()
+            or self.distinct < LEAVE_ONE_OUT
+        ):
             return
         axis = Axis.of(self.x, "inverse")
         for p in range(1, min(self.cap, 13)):
@@ -602,17 +616,17 @@ class _Race:
                 for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
                     self.enter(Rational(axis, p, q))
 
-    def _best(self, axis: Axis) -> Entry | None:
+    def _best(self, axis: Axis) -> LineEntry | None:
         mine = [e for e in self.entries if isinstance(e.candidate, Polynomial | Rational)]
         mine = [e for e in mine if e.candidate.axis is axis and not e.doubtful]
         return min(mine, key=lambda e: e.held.body, default=None)
 
-    def enter(self, candidate: Any) -> Entry | None:
+    def enter(self, candidate: Any) -> LineEntry | None:
         """Fit to all rows and to all but each fold; nothing, if that has no finite answer."""
-        too_large = candidate.free > self.cap and candidate.q
+        too_large = candidate.free > self.cap and candidate.q and self.asked.degrees is None
         if candidate.p < 0 or too_large or any(e.name == candidate.name for e in self.entries):
             return None
-        if len(self.entries) > _LEAST and not self.clock.allows(candidate.kind):
+        if len(self.entries) > _LEAST and not self.asked.clock.allows(candidate.kind):
             return None
         u = candidate.axis(self.x)
         few = len(u) <= min(400, 60 * candidate.free)  # more rows: the fit of all is a good start
@@ -632,7 +646,7 @@ class _Race:
             )
             slope = np.abs(up - down) / 2e-7
         floor = 50 * EPS * (np.abs(self.y) + np.where(np.isfinite(slope), slope, 0)) + 1e-100
-        entry = Entry(candidate, full, held, floor)
+        entry = LineEntry(candidate, full, held, floor)
         entry.few = self.distinct <= LEAVE_ONE_OUT
         error = self.score(entry, floor)
         if isinstance(candidate, Support):
@@ -657,7 +671,7 @@ class _Race:
         self.entries.append(entry)
         return entry
 
-    def score(self, entry: Entry, floor: Array) -> Array:
+    def score(self, entry: LineEntry, floor: Array) -> Array:
         """Score held-out answers; errors below the floor are equal."""
         error = np.abs(entry.answers - self.y)
         error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
@@ -671,7 +685,7 @@ class _Race:
         entry.held = Held(square[self.inner], self.fold[self.inner], self.noise)
         return error
 
-    def _judge(self, entry: Entry, u: Array) -> None:
+    def _judge(self, entry: LineEntry, u: Array) -> None:
         """Find the zeros of D and how well they are known."""
         c, a, b = entry.candidate, entry.fit[0][0], entry.fit[1][0]
         cov = covariance(c, a, b, u, self.y, self.w[0], entry.floor)
@@ -692,7 +706,7 @@ class _Race:
             pole.inside and pole.significance < SIGNIFICANT for pole in entry.poles
         )
 
-    def admitted(self) -> list[Entry]:
+    def admitted(self) -> list[LineEntry]:
         """Return entries without doubtful poles that do not leave the range between rows."""
         exact = [e for e in self.entries if e.exact]
         for e in exact:  # rounding is no reason to choose between them
@@ -711,7 +725,7 @@ class _Race:
             clear = pole.significance > SIGNIFICANT and abs(pole.u.real) <= 1
             return clear and (width >= step or width < 3 * pole.se)
 
-        def wild(entry: Entry) -> bool:
+        def wild(entry: LineEntry) -> bool:
             if entry.inside or entry.exact or any(map(peak, entry.poles)):
                 return False
             answer = entry.candidate.value(entry.fit, entry.candidate.axis(grid))[0]
@@ -721,7 +735,10 @@ class _Race:
                     return True
             return False
 
-        return [e for e in self.entries if not e.doubtful and not wild(e)] or self.entries[:1]
+        if self.asked.degrees is not None:  # whatever they make of the rows
+            return [e for e in self.entries if not (self.asked.affine and e.inside)]
+        entries = [e for e in self.entries if not (self.asked.affine and e.inside)]
+        return [e for e in entries if not e.doubtful and not wild(e)] or entries[:1]
 
 
 def _between(u: Array) -> Array:

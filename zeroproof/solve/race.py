@@ -1,12 +1,12 @@
 """The rules of a race between models: honest folds, one noise, one standard error.
 
-Nothing here knows what a model is. A contestant hands in its squared held-out errors, row by row;
+Nothing here knows what a model is. A candidate hands in its squared held-out errors, row by row;
 the smallest one that the best does not beat by more than a standard error wins, and a model with a
 pole among the rows has to win by more than that.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 __all__ = [
     "NOISES",
     "POLE",
+    "SIGNIFICANT",
     "TYPICAL",
-    "Contestant",
+    "Entry",
     "Held",
+    "RaceFit",
     "ahead",
     "deviation",
     "folds_of",
@@ -38,6 +40,7 @@ _GAIN, _GAIN_SPREAD = 0.1, 2.0  # of log likelihood for each row, and in standar
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
 # standard errors that a pole, and a curve where a plain model would do, must win by
 POLE, BEND = 3.0, 2.0
+SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
 _SMALLEST = 1e-5  # of the largest targets: a scale below it is that of rows that vanish
 _BODY = 0.95  # of the rows; the others may lie next to a pole, where an error is luck
 _WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
@@ -149,24 +152,41 @@ class Held:
         return float(d.mean()), spread, float(np.median(ratio))
 
 
-class Contestant(Protocol):
-    """What takes part."""
+class Entry:
+    """A candidate that was fitted, to all rows and to those outside of each fold.
 
-    held: Held
-    free: float  # coefficients
+    Args:
+        candidate: What it is: `free` coefficients, `name`, `q` above 0 if it has a denominator.
+        fit: Parameters of all rows.
+        answers: Of rows held out, `(n, m)`.
+        floor: Errors below it are equal, `(n, m)`.
+    """
 
-    @property
-    def price(self) -> float:
-        """Return the standard errors that it must win by."""
-        ...
+    held: "Held"
+    price = 0.0  # standard errors that it must win by
+    level = 0.0  # how far from plain it is; each pole among the rows raises it
 
-    @property
-    def level(self) -> float:
-        """Return how far from plain it is; each pole among the rows raises it."""
-        ...
+    def __init__(
+        self, candidate: Any, fit: tuple[Floats, ...], answers: Floats, floor: Floats
+    ) -> None:
+        self.candidate, self.fit, self.answers, self.floor = candidate, fit, answers, floor
+        self.free, self.name = float(candidate.free), str(candidate.name)
 
 
-def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
+class RaceFit(NamedTuple):
+    """The winner of a race and what it was chosen from."""
+
+    entry: Any  # an Entry
+    entries: tuple[Any, ...]  # all that took part
+    tied: tuple[Any, ...]  # those that the winner cannot be told from, the winner first
+    noise: str  # one of NOISES
+    deviation: Floats  # of the noise, `(n, m)`
+    fold: NDArray[np.intp]
+    inner: NDArray[np.bool_]
+    distinct: int
+
+
+def winner(entries: Sequence[Any], slack: float = 1.0) -> Any:
     """Return the smallest contestant within one standard error, or `slack` of them, of the best.
 
     One with a price must be ahead of the best of a lower level by that many standard errors, or
@@ -176,17 +196,17 @@ def winner(entries: Sequence[Contestant], slack: float = 1.0) -> Contestant:
     """
     unit = min(e.held.body for e in entries)
 
-    def error(e: Contestant) -> float:
+    def error(e: Any) -> float:
         return float(e.held.capped(unit).mean())
 
-    def outdone(e: Contestant) -> bool:
+    def outdone(e: Any) -> bool:
         """Is a smaller one as good? A wide standard error is no merit."""
         return any(o.free < e.free and o.level <= e.level and error(o) < error(e) for o in entries)
 
     entries = [e for e in entries if not outdone(e)]
     best = min(entries, key=error)
 
-    def tied(e: Contestant) -> bool:
+    def tied(e: Any) -> bool:
         mean, spread, ratio = e.held.behind(best.held, unit)
         return mean <= slack * spread and ratio <= TYPICAL
 

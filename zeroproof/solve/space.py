@@ -1,6 +1,6 @@
 """The race of several columns: constant, linear, ridge, and rational functions of low degree."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,9 @@ from zeroproof.solve.race import (
     BEND,
     NOISES,
     POLE,
+    Entry,
     Held,
+    RaceFit,
     deviation,
     folds_of,
     likeliest,
@@ -18,7 +20,7 @@ from zeroproof.solve.race import (
 )
 from zeroproof.solve.rational import fit_rational
 
-__all__ = ["Linear", "Quotient", "SpaceFit", "race_space", "total_degree"]
+__all__ = ["Linear", "Quotient", "race_space", "total_degree"]
 
 Array = NDArray[Any]
 EPS = float(np.finfo(float).eps)
@@ -90,40 +92,9 @@ def values(H: Array, fit: tuple[Array, Array]) -> Array:
     return (H[:, : len(a)] @ a) / (H[:, : len(b)] @ b)[:, None]
 
 
-class Entry:
-    """A candidate that was fitted."""
-
-    def __init__(
-        self, candidate: Any, fit: tuple[Array, Array], answers: Array, held: Held
-    ) -> None:
-        self.candidate, self.fit, self.answers, self.held = candidate, fit, answers, held
-        self.free, self.name = candidate.free, candidate.name
-        # curves of several columns run away beyond the data, and most rows are close to that
-        self.price = BEND if candidate.q or candidate.name.endswith("products") else 0.0
-
-    @property
-    def level(self) -> float:
-        """Return how far from plain it is."""
-        return self.price
-
-
-class SpaceFit(NamedTuple):
-    """The winner and what it was chosen from."""
-
-    entry: Entry
-    entries: tuple[Entry, ...]  # all that took part
-    tied: tuple[Entry, ...]  # those that the winner cannot be told from, the winner first
-    noise: str
-    deviation: Array
-    floor: Array
-    fold: NDArray[np.intp]
-    inner: NDArray[np.bool_]
-    distinct: int
-
-
 def race_space(
     X: Array, H: Array, widths: tuple[int, ...], y: Array, weight: Array, seed: int = 0
-) -> SpaceFit:
+) -> RaceFit:
     """Choose a model of several columns.
 
     Args:
@@ -171,10 +142,13 @@ def race_space(
             error = np.abs(answers - y)
             error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
             square = np.minimum((error / g) ** 2, 1e300).mean(1)
-            entry = Entry(c, full, answers, Held(square, fold, noise))
+            entry = Entry(c, full, answers, floor)
+            entry.held = Held(square, fold, noise)
             D = H[:, : len(full[1])] @ full[1]
-            if (D > 0).any() and (D < 0).any():
-                entry.price = POLE
+            # curves of several columns run away beyond the data, and most rows are close to that
+            curved = c.q or c.name.endswith("products")
+            crosses = (D > 0).any() and (D < 0).any()
+            entry.price = entry.level = POLE if crosses else BEND if curved else 0.0
             found.append(entry)
         return found
 
@@ -196,9 +170,7 @@ def race_space(
         best = min(flat, key=lambda e: float(e.held.error.mean()), default=entries[0])
         chosen: Any = winner([best, *(e for e in admitted if e.level)])
         tied = (chosen, *ties(chosen, admitted))
-    return SpaceFit(
-        chosen, tuple(entries), tied, noise, deviation(y, noise), floor, fold, inner, distinct
-    )
+    return RaceFit(chosen, tuple(entries), tied, noise, deviation(y, noise), fold, inner, distinct)
 
 
 def _within(answer: Array, low: Array, high: Array) -> bool:
