@@ -23,6 +23,7 @@ _LOST = 0.01  # of the finite rows
 _CAUGHT = 0.95  # of the labels: fewer, and they may fill a region
 _NEAR = 0.05  # score: |y| of twenty times the typical one
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
+_INFINITE = 1e8  # scales
 _APART = 3.0  # times the relative error: more is not noise
 
 
@@ -137,7 +138,8 @@ def constant_denominator(fit: ClosedForm) -> bool:
 def disagreement(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
     """Return the largest relative difference between admissible fits for each row, `(n,)`.
 
-    Relative to the larger answer or the scale; 0 below three times the fit's own relative error.
+    Relative to the larger answer or the scale; 0 below three times the fit's own relative error,
+    and where all are next to ∞.
     """
     spread = torch.zeros(len(X), dtype=torch.float64)
     if not len(X):
@@ -147,6 +149,8 @@ def disagreement(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
         theirs = _decoded(other, X)
         size = torch.maximum(answer.abs(), theirs.abs()).clamp(min=scale * 1e-3)
         apart = ((answer - theirs).abs() / size).nan_to_num(nan=1.0, posinf=1.0)
+        least = torch.minimum(*(part.abs().nan_to_num(nan=torch.inf) for part in (answer, theirs)))
+        apart = torch.where(least > _INFINITE * scale, 0, apart)
         spread = torch.maximum(spread, apart.amax(1))
     noise = max(_APART * fit.relative, 1e-6) if math.isfinite(fit.relative) else 1e-6
     return torch.where(spread > noise, spread, 0.0)

@@ -321,7 +321,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
     def _answers(self, X: Any) -> list[Any]:
         rows = self._seen(X)
         result = strict(self.fitted_, rows)
-        warn_outside(self.fitted_, rows[~result.bottom_mask.any(1)], stacklevel=4)
+        warn_outside(self.fitted_, rows, stacklevel=4)
         return [(part[:, 0] if self.fitted_.flat else part).numpy() for part in result]
 
     def tuples(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
