@@ -17,7 +17,8 @@ from torch import Tensor
 
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective import target_scale
-from zeroproof.solve import Readout, choose_degrees, choose_rho, spectral_readout
+from zeroproof.solve import Readout, choose_rho, spectral_readout
+from zeroproof.solve.line import race_line
 
 WIDTH, ROWS = 100, 2000
 RTOLS = (1e-13, 1e-12, 1e-11, 1e-10, 1e-8)
@@ -120,7 +121,8 @@ def fits(task: Task) -> dict[str, Errors]:
     rho = choose_rho(H, Y_n, Y_d, TRAIN, HELD).rho
     fit = spectral_readout(H, Y_n, Y_d, rho=rho)
     domain = x.min().item(), x.max().item()
-    degrees = choose_degrees(x, Y_n, Y_d)
+    best = race_line(x.numpy(), y[:, None].numpy(), plain=True).entry.candidate
+    degrees = best.p, best.q
     bases = [lambda x, d=d: chebyshev_basis(x, d, domain=domain) for d in degrees]
     polynomial = spectral_readout(bases[0](x), Y_n, Y_d, H_D=bases[1](x), rho=1e-32)
     small = spectral_readout(H.float(), Y_n.float(), Y_d.float(), dtype=torch.float32)

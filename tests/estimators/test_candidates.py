@@ -5,24 +5,23 @@ import torch
 from torch import nn
 
 from zeroproof.errors import RangeError
-from zeroproof.estimators import candidates as module
-from zeroproof.estimators.candidates import (
-    Candidate,
-    Request,
-    Rows,
+from zeroproof.estimators import closed_form as module
+from zeroproof.estimators.closed_form import (
     block,
-    candidates,
     crosses,
     held_errors,
     held_residual,
-    of_features,
     preferred,
     scored,
+    solvable,
+    solved,
 )
 from zeroproof.estimators.model import ReadoutModel, tuples
+from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import Column, ModuleFeatures, graded_features
 from zeroproof.solve.noise import row_weight
-from zeroproof.solve.search import CLEAN, Split, split
+from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.search import CLEAN, Candidate, Split, split
 
 F64 = {"dtype": torch.float64}
 INF, NAN = math.inf, math.nan
@@ -53,18 +52,15 @@ PARTS = parts(range(20, 80), range(20), range(80, 100))
     ("table", "rows", "order"),
     [
         ([("a", 1.0e-6, 8), ("b", 1.02e-6, 6), ("c", 1.9e-6, 2), ("d", 2.1e-6, 1)], 400, "bac"),
-        ([("rational", 1.04e-6, 9), ("b", 1.0e-6, 6)], 400, ["rational", "b"]),
-        ([("rational", 1.4e-6, 9), ("b", 1.0e-6, 6)], 400, ["b", "rational"]),
-        ([("rational", 3.0e-6, 9), ("b", 1.0e-6, 6)], 400, ["b"]),
         ([("a", 1e-32, 9), ("b", 0.9 * CLEAN, 6)], 400, "ba"),
         ([("a", 1.9e-6, 2), ("b", 1.0e-6, 6)], 0, "ab"),
     ],
-    ids=["smallest of alike", "rational", "worse", "far worse", "exact", "nothing held out"],
+    ids=["smallest of alike", "exact", "nothing held out"],
 )
 def test_the_choice_is_the_smallest_that_held_out_rows_cannot_tell_from_the_best(
     table, rows, order
 ):
-    found = [Candidate(*row, solve=None) for row in table]  # pyright: ignore[reportArgumentType]
+    found = [Candidate(Recipe(name, ()), *row) for name, *row in table]
     assert [each.name for each in preferred(found, rows)] == list(order)
     assert [each.name for each in preferred(found[::-1], rows)] == list(order)
 
@@ -125,11 +121,15 @@ def test_many_rows_are_solved_in_blocks(monkeypatch):
     y = 1 / (X - 1.3) + 0.05 * torch.randn(100, 1, generator=generator, **F64)
     rows = Rows(X, y, 1 + torch.rand(100, generator=generator, **F64))
     identity = ModuleFeatures((Column(0, "identity", 0.0, 1.0),), nn.Identity())
-    solve = of_features(identity, "module", REQUEST).solve
+    candidate = Candidate(Recipe("module", ()), features=identity)
+
+    def solve(rows, power):
+        return solved(candidate, rows, power, REQUEST, shared=True)
+
     for power in (0, 2):
-        whole = solve(rows, power, True)
+        whole = solve(rows, power)
         monkeypatch.setattr(module, "_ENTRIES", 4 * 7)  # seven rows
-        blocks = solve(rows, power, True)
+        blocks = solve(rows, power)
         monkeypatch.undo()
         torch.testing.assert_close(blocks.a, whole.a, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(blocks.b, whole.b, rtol=1e-10, atol=1e-12)
@@ -150,7 +150,7 @@ def test_weights_of_a_block_follow_the_answers_of_a_head():
 def test_an_affine_candidate_that_crosses_a_pole_has_no_score():
     rows = Rows(X, 1 / (X - 0.305), ONES)
     identity = ModuleFeatures((Column(0, "identity", 0.0, 1.0),), nn.Identity())
-    candidate = of_features(identity, "module", REQUEST)
+    candidate = Candidate(Recipe("module", ()), features=identity)
     chordal = scored(candidate, rows, REQUEST, PARTS, 0)
     assert chordal.score < 1e-25
     assert chordal.weights == 4
@@ -161,19 +161,18 @@ def test_an_affine_candidate_that_crosses_a_pole_has_no_score():
 @pytest.mark.parametrize(
     ("columns", "features", "names"),
     [
-        (1, "auto", {"rational"}),
-        (1, "polynomial", {"rational"}),
+        (1, "polynomial", {"polynomial"}),
         (1, "random", {"random"}),
         (2, "polynomial", {"polynomial"}),
         (2, nn.Linear(2, 3), {"module"}),
     ],
-    ids=["line", "line of polynomials", "line of waves", "plane", "module"],
+    ids=["line", "line of waves", "plane", "module"],
 )
 def test_exact_data_ask_for_one_kind_of_candidate(columns, features, names):
     wide = torch.rand(100, columns, generator=torch.Generator().manual_seed(0), **F64)
     rows = Rows(wide, 1 / (wide[:, -1:] + 0.305), ONES)
     request = REQUEST._replace(features=features, degrees=None)
-    found = candidates(rows, request, split(wide, 0))
+    found = solvable(rows, request, split(wide, 0))
     assert {each.name for each in found.candidates} == names
     assert found.power == 0
 
@@ -187,11 +186,11 @@ def test_row_weights_are_those_the_noise_asks_for(power, given):
     noise = 0.01 * torch.randn(400, 1, generator=torch.Generator().manual_seed(1), **F64)
     rows = Rows(wide, y + (1 + y**2) ** (1 - power / 2) * noise, torch.ones(400, **F64))
     request = REQUEST._replace(features=nn.Identity())
-    assert candidates(rows, request, split(wide, 0)).power == given
+    assert solvable(rows, request, split(wide, 0)).power == given
 
 
 def test_no_candidate_is_said():
     rows = Rows(X, 1 / (X - 0.305), ONES)
     message = r"must allow at least one candidate, got 1e-09 s and 100 rows"
     with pytest.raises(RangeError, match=message):
-        candidates(rows, REQUEST._replace(budget=1e-9), PARTS)
+        solvable(rows, REQUEST._replace(budget=1e-9), PARTS)

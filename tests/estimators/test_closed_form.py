@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from zeroproof.estimators import closed_form
-from zeroproof.estimators.candidates import Request, Rows, crosses, held_errors
-from zeroproof.estimators.closed_form import fit_closed_form
-from zeroproof.estimators.model import FormModel, tuples
-from zeroproof.estimators.polish import polished
+from zeroproof.estimators.closed_form import crosses, fit_closed_form, held_errors, polished
+from zeroproof.estimators.model import tuples
+from zeroproof.estimators.options import Request, Rows
 from zeroproof.solve.search import split
 
 F64 = {"dtype": torch.float64}
@@ -60,18 +59,13 @@ def test_a_polish_that_helps_held_out_rows_is_kept_and_runs_on_all_rows(monkeypa
         seen.append(len(rows.X))
         return model._replace(a=model.a / 2)
 
-    solve = closed_form.candidates
+    solve = closed_form.solved
 
-    def spoiled(*arguments):  # candidates whose N is twice what it should be
-        found, power = solve(*arguments)
-        twice = [
-            each._replace(solve=lambda *a, s=each.solve: scaled(2.0)(s(*a), None, None))
-            for each in found
-        ]
-        return type(solve(*arguments))(twice, power)
+    def spoiled(*arguments, **options):  # N is twice what it should be
+        return scaled(2.0)(solve(*arguments, **options), None, None)
 
     monkeypatch.setattr(closed_form, "polished", repaired)
-    monkeypatch.setattr(closed_form, "candidates", spoiled)
+    monkeypatch.setattr(closed_form, "solved", spoiled)
     rows = plane(noisy)
     fit = fit_closed_form(rows, REQUEST._replace(degrees=None, budget=0.2))
     assert fit.polished
@@ -153,21 +147,20 @@ def test_near_and_relative_are_unknown_where_no_held_row_is_finite():
 
 
 def test_a_pole_that_noise_puts_between_all_rows_is_replaced(monkeypatch):
-    rows = line(lambda X: 1 / (X + 1.5) + 0.01 * normal(200, 1))
+    rows = plane(lambda X: 1 / (X[:, :1] + 1.5) + 0.01 * normal(300, 1))
 
     def crossing_on_all(model, given, request):
         done = polished(model, given, request)
-        if len(given.X) < 200 or not isinstance(done, FormModel):
+        if len(given.X) < 300:
             return done
-        form = done.forms[0]
-        return done._replace(forms=(form._replace(b=torch.tensor([0.0, 1.0], **F64)),))
+        b = torch.tensor([0.0, 1.0, 0.0], **F64)[:, None]
+        return done._replace(b=b)
 
     monkeypatch.setattr(closed_form, "polished", crossing_on_all)
-    options = AUTO._replace(features="chebyshev", degrees=(1, 1))
-    free = fit_closed_form(rows, options)
+    free = fit_closed_form(rows, REQUEST)
     assert free.polished
     assert crosses(free.model, rows.X)
-    one_sided = fit_closed_form(rows, options._replace(affine=True))
+    one_sided = fit_closed_form(rows, REQUEST._replace(affine=True))
     assert not crosses(one_sided.model, rows.X)
     N, D = tuples(one_sided.model, rows.X)
     assert (N / D - rows.y).square().mean() < 1e-3

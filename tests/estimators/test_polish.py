@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
-from zeroproof.estimators.candidates import Request, Rows
-from zeroproof.estimators.model import FormModel, ReadoutModel, tuples
-from zeroproof.estimators.polish import degrees_of, objective, polished
+from zeroproof.estimators.closed_form import objective, polished
+from zeroproof.estimators.model import ReadoutModel, tuples
+from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import fit_column, graded_features
-from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm
 
 X = torch.linspace(-1, 1, 80, dtype=torch.float64)[:, None]
 Y = (1 + X) / (X - 1.3)
@@ -28,13 +27,9 @@ def readout(target="y"):
     return ReadoutModel(LINE, LINE, a, b, target, 1.0)
 
 
-def form(b=(-1.3, 1.0)):
-    return FormModel((CoefficientForm(vector(1.0, 1.0), vector(*b), "chebyshev", (-1, 1)),), 1.0)
-
-
-@pytest.mark.parametrize("model", [readout(), form()], ids=["readout", "form"])
 @pytest.mark.parametrize("power", [0.0, 1.0])
-def test_the_polish_lowers_its_objective_to_a_stationary_point(model, power):
+def test_the_polish_lowers_its_objective_to_a_stationary_point(power):
+    model = readout()
     request = REQUEST._replace(weight_power=power)
     after = polished(model, ROWS, request)
     best = objective(after, ROWS, request)
@@ -85,21 +80,3 @@ def test_more_features_than_rows_do_no_harm():
     y = np.arange(6.0)
     x = np.linspace(-1, 1, 6)[:, None] ** [1, 2, 3]
     assert np.isfinite(ProjectiveRegressor(time_budget=0.3).fit(x, y).predict(x)).all()
-
-
-@pytest.mark.parametrize(
-    ("given", "degrees"),
-    [
-        (CoefficientForm(vector(1, 2, 3), vector(1, 2), "chebyshev", (-1, 1)), (2, 1)),
-        (BarycentricForm(vector(0, 1, 2), vector(0, 1, 2), vector(1, 1, 1)), (2, 2)),
-        (
-            FactoredForm(
-                vector(1, 2), vector(0.1), vector(0.2), vector(0.3), vector(1.0), (-1.0, 1.0)
-            ),
-            (1, 3),
-        ),
-    ],
-    ids=["coefficients", "barycentric", "factors"],
-)
-def test_degrees_are_read_off_every_form(given, degrees):
-    assert degrees_of(given) == degrees

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
-from zeroproof.estimators import closed_form, regressor, trunks
-from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored
+from zeroproof.estimators import closed_form, regressor
+from zeroproof.estimators.closed_form import Scored, solvable, solved, trunk_candidates
 from zeroproof.estimators.model import tuples
-from zeroproof.estimators.trunks import trunk_candidates, trunks_asked
-from zeroproof.solve.search import split
+from zeroproof.estimators.options import Request, Rows
+from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.search import Candidate, split
 
 F64 = {"dtype": torch.float64}
 REQUEST = Request("auto", None, False, "auto", None, 1.0, 0.0, "auto", 6.0, 0)
@@ -35,14 +36,14 @@ def _still(monkeypatch):
 
 
 def trained(rows=ROWS, request=REQUEST):
-    return trunk_candidates(rows, request, split(rows.X, request.seed), 0, best=1.0)
+    return trunk_candidates(rows, request, split(rows.X, request.seed), 0, steps=120)
 
 
 def test_each_method_gives_a_candidate_that_can_be_solved_on_any_rows():
     found = trained()
     assert [each.name for each in found] == ["joint trunk", "varpro trunk", "hybrid trunk"]
     assert min(each.score for each in found) < 1e-2
-    model = found[1].solve(ROWS, 0, True)
+    model = solved(found[1], ROWS, 0, REQUEST, shared=True)
     assert found[1].weights == model.a.numel() + model.b.numel() == 130
     N, D = tuples(model, X)
     y = ROWS.y
@@ -55,7 +56,8 @@ def test_the_units_of_the_columns_do_not_count():
     units = 2.0 ** torch.tensor([10, -7, 3, 0, -20], **F64)
     for one, other in zip(trained(), trained(ROWS._replace(X=X * units)), strict=True):
         assert one.score == other.score
-        here, there = one.solve(ROWS, 0, True), other.solve(ROWS._replace(X=X * units), 0, True)
+        here = solved(one, ROWS, 0, REQUEST, shared=True)
+        there = solved(other, ROWS._replace(X=X * units), 0, REQUEST, shared=True)
         assert all(map(torch.equal, tuples(here, X), tuples(there, X * units)))
 
 
@@ -75,44 +77,44 @@ def test_seconds_that_do_not_matter_do_not_change_the_answer(monkeypatch):
     assert [each.score for each in trained()] != slower[0]
 
 
-@pytest.mark.parametrize(
-    ("columns", "features", "asked"),
-    [(4, "auto", False), (5, "auto", True), (9, "auto", True), (9, "random", False)],
-)
-def test_trunks_belong_to_a_search_over_many_columns(columns, features, asked):
-    request = REQUEST._replace(features=features)
-    assert trunks_asked(request, columns) is asked
-    assert not trunks_asked(request._replace(budget=0.5), columns)  # too few steps to learn
-
-
-@pytest.mark.parametrize("columns", [4, 5])
-def test_below_five_columns_no_trunk_is_trained(columns, monkeypatch):
-    asked = []
-    monkeypatch.setattr(closed_form, "trunk_candidates", lambda *a: asked.append(a) or [])
-    noisy = X[:, :columns] @ RIDGE[:columns] + X[:, 0].sin() * X[:, 1].cos()
-    rows = Rows(X[:, :columns], noisy[:, None], ROWS.weight)
-    closed_form.fit_closed_form(rows, REQUEST)
-    assert len(asked) == (columns == 5)
+def bad(score):
+    """Return the result of a search that found one candidate."""
+    return Scored([Candidate(Recipe("none", ()), score, 1)], 0)
 
 
 @pytest.mark.parametrize(
-    ("best", "rows"), [(1e-11, 400), (1.0, 9)], ids=["others are exact", "none held out"]
+    ("columns", "features", "budget", "score", "rows", "asked"),
+    [
+        (4, "auto", 6.0, 0.9, 400, False),  # random waves cover four columns
+        (5, "auto", 6.0, 0.9, 400, True),
+        (5, "random", 6.0, 0.9, 400, False),
+        (5, "auto", 0.5, 0.9, 400, False),  # too few steps to learn
+        (5, "auto", 6.0, 1e-11, 400, False),  # another is exact
+        (5, "auto", 6.0, 0.9, 9, False),  # none held out
+    ],
 )
-def test_no_trunk_is_trained_where_it_cannot_help(best, rows):
-    part = ROWS.at(torch.arange(rows))
-    assert trunk_candidates(part, REQUEST, split(part.X, 0), 0, best) == []
+def test_trunks_are_trained_where_they_can_help(
+    columns, features, budget, score, rows, asked, monkeypatch
+):
+    trained = []
+    monkeypatch.setattr(closed_form, "trunk_candidates", lambda *a: trained.append(a) or [])
+    monkeypatch.setattr(closed_form, "searched", lambda *_: bad(score))
+    part = Rows(X[:rows, :columns], ROWS.y[:rows], ROWS.weight[:rows])
+    request = REQUEST._replace(features=features, budget=budget)
+    solvable(part, request, split(part.X, 0))
+    assert bool(trained) is asked
 
 
 def test_of_many_rows_some_are_drawn_from_all_and_none_is_of_the_shell(monkeypatch):
-    monkeypatch.setattr(trunks, "_MOST_ROWS", 350)
+    monkeypatch.setattr(closed_form, "_MOST_ROWS", 350)
     parts = split(X, 0)
     few = parts._replace(core=parts.core[:100])  # as where the table is much longer than the search
-    used = trunks._used(len(X), few, 0)
+    used = closed_form._used(len(X), few, 0)
     assert len(used) == len(set(used.tolist())) == 350
     assert torch.equal(used[:140], torch.cat([few.held, few.core]))
     assert not set(used.tolist()) & set(few.shell.tolist())
     assert used[140:].double().mean() == pytest.approx(200, abs=30)  # the rows of the table, mixed
-    found = trunk_candidates(ROWS, REQUEST._replace(budget=1.0), few, 0, 1.0)
+    found = trunk_candidates(ROWS, REQUEST, few, 0, steps=20)
     assert [math.isfinite(each.score) for each in found] == [True] * 3
 
 
@@ -121,7 +123,7 @@ def test_a_trunk_is_stored_and_loaded(tmp_path, monkeypatch):
     wide = rng.uniform(-1, 1, (300, 5)) * [1, 10, 100, 1, 1] + [0, 5, 0, 0, 1e3]
     y = 1 / (wide @ [1, -0.1, 0.005, 0.3, 0.8] - 800)
     # whatever else serves, the trunk is the choice
-    monkeypatch.setattr(closed_form, "candidates", lambda *_: one_bad())
+    monkeypatch.setattr(closed_form, "searched", lambda *_: bad(0.9))
     monkeypatch.setattr(regressor, "raced", lambda *_: False)
     model = ProjectiveRegressor(time_budget=6.0, polish="none").fit(wide, y)
     assert model.fitted_.fit.name.endswith("trunk")
@@ -129,7 +131,3 @@ def test_a_trunk_is_stored_and_loaded(tmp_path, monkeypatch):
     again = ProjectiveRegressor.load(tmp_path / "model")
     assert all(map(np.array_equal, again.tuples(wide), model.tuples(wide)))
     assert again.summary() == model.summary()
-
-
-def one_bad():
-    return Scored([Candidate("none", 0.9, 1, None)], 0)  # pyright: ignore[reportArgumentType]

@@ -8,15 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from zeroproof.errors import DataError, ShapeError
-from zeroproof.estimators.candidates import Rows, block, crosses
-from zeroproof.estimators.closed_form import ROUNDING
+from zeroproof.estimators.closed_form import block, crosses
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import ReadoutModel, inputs, tuples
-from zeroproof.estimators.options import as_array
-from zeroproof.estimators.polish import degrees_of
+from zeroproof.estimators.options import Rows, as_array
 from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
-from zeroproof.solve.forms import ConjugateForm
+from zeroproof.solve.forms import ConjugateForm, degrees_of
+from zeroproof.solve.search import ROUNDING
 from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import gathered
 

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from zeroproof._checks import one_of, positive, whole
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.estimators.candidates import Request, Rows
+from zeroproof.solve.search import Budget
 
 __all__ = [
     "FEATURES",
     "POLYNOMIAL",
     "Asked",
+    "Request",
+    "Rows",
     "checked_request",
     "checked_rows",
     "columns_to_keep",
@@ -34,6 +36,35 @@ _LARGEST = 1e100  # squares must stay finite
 _SMALLEST = 1e-100  # range of a column
 _LEAST = 1e-200  # of the largest target
 _LISTED = 5
+
+
+class Request(NamedTuple):
+    """What was asked for; checked."""
+
+    features: str | nn.Module
+    degrees: tuple[int, int] | None
+    affine: bool
+    shared: bool | str
+    linear: tuple[int, ...] | None
+    scale: float
+    weight_power: float
+    polish: str
+    budget: float
+    seed: int
+    symmetry: str = "none"
+    clock: Budget = Budget()  # of the whole fit
+
+
+class Rows(NamedTuple):
+    """Rows to solve on; y over its scale."""
+
+    X: Tensor  # (n, d)
+    y: Tensor  # (n, m)
+    weight: Tensor  # (n,)
+
+    def at(self, index: Tensor) -> "Rows":
+        """Return the rows `index`."""
+        return Rows(self.X[index], self.y[index], self.weight[index])
 
 
 class Asked(NamedTuple):

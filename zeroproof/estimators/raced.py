@@ -12,17 +12,19 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from zeroproof.estimators.candidates import (
+from zeroproof.estimators.closed_form import (
     FAILURES,
-    Candidate,
-    Request,
-    Rows,
+    ClosedForm,
+    Compared,
     Scored,
+    fit_closed_form,
     preferred,
     searched,
+    solvable,
+    solved,
 )
-from zeroproof.estimators.closed_form import ClosedForm, Compared, fit_closed_form, solvable
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
+from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
@@ -41,7 +43,7 @@ from zeroproof.solve.marquardt import fit_factored, least_squares
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
-from zeroproof.solve.search import FLOOR, split
+from zeroproof.solve.search import FLOOR, Candidate, split
 from zeroproof.solve.space import EPS, EXACT, race_space, total_degree
 
 __all__ = ["fit_by_race", "raced"]
@@ -482,9 +484,8 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
         root = np.sqrt(used.weight.numpy())[:, None] / deviation(y, race.noise)
         a, b = entry.candidate.fit(whole, y, root, *((b,) if entry.candidate.q else ()))
     model, recipe = _polynomial(columns, widths, a, b, request.scale)
-    alternates = tuple(
-        _polynomial(columns, widths, *e.fit, request.scale)[0] for e in race.tied[1:_TIES]
-    )
+    ties = (e.fit for e in race.tied[1:_TIES])
+    alternates = tuple(_polynomial(columns, widths, a, b, request.scale)[0] for a, b in ties)
     found = _closed(race, sample.y.numpy(), model, entry.name, recipe)
     return _boosted(found._replace(alternates=alternates), race, sample)
 
@@ -664,7 +665,10 @@ def _next_to_poles(
 ) -> tuple[Model, str]:
     """Return the form that holds its accuracy up to a pole, if it serves as well as the winner."""
     c = entry.candidate
-    if not isinstance(model, FormModel) or len(model.forms) > 1 or not 0 < c.q <= _MOST_FACTORS:
+    if not isinstance(model, FormModel) or not 0 < c.q <= _MOST_FACTORS:
+        return model, entry.name
+    own, *others = model.forms
+    if others:
         return model, entry.name
     x, y = used.X[:, 0], used.y[:, 0]
     roots = torch.from_numpy(np.asarray(c.axis.middle + c.axis.half * entry.zeros(), complex))
@@ -674,8 +678,7 @@ def _next_to_poles(
         return model, entry.name
     level = y.abs().clamp(min=1e-3)
     mine, theirs = (
-        float(((predict(each, x) - y).abs() / level).square().mean().sqrt())
-        for each in (model.forms[0], form)
+        float(((predict(each, x) - y).abs() / level).square().mean().sqrt()) for each in (own, form)
     )
     if theirs <= max(10 * mine, 1e-13):
         return FormModel((form,), request.scale), "rational"
@@ -707,10 +710,8 @@ def _ahead(
     clock = request.clock  # some of it is kept for the folds
     request = request._replace(budget=_SEARCHED * request.budget, clock=clock.part(_SEARCHED))
     parts = split(sample.X, request.seed)
-    if sample.X.shape[1] == 1:  # rational functions of x itself took part in the race
-        found, power = searched(sample, request, parts, None)
-    else:
-        found, power = solvable(sample, request, parts)
+    way = searched if sample.X.shape[1] == 1 else solvable
+    found, power = way(sample, request, parts)
     found = [each for each in found if not _known(each)]
     if not found:
         return None
@@ -724,7 +725,8 @@ def _ahead(
         if f >= first and clock.left() < 0:
             break  # what was found is judged by the folds that there was time for
         own = torch.from_numpy(race.fold == f)
-        N, D = tuples(best.solve(sample.at(~own), power, True), sample.X[own])
+        model = solved(best, sample.at(~own), power, request, shared=True)
+        N, D = tuples(model, sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
         seen = race.inner & (race.fold <= f)
         if not seen.any():
@@ -763,8 +765,6 @@ def _white(race: RaceFit, y: Array, X: Tensor) -> bool:
 def _known(candidate: Candidate) -> bool:
     """Tell whether a recipe of one column took part in the race."""
     recipe = candidate.recipe
-    if recipe is None:
-        return False
     return recipe.target == "y" and recipe.transforms in {("identity",), ("log",)}
 
 

@@ -10,10 +10,10 @@ from zeroproof.defaults import TAU_INFER
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.labels import Region, find_region
 from zeroproof.estimators.model import FormModel, ReadoutModel, cancelled, tuples
-from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.thresholds import choose_thresholds
 from zeroproof.inference import InferenceConfig
 from zeroproof.projective import denominator_score
+from zeroproof.solve.forms import degrees_of
 
 __all__ = ["disagreement", "limits_of", "thresholds_of"]
 

@@ -21,8 +21,7 @@ from zeroproof.errors import (
     ZeroProofError,
 )
 from zeroproof.estimators.batches import sampled, solved_from
-from zeroproof.estimators.candidates import FAILURES
-from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
+from zeroproof.estimators.closed_form import FAILURES, ClosedForm, fit_closed_form
 from zeroproof.estimators.fitted import (
     Fitted,
     curves_of,

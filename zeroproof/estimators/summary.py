@@ -14,10 +14,9 @@ import torch
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted, is_system, known_poles, oriented_tuples
 from zeroproof.estimators.model import FormModel, ReadoutModel
-from zeroproof.estimators.polish import degrees_of
 from zeroproof.estimators.regions import constant_denominator, disagreement
 from zeroproof.estimators.uncertainty import answer_errors
-from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm
+from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm, degrees_of
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import SIGNIFICANT
 

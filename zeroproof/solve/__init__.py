@@ -1,6 +1,5 @@
 """Fitting in closed form: the projective head as an extreme singular vector."""
 
-from zeroproof.solve.degrees import choose_degrees
 from zeroproof.solve.path import RHOS, ReadoutPath, RhoChoice, choose_rho, readout_path
 from zeroproof.solve.spectral import Readout, ReadoutOptions, spectral_readout, streamed_readout
 from zeroproof.solve.tall_qr import TallQR
@@ -12,7 +11,6 @@ __all__ = [
     "ReadoutPath",
     "RhoChoice",
     "TallQR",
-    "choose_degrees",
     "choose_rho",
     "readout_path",
     "spectral_readout",

@@ -17,19 +17,6 @@ __all__ = ["Barycentric", "from_aaa", "to_aaa"]
 SWEEPS = 3  # reweightings of the rows
 
 
-def fit_barycentric(
-    table: Table, poles: Tensor, size: int, *, weight_power: float = 1.0
-) -> BarycentricForm:
-    r"""Fit N / D in barycentric form through `size` samples beside the poles, complex `(q,)`.
-
-    The support is the sample nearest each real pole in the range of x, then Leja points: each
-    sample that is farthest, in the product of distances, from those taken. AAA (Nakatsukasa, Sète,
-    Trefethen 2018) chooses the support greedily instead. At least 2 size - 1 rows are distinct.
-    """
-    at = _support(table, poles, size)
-    return refit_weights(table.x[at], table.y[at], table, weight_power=weight_power)
-
-
 def refit_weights(
     z: Tensor, f: Tensor, table: Table, *, weight_power: float = 1.0
 ) -> BarycentricForm:
@@ -54,21 +41,6 @@ def refit_weights(
         t = torch.where(D == 0, 1, 1 / torch.where(D == 0, 1, D))
         t = t / t.median()
     return best[1]
-
-
-def _support(table: Table, poles: Tensor, size: int) -> Tensor:
-    """Return the rows of the support points."""
-    low, high = table.domain
-    x, scale = table.x, 4 / (high - low)  # the capacity of an interval is a quarter of its length
-    real = poles[(poles.imag.abs() < 1e-6 * (high - low))].real
-    real = real[(real >= low) & (real <= high)]
-    beside = dict.fromkeys(int((x - pole).abs().argmin()) for pole in real)
-    taken = list(beside)[:size] or [int(x.real.argmin())]
-    log = (scale * (x[:, None] - x[taken])).abs().log().sum(1)
-    while len(taken) < size:
-        taken.append(int(log.argmax()))
-        log = log + (scale * (x - x[taken[-1]])).abs().log()
-    return torch.tensor(taken)
 
 
 def _smallest(A: Tensor) -> Tensor:

@@ -172,6 +172,22 @@ def span(form: Form) -> tuple[float, float]:
     return form.domain
 
 
+def degrees_of(form: Form) -> tuple[int, int]:
+    """Return the degrees of N and of D."""
+    if isinstance(form, BarycentricForm):
+        return len(form.points) - 1, len(form.points) - 1
+    if isinstance(form, SigmoidForm):
+        return 0, 0
+    if isinstance(form, ConjugateForm):
+        k = len(form.real) + 2 * len(form.centre)
+        return len(form.c) - 1, k
+    if isinstance(form, FractionForm):
+        return len(form.poles) + len(form.a) - 1, len(form.poles)
+    if isinstance(form, CoefficientForm):
+        return len(form.a) - 1, len(form.b) - 1
+    return len(form.a) - 1, 2 * len(form.c) + len(form.r)
+
+
 def basis_of(form: CoefficientForm, x: Tensor, degree: int) -> Tensor:
     """Evaluate the basis of a form, `(*batch, degree + 1)`."""
     if form.basis == "monomial":

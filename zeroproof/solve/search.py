@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.layers.features import feature_matrix
+from zeroproof.layers.features import ModuleFeatures, feature_matrix
 from zeroproof.projective.angle import chordal_distance, misalignment
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.noise import noise_power, row_weight
@@ -27,9 +27,7 @@ __all__ = [
     "ROUNDING",
     "Budget",
     "Candidate",
-    "Scored",
     "SearchOptions",
-    "Searched",
     "Split",
     "Table",
     "best_candidates",
@@ -119,21 +117,30 @@ class Split(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A recipe with what it reached.
+    """A way to fit, with what it reached.
 
     Attributes:
-        recipe: What was fitted.
+        recipe: What was fitted; of given features its family is where they come from.
         score: √(E_random E_shell), E the mean squared chordal distance on held-out rows.
         weights: Number of coefficients.
+        features: Those given.
+        centres: Points to which distances are further columns, `(c, d)`.
         rho: The best ρ.
         random: E on rows held out at random.
     """
 
     recipe: Recipe
-    score: float
-    weights: int
-    rho: float
-    random: float
+    score: float = math.inf
+    weights: int = 0
+    features: ModuleFeatures | None = None
+    centres: Tensor | None = None
+    rho: float = 1.0
+    random: float = math.inf
+
+    @property
+    def name(self) -> str:
+        """Return the family."""
+        return self.recipe.family
 
 
 def split(X: Tensor, seed: int) -> Split:
@@ -154,13 +161,6 @@ def split(X: Tensor, seed: int) -> Split:
     return Split(order[inner[part:]], order[inner[:part]], order[shell])
 
 
-class Searched(NamedTuple):
-    """Candidates by rising score, and the power of the row weights they were scored with."""
-
-    candidates: list[Candidate]
-    power: int
-
-
 def search(
     X: Tensor,
     y: Tensor,
@@ -168,7 +168,7 @@ def search(
     *,
     rows: Split | None = None,
     power: int | None = None,
-) -> Searched:
+) -> tuple[list[Candidate], int]:
     r"""Try recipes, cheapest first, and return all that were scored, the best first.
 
     Starts are all sets of linear columns (for up to 6 columns) × {identity, log, trigonometric} ×
@@ -188,12 +188,13 @@ def search(
             scored again.
 
     Returns:
-        Candidates by rising score, none if nothing fits into the budget or the rows.
+        Candidates by rising score, none if nothing fits into the budget or the rows, and the power
+        they were scored with.
 
     Examples:
         >>> X = torch.rand(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         >>> y = X[:, :1] / (X[:, 1:] - 0.4)
-        >>> best = search(X, y, SearchOptions(budget=2.0)).candidates[0]
+        >>> (best, *_), power = search(X, y, SearchOptions(budget=2.0))
         >>> best.recipe.linear, best.score < 1e-20
         ((0,), True)
     """
@@ -207,7 +208,7 @@ def search(
     if missed and not any(c.score <= CLEAN for c in work.tried.values()):
         work.clock.cut.append(f"{missed} transforms and sizes of N / D")
     found = sorted(work.tried.values(), key=lambda c: (c.score, c.weights))
-    return Searched(found, work.power)
+    return found, work.power
 
 
 def best_candidates(found: list[Candidate], rows: int, most: int = 5) -> list[Candidate]:
@@ -373,11 +374,11 @@ class _Search:
     def _scored(self, recipe: Recipe, bar: float) -> Candidate:
         self.spent += self._cost(recipe)
         weights = sum(counts(recipe))
-        candidate = Candidate(recipe, math.inf, weights, 1.0, math.inf)
+        candidate = Candidate(recipe, weights=weights)
         if self._rows_suffice(recipe):
             with suppress(ArithmeticError, IndexError, RuntimeError, ValueError):  # it drops out
                 score, rho, random = self.table.score(recipe, self.power, self._rows(weights), bar)
-                candidate = Candidate(recipe, score, weights, rho, random)
+                candidate = candidate._replace(score=score, rho=rho, random=random)
         self.tried[recipe] = candidate
         return candidate
 
@@ -500,14 +501,6 @@ def _graded_count(wide: list[int], degree: int) -> int:
     return sum(counts)
 
 
-class Scored(NamedTuple):
-    """√(E_random E_shell), the best ρ, and E_random."""
-
-    score: float
-    rho: float
-    random: float
-
-
 class Table(NamedTuple):
     """Rows of a search: those to fit first, then rows held out at random, then the shell."""
 
@@ -532,15 +525,19 @@ class Table(NamedTuple):
         return H_N, H_D, lift(recipe.target, self.y)
 
     @torch.no_grad()
-    def score(self, recipe: Recipe, power: int, rows: int, bar: float) -> Scored:
-        """Fit the first `rows` along ρ, with row weights of a power, and score the best.
+    def score(
+        self, recipe: Recipe, power: int, rows: int, bar: float
+    ) -> tuple[float, float, float]:
+        """Fit the first `rows` along ρ, with row weights of a power.
+
+        Return √(E_random E_shell) of the best ρ, that ρ, and E_random.
 
         The fit ends after one sweep if it is far above the score `bar`.
         """
         H_N, H_D, Y = self.linear(recipe)
         train = slice(0, rows)
         weight = row_weight(self.y, power)
-        best, pilot = Scored(math.inf, RHOS[0], math.inf), 1e-12
+        best, pilot = (math.inf, RHOS[0], math.inf), 1e-12
         for sweeps in (1, 3):
             path = readout_path(
                 H_N[train], *(part[train] for part in Y), H_D=H_D[train], weight=weight[train],
@@ -549,10 +546,10 @@ class Table(NamedTuple):
             for rho, a, b in zip(path.rhos, path.a, path.b, strict=True):
                 N, D = H_N.to(a.dtype) @ a, H_D.to(b.dtype) @ b
                 random, shell = self.errors(recipe.target, N, D, weight)
-                best = min(best, Scored(math.sqrt(random * shell), rho, random))
-            if best.score > _HOPELESS * bar:
+                best = min(best, (math.sqrt(random * shell), rho, random))
+            if best[0] > _HOPELESS * bar:
                 break
-            pilot = best.rho
+            pilot = best[1]
         return best
 
     def errors(self, target: str, N: Tensor, D: Tensor, weight: Tensor) -> tuple[float, float]:

@@ -86,7 +86,7 @@ class Quotient:
         return fits.a[0], fits.b[0]
 
 
-def values(H: Array, fit: tuple[Array, Array]) -> Array:
+def values(H: Array, fit: tuple[Array, ...]) -> Array:
     """Return answers, `(n, m)`."""
     a, b = fit
     return (H[:, : len(a)] @ a) / (H[:, : len(b)] @ b)[:, None]
