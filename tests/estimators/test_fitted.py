@@ -11,7 +11,6 @@ from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.fitted import (
     Fitted,
-    curves_of,
     oriented_tuples,
     poles_of,
     roots_of,
@@ -163,7 +162,7 @@ def test_curves_are_the_lines_where_the_denominator_vanishes():
     b[place[0, 0]], b[place[1, 0]], b[place[0, 1]] = -0.25, 1.0, 0.5  # x + y/2 = 1/4
     model = ReadoutModel(H, H, torch.ones(3, 1).double(), b, "y", 1.0)
     box = torch.tensor([[-1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
-    (line,) = curves_of(fit(model), box, 0, 51)
+    (line,) = model.pole_curve(box, 0, 51)
     on = line.numpy() @ np.array([1.0, 0.5])
     assert on == pytest.approx(np.full(len(on), 0.25), abs=1e-12)
     assert line[:, 1].min() == pytest.approx(-1)
@@ -172,7 +171,7 @@ def test_curves_are_the_lines_where_the_denominator_vanishes():
 
 def test_forms_have_no_curve_and_complex_readouts_have_poles():
     with pytest.raises(RangeError, match="a rational form has one column, got two"):
-        curves_of(fit(form([1.0], [0.0, 1.0])), torch.zeros(2, 2), 0, 5)
+        form([1.0], [0.0, 1.0]).pole_curve(torch.zeros(2, 2), 0, 5)
     model = readout([1.0], [0.0, 1.0])
     model = model._replace(a=model.a + 0j, b=model.b + 0j)
     place = poles_of(fit(model), UNIT, 0).position

@@ -6,8 +6,8 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.estimators.candidates import Request, Rows
-from zeroproof.estimators.model import FormModel, ReadoutModel, tuples
-from zeroproof.estimators.polish import degrees_of, objective, polished
+from zeroproof.estimators.model import FormModel, ReadoutModel
+from zeroproof.estimators.polish import objective, polished
 from zeroproof.layers.features import fit_column, graded_features
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm
 
@@ -48,7 +48,7 @@ def test_the_objective_is_the_stated_sum(power):
     weight = torch.rand(80, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     y = ROWS.y.clone()
     y[3], y[5] = math.inf, math.nan
-    N, D = tuples(readout(), X)
+    N, D = readout().tuples(X)
     terms = weight[:, None] * (N / D - y) ** 2 / (1 + y**2) ** power
     exact = sum(float(t) for i, t in enumerate(terms[:, 0]) if i not in {3, 5})
     request = REQUEST._replace(weight_power=power)
@@ -77,7 +77,7 @@ def test_separate_denominators_are_polished_apart():
     start = readout()._replace(a=torch.ones(2, 2, dtype=torch.float64), b=b)
     after = polished(start, rows, REQUEST)
     alone = polished(start._replace(a=start.a[:, :1], b=start.b[:, :1]), ROWS, REQUEST)
-    got, own = (N / D for N, D in (tuples(after, X), tuples(alone, X)))
+    got, own = (N / D for N, D in (after.tuples(X), alone.tuples(X)))
     torch.testing.assert_close(got[:, :1], own)
 
 
@@ -102,4 +102,4 @@ def test_more_features_than_rows_do_no_harm():
     ids=["coefficients", "barycentric", "factors"],
 )
 def test_degrees_are_read_off_every_form(given, degrees):
-    assert degrees_of(given) == degrees
+    assert given.degrees == degrees

@@ -7,7 +7,8 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.defaults import TAU_INFER
-from zeroproof.estimators.regions import constant_denominator, disagreement, score_of, thresholds_of
+from zeroproof.estimators.fitted import disagreement
+from zeroproof.estimators.thresholds import score_of, thresholds_of
 
 LINE = np.linspace(-1, 1, 200)[:, None]
 x = LINE[:, 0]
@@ -50,9 +51,9 @@ def test_no_finite_row_that_was_seen_is_bottom():
 @pytest.mark.parametrize("degrees", [(2, 0), (0, 0)])
 def test_a_model_without_a_pole_keeps_the_default_threshold(degrees):
     fit, config = fitted(x**2, degrees=degrees)
-    assert constant_denominator(fit)
+    assert fit.model.constant_denominator
     assert config.tau_infer == TAU_INFER.value
-    assert not constant_denominator(fitted(RECIPROCAL)[0])
+    assert not fitted(RECIPROCAL)[0].model.constant_denominator
 
 
 def test_singular_rows_choose_the_thresholds():

@@ -9,7 +9,6 @@ import torch
 from zeroproof import ProjectiveRegressor
 from zeroproof.estimators import closed_form, regressor, trunks
 from zeroproof.estimators.candidates import Candidate, Request, Rows, Scored
-from zeroproof.estimators.model import tuples
 from zeroproof.estimators.trunks import trunk_candidates, trunks_asked
 from zeroproof.solve.search import split
 
@@ -44,7 +43,7 @@ def test_each_method_gives_a_candidate_that_can_be_solved_on_any_rows():
     assert min(each.score for each in found) < 1e-2
     model = found[1].solve(ROWS, 0, True)
     assert found[1].weights == model.a.numel() + model.b.numel() == 130
-    N, D = tuples(model, X)
+    N, D = model.tuples(X)
     y = ROWS.y
     chordal = (N - D * y) ** 2 / ((N**2 + D**2) * (1 + y**2))
     assert chordal.mean() < 1e-3
@@ -56,7 +55,7 @@ def test_the_units_of_the_columns_do_not_count():
     for one, other in zip(trained(), trained(ROWS._replace(X=X * units)), strict=True):
         assert one.score == other.score
         here, there = one.solve(ROWS, 0, True), other.solve(ROWS._replace(X=X * units), 0, True)
-        assert all(map(torch.equal, tuples(here, X), tuples(there, X * units)))
+        assert all(map(torch.equal, here.tuples(X), there.tuples(X * units)))
 
 
 def test_columns_far_from_zero_are_standardised():

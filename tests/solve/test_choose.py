@@ -5,8 +5,6 @@ import torch
 
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.solve.choose import FORMS, choose_form, relative_error
-from zeroproof.solve.forms import predict
-from zeroproof.solve.poles import poles
 
 X = 2 * torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1
 
@@ -24,7 +22,7 @@ def test_beside_and_within_the_poles_the_answer_is_right(chosen):
     for pole in (0.137, math.pi / 8):
         for distance in (1e-1, 1e-2, 1e-3, 1e-4):
             x = torch.tensor([pole - distance, pole + distance], dtype=torch.float64)
-            torch.testing.assert_close(predict(chosen.form, x), double(x), rtol=1e-9, atol=0)
+            torch.testing.assert_close(chosen.form(x), double(x), rtol=1e-9, atol=0)
 
 
 def test_all_forms_and_weightings_compete(chosen):
@@ -49,8 +47,8 @@ def test_complex_resonances_are_found():
 
     x, fine = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (400, 4001))
     fit = choose_form(x, resonances(x))
-    torch.testing.assert_close(predict(fit.form, fine), resonances(fine), rtol=1e-13, atol=0)
-    found = sorted(poles(fit.form).tolist(), key=lambda pole: pole.real)
+    torch.testing.assert_close(fit.form(fine), resonances(fine), rtol=1e-13, atol=0)
+    found = sorted(fit.form.poles().tolist(), key=lambda pole: pole.real)
     assert found == [pytest.approx(-0.4 + 0.03j, abs=1e-14), pytest.approx(0.3 + 0.05j, abs=1e-14)]
 
 

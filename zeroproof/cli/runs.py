@@ -83,11 +83,10 @@ def _check_own(path: Path) -> None:
 
 
 def _solved(folder: Path) -> Solved:
-    from zeroproof.estimators.model import tuples
     from zeroproof.estimators.stored import load, read_record
 
     fitted, _ = load(folder)
-    N = tuples(fitted.fit.model, fitted.domain[:1]).N
+    N = fitted.fit.model.tuples(fitted.domain[:1]).N
     facts = read_record(folder).get("facts")
     # saved from Python, targets have no names
     plain = ["y"] if N.shape[1] == 1 else [f"y{j}" for j in range(N.shape[1])]

@@ -33,8 +33,8 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         The report, line by line.
     """
     from zeroproof.data import write_csv
-    from zeroproof.estimators.diagnosis import errors_of, view_closed_form
-    from zeroproof.estimators.fitted import strict
+    from zeroproof.estimators.diagnosis import errors_of
+    from zeroproof.estimators.fitted import strict, view_closed_form
     from zeroproof.estimators.stored import write
     from zeroproof.estimators.summary import summary
 

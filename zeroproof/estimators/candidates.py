@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof.errors import DataError, RangeError
-from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel
 from zeroproof.layers.features import (
     Features,
     ModuleFeatures,
@@ -215,7 +215,7 @@ def held_errors(
     errors = []
     for drawn in (parts.held, parts.shell):
         part = drawn if len(drawn) else parts.core  # too few rows to spare any
-        N, D = tuples(model, rows.X[part])
+        N, D = model.tuples(rows.X[part])
         if affine:
             N, D = oriented(N, D)
         y, w = rows.y[part], weight[part]
@@ -226,7 +226,7 @@ def held_errors(
 def held_residual(model: Model, rows: Rows, parts: Split) -> tuple[Tensor, Tensor]:
     """Return absolute errors and answers over their scale, of held-out rows where both exist."""
     part = parts.held if len(parts.held) else parts.core
-    N, D = tuples(model, rows.X[part])
+    N, D = model.tuples(rows.X[part])
     answer = N / torch.where(D == 0, torch.nan, D) / model.scale
     fine = torch.isfinite(rows.y[part]) & torch.isfinite(answer)
     return (answer - rows.y[part])[fine].abs(), answer[fine]
@@ -271,14 +271,14 @@ def scored(
 
 def crosses(model: Model, X: Tensor) -> bool:
     """Tell whether the sign of D changes between rows."""
-    D = tuples(model, X).D
+    D = model.tuples(X).D
     return bool(((D.real > 0).any(0) & (D.real < 0).any(0)).any())
 
 
 def _weights(model: Model) -> int:
     if isinstance(model, ReadoutModel):
         return model.a.numel() + model.b.numel()
-    return sum(_length(field) for form in model.forms for field in form)
+    return sum(_length(field) for form in model.forms for field in vars(form).values())
 
 
 def _length(field: object) -> int:

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zeroproof._checks import one_of
-from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.diagnosis import RowView, scored
 from zeroproof.estimators.labels import Labels, Region
-from zeroproof.estimators.model import FormModel, Model, ReadoutModel, cancelled, head, tuples
-from zeroproof.estimators.regions import constant_denominator, disagreement
+from zeroproof.estimators.model import FormModel, Model
 from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
@@ -24,17 +21,13 @@ from zeroproof.projective import denominator_score
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
-from zeroproof.solve.forms import ConjugateForm
-from zeroproof.solve.interval import interpolated, known, pole_curve
 from zeroproof.solve.line import SIGNIFICANT
-from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval, pole_table, roots
+from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval
 from zeroproof.solve.recipe import lift
 
 __all__ = [
     "Fitted",
-    "curves_of",
-    "in_x",
-    "is_system",
+    "disagreement",
     "known_poles",
     "oriented_tuples",
     "parts_of",
@@ -43,19 +36,15 @@ __all__ = [
     "roots_of",
     "skill",
     "strict",
+    "view_closed_form",
     "warn_outside",
 ]
 
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
+_APART = 3.0  # times the relative error: more is not noise
+_SLICE = 2**14  # rows whose features are held for their gradients
 _GRID = 2001
 _WIDE = 30.0  # largest over smallest input from which their axis may be logarithmic
-# t(x), x(t), x' and x'' of the transforms of a column
-_BACK: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
-    "identity": (lambda x: x, lambda t: t, torch.ones_like, torch.zeros_like),
-    "log": (torch.log, torch.exp, torch.exp, torch.exp),
-    "sqrt": (torch.sqrt, torch.square, lambda t: 2 * t, lambda t: 2 + 0 * t),
-    "inverse": (torch.reciprocal, torch.reciprocal, lambda t: -1 / t**2, lambda t: 2 / t**3),
-}
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
 _MOST_TARGETS = 4
@@ -99,7 +88,7 @@ class Fitted(NamedTuple):
 def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
     """Return ⟨N, D⟩ in the units of y; rows of X that are not finite give tuples that are not."""
     finite = torch.isfinite(X).all(1, keepdim=True)
-    N, D = tuples(fitted.fit.model, torch.where(finite, X, torch.nan))
+    N, D = fitted.fit.model.tuples(torch.where(finite, X, torch.nan))
     return Pair(torch.where(finite, N, torch.nan) * fitted.sign, D * fitted.sign)
 
 
@@ -114,13 +103,13 @@ def strict(fitted: Fitted, X: Tensor) -> StrictResult:
     add to the error, yet they alone make no ⊥: one of them may have a pole just beyond the data.
     """
     N, D = oriented_tuples(fitted, X)
-    beyond = cancelled(fitted.fit.model, X).expand_as(N)
+    beyond = fitted.fit.model.cancelled(X).expand_as(N)
     if fitted.affine:
         beyond = beyond | (D <= 0)
     if fitted.region is not None:
         beyond = beyond | fitted.region.holds(X)[:, None]
     found = decided(N, D, fitted.thresholds, bottom=beyond)
-    if not fitted.spread or constant_denominator(fitted.fit):
+    if not fitted.spread or fitted.fit.model.constant_denominator:
         return found
     error = answer_errors(fitted.fit, fitted.spread, X)
     size = torch.hypot(found.decoded.abs(), torch.tensor(fitted.thresholds.scale).double())
@@ -141,6 +130,29 @@ def parts_of(result: StrictResult) -> StrictResult:
         return result
     parts = torch.view_as_real(decoded.resolve_conj()).flatten(1)
     return StrictResult(parts, *(mask.repeat_interleave(2, 1) for mask in masks))
+
+
+def disagreement(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
+    """Return the largest relative difference between admissible fits for each row, `(n,)`.
+
+    Relative to the larger answer or the scale; 0 below three times the fit's own relative error.
+    """
+    spread = torch.zeros(len(X), dtype=torch.float64)
+    if not len(X):
+        return spread
+    answer = _decoded(fit.model, X)
+    for other in fit.alternates:
+        theirs = _decoded(other, X)
+        size = torch.maximum(answer.abs(), theirs.abs()).clamp(min=scale * 1e-3)
+        apart = ((answer - theirs).abs() / size).nan_to_num(nan=1.0, posinf=1.0)
+        spread = torch.maximum(spread, apart.amax(1))
+    noise = max(_APART * fit.relative, 1e-6) if math.isfinite(fit.relative) else 1e-6
+    return torch.where(spread > noise, spread, 0.0)
+
+
+def _decoded(model: Model, X: Tensor) -> Tensor:
+    N, D = model.tuples(X)
+    return N / torch.where(D == 0, torch.nan, D)
 
 
 def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
@@ -194,85 +206,18 @@ def poles_of(
 
     Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
     with the relative error of the fit, unless a resolution is given, by those who know standard
-    errors. Of a fit to y² or log y they are the places where that
-    diverges: y itself has half the exponent, or no power at all; its residue is nan then, and
-    its strength is known where the exponent is a whole number.
+    errors. Of a fit to y² or log y they are the places where that diverges.
     """
     relative = fit.relative if math.isfinite(fit.relative) else 0.0
     tolerance = max(TOLERANCE, relative) if resolution is None else TOLERANCE
     if resolution is None:
         resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
-    model, scale = fit.model, fit.model.scale
-    if isinstance(model, FormModel):
-        form = model.forms[_output(output, len(model.forms))]
-        table = pole_table(form, resolution=resolution, tolerance=tolerance)
-    else:
-        table = _of_readout(model, domain, output, resolution, tolerance)
+    table = fit.model.pole_table(domain, output, resolution=resolution, tolerance=tolerance)
     if fit.significant:  # D changes its sign there, and N is clear of 0
         p = table.position
         on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
         table = table._replace(spurious=table.spurious & ~on_data)
-    residue, strength, exponent = table.residue, table.strength, table.multiplicity.double()
-    target = model.target if isinstance(model, ReadoutModel) else "y"
-    if target != "y":
-        residue = residue * math.nan
-        exponent = exponent / 2 if target == "square" else exponent * math.nan
-        strength = torch.where(exponent % 1 == 0, strength.abs().sqrt() + 0j, math.nan)
-    return table._replace(residue=residue * scale, strength=strength * scale, exponent=exponent)
-
-
-def _of_readout(
-    model: ReadoutModel, domain: tuple[float, float], output: int, resolution: float, fine: float
-) -> PoleTable:
-    """Return poles by interpolants in t(x), the variable in which the features are polynomials.
-
-    With x(t), residue r and strength s of a pole in t become r x' + s x'' and s x'^m: the first
-    because 1 / (t - t₀)² = x'² / (x - x₀)² + x'' / (x - x₀) + …
-    """
-    columns = getattr(model.H_D, "columns", ())
-    transform = columns[0].transform if len(columns) == 1 and model.centres is None else "identity"
-    if transform not in _BACK:
-        transform = "identity"
-    if transform == "inverse" and len(model.b) == 1:
-        return _at_zero(model, output)
-    there, back, slope, bend = _BACK[transform]
-    ends = sorted(float(there(torch.tensor(end, dtype=torch.float64))) for end in domain)
-    form = interpolated(lambda t: _line(model, back(t), output), ends)
-    table = pole_table(form, resolution=resolution, tolerance=fine)
-    t, m = table.position, table.multiplicity
-    # log and the root have one sheet; x = 1/t has no place for t = 0
-    sheet = {"log": t.imag.abs() < math.pi, "sqrt": t.real > 0, "inverse": t != 0}
-    kept = known(form, t) & sheet.get(transform, torch.ones_like(m, dtype=torch.bool))
-    double = torch.where(m == 2, table.strength, 0)
-    table = table._replace(
-        position=back(t),
-        residue=table.residue * slope(t) + double * bend(t),
-        strength=table.strength * slope(t) ** m,
-    )
-    table = PoleTable(*(part[kept] for part in table[:5]))
-    order = table.position.real.argsort()
-    return PoleTable(*(part[order] for part in table[:5]))
-
-
-def _at_zero(model: ReadoutModel, output: int) -> PoleTable:
-    """Return the pole of a polynomial of 1/x."""
-    (column,) = model.H_N.columns
-    ends = [column.middle - column.half, column.middle + column.half]
-    a = np.polynomial.Chebyshev((model.a[:, output] / model.b[0, 0]).numpy(), ends)
-    c = a.convert(kind=np.polynomial.Polynomial, domain=[-1, 1], window=[-1, 1]).coef
-    here = torch.zeros(1, dtype=torch.complex128)
-    return PoleTable(here, here + c[1], here + c[-1], torch.tensor([len(c) - 1]), here.real > 0)
-
-
-def in_x(model: Model, position: Tensor) -> Tensor:
-    """Return poles in the units of x; those of a real system are given in s = ix."""
-    return -1j * position if is_system(model) else position
-
-
-def is_system(model: Model) -> bool:
-    """Tell whether a model is the complex response of a real system, with poles in s = ix."""
-    form = model.forms[0] if isinstance(model, FormModel) else None
-    return isinstance(form, ConjugateForm) and not form.part
+    return table
 
 
 def known_poles(fitted: Fitted, output: int) -> PoleTable:
@@ -293,8 +238,7 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
         return pole_errors(fitted.fit, fitted.spread[output], _placed(fitted, table), output)
 
     table = judged(RESOLUTION)
-    form = fitted.fit.model.forms[0] if isinstance(fitted.fit.model, FormModel) else None
-    if not len(table.position) or isinstance(form, ConjugateForm):  # whose race has judged them
+    if not len(table.position) or fitted.fit.model.judged:
         return table
     if table.position_se is not None:
         p, r, se = table.position, table.residue, table.position_se
@@ -315,7 +259,7 @@ def known_poles(fitted: Fitted, output: int) -> PoleTable:
 def _placed(fitted: Fitted, table: PoleTable) -> PoleTable:
     """Mark poles among the data, and as spurious those that stand for a branch point."""
     low, high = fitted.domain[:, 0].tolist()
-    p = in_x(fitted.fit.model, table.position)
+    p = fitted.fit.model.in_x(table.position)
     # complex targets leave rounding in the imaginary part of a real pole
     inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
     spurious = table.spurious
@@ -349,40 +293,35 @@ def _with_ties(table: PoleTable, others: list[PoleTable]) -> PoleTable:
 def roots_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> Tensor:
     """Return the zeros of N of one output, complex."""
     relative = fit.relative if math.isfinite(fit.relative) else 0.0
-    if isinstance(fit.model, FormModel):
-        form = fit.model.forms[_output(output, len(fit.model.forms))]
-        return roots(form, tolerance=max(TOLERANCE, relative))
-    model = fit.model
-    form = interpolated(lambda x: _line(model, x, output), domain)
-    zeros = roots(form, tolerance=max(TOLERANCE, relative))
-    return zeros[known(form._replace(b=form.a), zeros)]
+    return fit.model.roots(domain, output, tolerance=max(TOLERANCE, relative))
 
 
-def curves_of(fit: ClosedForm, domain: Tensor, output: int, points: int) -> list[Tensor]:
-    """Return the lines D = 0 over a box."""
-    if isinstance(fit.model, FormModel):
-        raise RangeError("a rational form has one column, got two")
-    model = _real(fit.model)
-    place = _output(output, model.a.shape[1]) if model.b.shape[1] > 1 else 0
-    return pole_curve(lambda X: head(model, X).D[:, place], domain.T.tolist(), points=points)
+def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
+    r"""Score every row of a closed-form fit and tell its distance to the nearest pole.
 
+    Of one column: to the nearest of the poles that were found, \|x - p\| for complex ones too. Of
+    several, where poles are curves or surfaces: as `view_rows` estimates it.
 
-def _line(model: ReadoutModel, x: Tensor, output: int) -> Pair:
-    place = _output(output, model.a.shape[1])
-    N, D = head(model, x[:, None])
-    return Pair(N[:, place], D[:, place if D.shape[1] > 1 else 0])
-
-
-def _output(output: int, count: int) -> int:
-    return one_of(output, range(count), "output")
-
-
-def _real(model: ReadoutModel) -> ReadoutModel:
-    if model.b.is_complex():
-        raise RangeError(
-            "poles of complex targets need rational features, 'auto' or 'chebyshev', of one column"
-        )
-    return model
+    Args:
+        fitted: A fit; if its targets are complex, of one column.
+        X: Finite rows of the columns that are used.
+    """
+    spread = X.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1)
+    N, D = oriented_tuples(fitted, X)
+    score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
+    model = fitted.fit.model
+    if model.constant_denominator:
+        return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
+    if isinstance(model, FormModel) or len(fitted.columns) == 1:
+        low, high = fitted.domain[:, 0].tolist()
+        tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
+        p = model.in_x(torch.cat([table.position[~table.spurious] for table in tables]))
+        distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
+        return RowView(score, distance / spread, D.real < 0)
+    parts = [scored(model.head, rows, spread) for rows in X.split(_SLICE)]
+    distance = torch.cat([part.distance for part in parts])
+    return RowView(score, distance, torch.cat([part.negative for part in parts]))
 
 
 def picture_of(
@@ -431,9 +370,9 @@ def picture_of(
 
 def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
     low, high = fitted.domain[:, 0].tolist()
-    each = 2 if tuples(fitted.fit.model, fitted.domain[:1]).N.is_complex() else 1
+    each = 2 if fitted.fit.model.tuples(fitted.domain[:1]).N.is_complex() else 1
     tables = [poles_of(fitted.fit, (low, high), j // each) for j in range(count)]
-    kept = (in_x(fitted.fit.model, table.position[~table.spurious]) for table in tables)
+    kept = (fitted.fit.model.in_x(table.position[~table.spurious]) for table in tables)
     return [on_interval(p, *shown).numpy() for p in kept]
 
 

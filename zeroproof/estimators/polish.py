@@ -5,19 +5,11 @@ from torch import Tensor
 
 from zeroproof.errors import RangeError
 from zeroproof.estimators.candidates import Request, Rows
-from zeroproof.estimators.model import FormModel, Model, ReadoutModel, inputs, tuples
-from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.forms import (
-    BarycentricForm,
-    CoefficientForm,
-    ConjugateForm,
-    Form,
-    FractionForm,
-    SigmoidForm,
-)
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel
+from zeroproof.solve.forms import Form
 from zeroproof.solve.marquardt import least_squares, refine
 
-__all__ = ["degrees_of", "objective", "polished"]
+__all__ = ["objective", "polished"]
 
 _MOST_WEIGHTS, _MOST_ENTRIES = 300, 2**23  # beyond, an iteration would outlast the fit
 _STARTS = 5
@@ -43,27 +35,11 @@ def polished(model: Model, rows: Rows, request: Request) -> Model:
 
 def objective(model: Model, rows: Rows, request: Request) -> float:
     """Return what the polish minimises; infinite where an answer is."""
-    N, D = tuples(model, rows.X)
+    N, D = model.tuples(rows.X)
     answer = N / torch.where(D == 0, torch.nan, D) / model.scale
     square = (answer - rows.y).abs().square() / (1 + rows.y.abs().square()) ** request.weight_power
     total = (rows.weight[:, None] * square)[torch.isfinite(rows.y)].sum()
     return float(torch.where(torch.isfinite(total), total, torch.inf))
-
-
-def degrees_of(form: Form) -> tuple[int, int]:
-    """Return the degrees of N and of D."""
-    if isinstance(form, BarycentricForm):
-        return len(form.points) - 1, len(form.points) - 1
-    if isinstance(form, SigmoidForm):
-        return 0, 0
-    if isinstance(form, ConjugateForm):
-        k = len(form.real) + 2 * len(form.centre)
-        return len(form.c) - 1, k
-    if isinstance(form, FractionForm):
-        return len(form.poles) + len(form.a) - 1, len(form.poles)
-    if isinstance(form, CoefficientForm):
-        return len(form.a) - 1, len(form.b) - 1
-    return len(form.a) - 1, 2 * len(form.c) + len(form.r)
 
 
 def _polished_form(form: Form, rows: Rows, y: Tensor, request: Request) -> Form:
@@ -71,7 +47,7 @@ def _polished_form(form: Form, rows: Rows, y: Tensor, request: Request) -> Form:
         return least_squares(
             rows.X[:, 0],
             y,
-            request.degrees or degrees_of(form),
+            request.degrees or form.degrees,
             weight=rows.weight,
             weight_power=request.weight_power,
             scale=1.0,
@@ -83,7 +59,7 @@ def _polished_form(form: Form, rows: Rows, y: Tensor, request: Request) -> Form:
 
 
 def _polished_readout(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
-    H_N, H_D = (feature_matrix(each, inputs(model, rows.X)) for each in (model.H_N, model.H_D))
+    H_N, H_D = model.matrices(rows.X)
     columns = [slice(None)] if model.b.shape[1] == 1 else [
         slice(j, j + 1) for j in range(model.b.shape[1])
     ]  # fmt: skip

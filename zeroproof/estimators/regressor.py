@@ -25,7 +25,6 @@ from zeroproof.estimators.candidates import FAILURES
 from zeroproof.estimators.closed_form import ClosedForm, fit_closed_form
 from zeroproof.estimators.fitted import (
     Fitted,
-    curves_of,
     known_poles,
     oriented_tuples,
     picture_of,
@@ -35,7 +34,6 @@ from zeroproof.estimators.fitted import (
     warn_outside,
 )
 from zeroproof.estimators.labels import Labels, find_edge
-from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import (
     Asked,
     as_array,
@@ -47,9 +45,9 @@ from zeroproof.estimators.options import (
     rows_of,
 )
 from zeroproof.estimators.raced import fit_by_race, raced
-from zeroproof.estimators.regions import limits_of
 from zeroproof.estimators.stored import load, save
 from zeroproof.estimators.summary import summary, summary_html
+from zeroproof.estimators.thresholds import limits_of
 from zeroproof.estimators.uncertainty import answer_errors, spread_of
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
@@ -382,7 +380,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         count = len(self.fitted_.columns)
         if count != 2:
             raise RangeError(f"pole_curve() needs a model of two columns, got {count}")
-        lines = curves_of(self.fitted_.fit, self.fitted_.domain, output, points)
+        lines = self.fitted_.fit.model.pole_curve(self.fitted_.domain, output, points)
         return [line.numpy() for line in lines]
 
     @property
@@ -493,7 +491,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
 
     def _orientation(self, fit: ClosedForm, X: Tensor) -> Tensor:
         """Return the sign of each D on most rows; warn where it is not that of all."""
-        D = tuples(fit.model, X).D
+        D = fit.model.tuples(X).D
         sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).double()
         if bool((D * sign < 0).any()):
             warnings.warn(

@@ -12,7 +12,7 @@ from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.aaa import fit_barycentric
 from zeroproof.solve.degrees import choose_degrees, split_rows
-from zeroproof.solve.forms import CoefficientForm, Form, predict
+from zeroproof.solve.forms import CoefficientForm, Form
 from zeroproof.solve.linearized import Table, checked_degrees, checked_table, linearized
 from zeroproof.solve.marquardt import fit_factored
 from zeroproof.solve.noise import noise_power, row_weight
@@ -52,7 +52,7 @@ def relative_error(form: Form, x: Tensor, y: Tensor, weight: Tensor | None = Non
     Rows with \|y\| below a thousandth of the median are divided by that instead.
     """
     level = y.abs().clamp(min=1e-3 * target_scale(y))
-    square = ((predict(form, x) - y).abs() / level).square()
+    square = ((form(x) - y).abs() / level).square()
     mean = square.mean() if weight is None else (weight * square).sum() / weight.sum()
     return float(torch.where(torch.isfinite(mean), mean, torch.inf).sqrt())
 
@@ -106,7 +106,7 @@ def choose_form(
         s = target_scale(table.y)
         # errors beside a pole tell nothing unless it is well placed: relative errors do that
         relative = _chosen(table, degrees, forms, 1, seed)
-        answer = predict(relative.form, table.x)
+        answer = relative.form(table.x)
         power = noise_power((answer - table.y) / s, answer / s)
         chosen = relative if power == 1 else _chosen(table, degrees, forms, power, seed)
     return chosen
@@ -185,7 +185,7 @@ def _noisy_error(form: Form, rows: tuple[Tensor, Tensor, Tensor], power: int | N
         return relative_error(form, *rows)
     x, y, weight = rows
     s = target_scale(y)
-    square = ((predict(form, x) - y) / s).abs().square() * row_weight(y / s, power - 2)
+    square = ((form(x) - y) / s).abs().square() * row_weight(y / s, power - 2)
     mean = float((weight * square).sum() / weight.sum())
     return mean if mean < torch.inf else torch.inf
 
