@@ -19,8 +19,7 @@ from scipy.interpolate import AAA
 from torch import Tensor
 
 from zeroproof.solve.choose import choose_form
-from zeroproof.solve.forms import predict
-from zeroproof.solve.poles import on_interval, poles
+from zeroproof.solve.poles import on_interval
 
 SEEDS = range(5)
 ROWS = 2000
@@ -99,8 +98,8 @@ def score(problem: Problem, answer: Callable[[Tensor], Tensor], found: Tensor, n
 def ours(problem: Problem, x: Tensor, y: Tensor) -> Score:
     """Fit, with degrees and form chosen on held-out rows."""
     chosen = choose_form(x, y)
-    found = on_interval(poles(chosen.form), -1, 1)
-    return score(problem, lambda x: predict(chosen.form, x), found, chosen.name)
+    found = on_interval(chosen.form.poles(), -1, 1)
+    return score(problem, chosen.form, found, chosen.name)
 
 
 def aaa(problem: Problem, x: Tensor, y: Tensor) -> Score:

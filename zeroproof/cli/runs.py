@@ -55,10 +55,10 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
         UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
     """
     if isinstance(run, Solved):
-        from zeroproof.estimators.fitted import parts_of, strict, warn_outside
+        from zeroproof.estimators.fitted import parts_of
 
-        warn_outside(run.fitted, X)
-        return parts_of(strict(run.fitted, X))
+        run.fitted.warn_outside(X)
+        return parts_of(run.fitted.strict(X))
     from zeroproof.export import predict_rows
 
     return predict_rows(run, X)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
-from zeroproof.estimators.fitted import known_poles
 from zeroproof.projective import Pair
 from zeroproof.solve.forms import interval_poles
 from zeroproof.solve.poles import pole_curve
@@ -70,7 +69,7 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
     """Return the poles of one target of a run with one feature."""
     low, high = known.domain[:, 0].tolist()
     if isinstance(run, Solved):
-        return known_poles(run.fitted, output)
+        return run.fitted.pole_table(output)
     network = _exact(run)
     center, scale = (part[output] for part in run.frame)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.diagnosis import RowView, scored
 from zeroproof.estimators.labels import Labels, Region
-from zeroproof.estimators.model import FormModel, Model
+from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.uncertainty import answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
@@ -27,17 +27,8 @@ from zeroproof.solve.recipe import lift
 
 __all__ = [
     "Fitted",
-    "disagreement",
-    "known_poles",
-    "oriented_tuples",
     "parts_of",
-    "picture_of",
-    "poles_of",
-    "roots_of",
     "skill",
-    "strict",
-    "view_closed_form",
-    "warn_outside",
 ]
 
 _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
@@ -84,43 +75,243 @@ class Fitted(NamedTuple):
     labels: Labels | None = None
     rows: int = 0
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the smallest and the largest value of the first column."""
+        low, high = self.domain[:, 0].tolist()
+        return low, high
 
-def oriented_tuples(fitted: Fitted, X: Tensor) -> Pair:
-    """Return ⟨N, D⟩ in the units of y; rows of X that are not finite give tuples that are not."""
-    finite = torch.isfinite(X).all(1, keepdim=True)
-    N, D = fitted.fit.model.tuples(torch.where(finite, X, torch.nan))
-    return Pair(torch.where(finite, N, torch.nan) * fitted.sign, D * fitted.sign)
+    def tuples(self, X: Tensor) -> Pair:
+        """Return ⟨N, D⟩ in the units of y, D > 0 on affine data.
 
+        Rows of X that are not finite give tuples that are not.
+        """
+        finite = torch.isfinite(X).all(1, keepdim=True)
+        N, D = self.fit.model.tuples(torch.where(finite, X, torch.nan))
+        return Pair(torch.where(finite, N, torch.nan) * self.sign, D * self.sign)
 
-def strict(fitted: Fitted, X: Tensor) -> StrictResult:
-    r"""Return answers with masks, `(n, k)`, for rows of the columns that are used.
+    def strict(self, X: Tensor) -> StrictResult:
+        r"""Return answers with masks, `(n, k)`, for rows of the columns that are used.
 
-    ⟨0, 0⟩ up to rounding is ⊥, and so is what lies in a region of labels.
+        ⟨0, 0⟩ up to rounding is ⊥, and so is what lies in a region of labels.
 
-    Beside the thresholds, the local error e of the answer y decides: with s the scale of the
-    targets, e / √(s² + y²) is the error of the angle over the angle to ⊥. Above 1 the sign of D is
-    not known, and the answer is ⊥; above a tenth it is in the gap. Other fits that serve as well
-    add to the error, yet they alone make no ⊥: one of them may have a pole just beyond the data.
-    """
-    N, D = oriented_tuples(fitted, X)
-    beyond = fitted.fit.model.cancelled(X).expand_as(N)
-    if fitted.affine:
-        beyond = beyond | (D <= 0)
-    if fitted.region is not None:
-        beyond = beyond | fitted.region.holds(X)[:, None]
-    found = decided(N, D, fitted.thresholds, bottom=beyond)
-    if not fitted.spread or fitted.fit.model.constant_denominator:
-        return found
-    error = answer_errors(fitted.fit, fitted.spread, X)
-    size = torch.hypot(found.decoded.abs(), torch.tensor(fitted.thresholds.scale).double())
-    level = error / size
-    alone = fitted.fit._replace(alternates=())
-    far = (level > 1).any(1)
-    unknown = torch.zeros_like(found.bottom_mask)
-    unknown[far] = answer_errors(alone, fitted.spread, X[far]) > size[far]
-    lost = found.bottom_mask | unknown
-    gap = (found.gap_mask | (level > _RISKY)) & ~lost
-    return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
+        Beside the thresholds, the local error e of the answer y decides: with s the scale of the
+        targets, e / √(s² + y²) is the error of the angle over the angle to ⊥. Above 1 the sign of D
+        is not known, and the answer is ⊥; above a tenth it is in the gap. Other fits that serve as
+        well add to the error, yet they alone make no ⊥: one of them may have a pole just beyond the
+        data.
+        """
+        N, D = self.tuples(X)
+        beyond = self.fit.model.cancelled(X).expand_as(N)
+        if self.affine:
+            beyond = beyond | (D <= 0)
+        if self.region is not None:
+            beyond = beyond | self.region.holds(X)[:, None]
+        found = decided(N, D, self.thresholds, bottom=beyond)
+        if not self.spread or self.fit.model.constant_denominator:
+            return found
+        error = self.errors(X)
+        size = torch.hypot(found.decoded.abs(), torch.tensor(self.thresholds.scale).double())
+        level = error / size
+        alone = self._replace(fit=self.fit._replace(alternates=()))
+        far = (level > 1).any(1)
+        unknown = torch.zeros_like(found.bottom_mask)
+        unknown[far] = alone.errors(X[far]) > size[far]
+        lost = found.bottom_mask | unknown
+        gap = (found.gap_mask | (level > _RISKY)) & ~lost
+        return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
+
+    def errors(self, X: Tensor) -> Tensor:
+        """Return the standard error of each answer, `(n, m)`; nan where it is not known."""
+        return answer_errors(self.fit, self.spread, X)
+
+    def disagreement(self, X: Tensor) -> Tensor:
+        """Return the largest relative difference between admissible fits for each row, `(n,)`.
+
+        Relative to the larger answer or the scale; 0 below three times the fit's relative error.
+        """
+        spread = torch.zeros(len(X), dtype=torch.float64)
+        if not len(X):
+            return spread
+        answer, *others = (
+            N / torch.where(D == 0, torch.nan, D)
+            for N, D in (model.tuples(X) for model in (self.fit.model, *self.fit.alternates))
+        )
+        least = 1e-3 * self.thresholds.scale
+        for other in others:
+            size = torch.maximum(answer.abs(), other.abs()).clamp(min=least)
+            apart = ((answer - other).abs() / size).nan_to_num(nan=1.0, posinf=1.0)
+            spread = torch.maximum(spread, apart.amax(1))
+        relative = self.fit.relative
+        noise = max(_APART * relative, 1e-6) if math.isfinite(relative) else 1e-6
+        return torch.where(spread > noise, spread, 0.0)
+
+    def warn_outside(self, X: Tensor, stacklevel: int = 2) -> None:
+        """Warn of rows outside the data on which admissible fits disagree."""
+        low, high = self.domain
+        beyond = ((low > X) | (high < X)).any(1) & torch.isfinite(X).all(1)
+        apart = self.disagreement(X[beyond])
+        count = int((apart > 0).sum())
+        if count:
+            warnings.warn(
+                f"{count} rows lie outside the data, where fits that serve the data equally well "
+                f"differ by up to {float(apart.max()):.2g} of the answer",
+                stacklevel=stacklevel,
+            )
+
+    def pole_table(self, output: int) -> PoleTable:
+        """Return the poles of one output with standard errors, where these are known.
+
+        A pole whose strength is not clear of its own error is spurious. Two that are as near to
+        each other as their errors, with residues that cancel, are one double pole.
+        """
+        if not self.spread:
+            return self._placed(self.found_poles(output))
+
+        def told(resolution: float) -> PoleTable:
+            table = self.found_poles(output, resolution)
+            if not len(table.position):
+                return self._placed(table)
+            return pole_errors(self.fit, self.spread[output], self._placed(table), output)
+
+        table = told(RESOLUTION)
+        if not len(table.position) or self.fit.model.judged:
+            return table
+        if table.position_se is not None:
+            low, high = self.interval
+            half = (high - low) / 2
+            p, r, se = table.position, table.residue, table.position_se
+            gap, size = (p[:, None] - p).abs(), torch.maximum(r.abs()[:, None], r.abs())
+            split = (gap > 0) & (gap < (3 * (se[:, None] + se)).clamp(max=_COARSEST * half))
+            split &= (r[:, None] + r).abs() < _CANCELS * size
+            if bool(split.any()):
+                table = told(1.01 * float(gap[split].max()) / half)
+        if table.significance is not None:
+            table = table._replace(spurious=table.spurious | (table.significance < SIGNIFICANT))
+        others = [
+            self._replace(fit=self.fit._replace(model=each)).found_poles(output)
+            for each in self.fit.alternates
+        ]
+        return _with_ties(table, [other for other in others if len(other.position)])
+
+    def _placed(self, table: PoleTable) -> PoleTable:
+        """Mark poles among the data, and as spurious those that stand for a branch point."""
+        low, high = self.interval
+        p = self.fit.model.in_x(table.position)
+        # complex targets leave rounding in the imaginary part of a real pole
+        inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
+        spurious = table.spurious
+        for branch in self.fit.branches:
+            spurious = spurious | ((p - branch.position).abs() < branch.reach)
+        return table._replace(inside=inside, spurious=spurious)
+
+    def found_poles(self, output: int, resolution: float | None = None) -> PoleTable:
+        """Return the poles of one output, complex ones too, whatever the fit is stored as.
+
+        Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance
+        grow with the relative error of the fit, unless a resolution is given, by those who know
+        standard errors. Of a fit to y² or log y they are the places where that diverges.
+        """
+        relative = self.fit.relative if math.isfinite(self.fit.relative) else 0.0
+        tolerance = max(TOLERANCE, relative) if resolution is None else TOLERANCE
+        if resolution is None:
+            resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
+        low, high = self.interval
+        table = self.fit.model.pole_table(
+            (low, high), output, resolution=resolution, tolerance=tolerance
+        )
+        if self.fit.significant:  # D changes its sign there, and N is clear of 0
+            p = table.position
+            on_data = (p.imag == 0) & (p.real >= low) & (p.real <= high)
+            table = table._replace(spurious=table.spurious & ~on_data)
+        return table
+
+    def roots(self, output: int) -> Tensor:
+        """Return the zeros of N of one output, complex."""
+        relative = self.fit.relative if math.isfinite(self.fit.relative) else 0.0
+        return self.fit.model.roots(self.interval, output, tolerance=max(TOLERANCE, relative))
+
+    def view(self, X: Tensor) -> RowView:
+        r"""Score every row of a closed-form fit and tell its distance to the nearest pole.
+
+        Of one column: to the nearest of the poles that were found, \|x - p\| for complex ones too.
+        Of several, where poles are curves or surfaces: as `view_rows` estimates it.
+
+        Args:
+            X: Finite rows of the columns that are used; of one column if targets are complex.
+        """
+        spread = X.std(0, correction=0)
+        spread = torch.where(spread > 0, spread, 1)
+        N, D = self.tuples(X)
+        score = denominator_score(N, D, "angle", self.thresholds.scale).amin(-1)
+        model = self.fit.model
+        if model.constant_denominator:
+            return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
+        if isinstance(model, FormModel) or len(self.columns) == 1:
+            tables = (self.found_poles(j) for j in range(N.shape[1]))
+            p = model.in_x(torch.cat([table.position[~table.spurious] for table in tables]))
+            distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
+            return RowView(score, distance / spread, D.real < 0)
+        parts = [scored(model.head, rows, spread) for rows in X.split(_SLICE)]
+        distance = torch.cat([part.distance for part in parts])
+        return RowView(score, distance, torch.cat([part.negative for part in parts]))
+
+    def picture(
+        self,
+        X: NDArray[np.float64],
+        y: NDArray[Any],
+        names: tuple[str, ...] | None = None,
+    ) -> Any:
+        """Return the figure: a curve over one column, else predictions against targets.
+
+        Args:
+            X: Rows of the columns that are used.
+            y: Targets, `(n,)` or `(n, k)`.
+            names: Names of the targets.
+
+        Complex targets are drawn as real and imaginary part, two targets each, and named so.
+        """
+        y = y.reshape(len(y), -1)
+        plain = ("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1]))
+        if np.iscomplexobj(y):
+            plain = tuple(f"{part} {name}" for name in plain for part in ("Re", "Im"))
+            y = y.view(np.float64)
+        names = names or plain
+        targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
+        if X.shape[1] > 1:
+            return plot_parity(targets, self._shown_answers(X, len(targets)))
+        low, high = float(X.min()), float(X.max())
+        # decades of x, as of doses and frequencies, crowd at the left of a linear axis
+        decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
+        grid = np.geomspace(low, high, _GRID) if decades else np.linspace(low, high, _GRID)
+        config = self.thresholds
+        figure = plot_curve(
+            X[:, 0],
+            targets,
+            grid,
+            self._shown_answers(grid[:, None], len(targets)),
+            (config.tau_infer, config.tau_train),
+            self.names[0],
+            self._shown_poles((low, high), len(targets)),
+        )
+        for axis in figure.axes if decades else ():
+            axis.set_xscale("log")
+        return figure
+
+    def _shown_poles(self, shown: tuple[float, float], count: int) -> list[Any]:
+        each = 2 if self.fit.model.tuples(self.domain[:1]).N.is_complex() else 1
+        tables = [self.found_poles(j // each) for j in range(count)]
+        kept = (self.fit.model.in_x(table.position[~table.spurious]) for table in tables)
+        return [on_interval(p, *shown).numpy() for p in kept]
+
+    def _shown_answers(self, X: NDArray[np.float64], count: int) -> list[Answers]:
+        rows = torch.from_numpy(X)
+        score = denominator_score(*self.tuples(rows), score="angle", scale=self.thresholds.scale)
+        error = self.errors(rows).expand(len(rows), score.shape[1])
+        parts = [part.numpy() for part in (*parts_of(self.strict(rows)), score, error)]
+        if parts[0].shape[1] > score.shape[1]:
+            parts[3:] = [part.repeat(2, 1) for part in parts[3:]]
+        return [Answers(*(part[:, j] for part in parts)) for j in range(count)]
 
 
 def parts_of(result: StrictResult) -> StrictResult:
@@ -130,43 +321,6 @@ def parts_of(result: StrictResult) -> StrictResult:
         return result
     parts = torch.view_as_real(decoded.resolve_conj()).flatten(1)
     return StrictResult(parts, *(mask.repeat_interleave(2, 1) for mask in masks))
-
-
-def disagreement(fit: ClosedForm, X: Tensor, scale: float) -> Tensor:
-    """Return the largest relative difference between admissible fits for each row, `(n,)`.
-
-    Relative to the larger answer or the scale; 0 below three times the fit's own relative error.
-    """
-    spread = torch.zeros(len(X), dtype=torch.float64)
-    if not len(X):
-        return spread
-    answer = _decoded(fit.model, X)
-    for other in fit.alternates:
-        theirs = _decoded(other, X)
-        size = torch.maximum(answer.abs(), theirs.abs()).clamp(min=scale * 1e-3)
-        apart = ((answer - theirs).abs() / size).nan_to_num(nan=1.0, posinf=1.0)
-        spread = torch.maximum(spread, apart.amax(1))
-    noise = max(_APART * fit.relative, 1e-6) if math.isfinite(fit.relative) else 1e-6
-    return torch.where(spread > noise, spread, 0.0)
-
-
-def _decoded(model: Model, X: Tensor) -> Tensor:
-    N, D = model.tuples(X)
-    return N / torch.where(D == 0, torch.nan, D)
-
-
-def warn_outside(fitted: Fitted, X: Tensor, stacklevel: int = 2) -> None:
-    """Warn of rows outside the data on which admissible fits disagree."""
-    low, high = fitted.domain
-    beyond = ((low > X) | (high < X)).any(1) & torch.isfinite(X).all(1)
-    apart = disagreement(fitted.fit, X[beyond], fitted.thresholds.scale)
-    count = int((apart > 0).sum())
-    if count:
-        warnings.warn(
-            f"{count} rows lie outside the data, where fits that serve the data equally well "
-            f"differ by up to {float(apart.max()):.2g} of the answer",
-            stacklevel=stacklevel,
-        )
 
 
 def skill(N: Tensor, D: Tensor, y: Tensor, weight: Tensor) -> float:
@@ -199,75 +353,6 @@ def skill(N: Tensor, D: Tensor, y: Tensor, weight: Tensor) -> float:
     return 1 - error / constant
 
 
-def poles_of(
-    fit: ClosedForm, domain: tuple[float, float], output: int, resolution: float | None = None
-) -> PoleTable:
-    """Return the poles of one output, complex ones too, whatever the fit is stored as.
-
-    Noise splits double poles by its root and leaves weak pairs, so resolution and tolerance grow
-    with the relative error of the fit, unless a resolution is given, by those who know standard
-    errors. Of a fit to y² or log y they are the places where that diverges.
-    """
-    relative = fit.relative if math.isfinite(fit.relative) else 0.0
-    tolerance = max(TOLERANCE, relative) if resolution is None else TOLERANCE
-    if resolution is None:
-        resolution = max(RESOLUTION, min(math.sqrt(relative), _COARSEST))
-    table = fit.model.pole_table(domain, output, resolution=resolution, tolerance=tolerance)
-    if fit.significant:  # D changes its sign there, and N is clear of 0
-        p = table.position
-        on_data = (p.imag == 0) & (p.real >= domain[0]) & (p.real <= domain[1])
-        table = table._replace(spurious=table.spurious & ~on_data)
-    return table
-
-
-def known_poles(fitted: Fitted, output: int) -> PoleTable:
-    """Return the poles of one output with standard errors, where these are known.
-
-    A pole whose strength is not clear of its own error is spurious. Two that are as near to each
-    other as their errors, with residues that cancel, are one double pole.
-    """
-    low, high = fitted.domain[:, 0].tolist()
-    half = (high - low) / 2
-    if not fitted.spread:
-        return _placed(fitted, poles_of(fitted.fit, (low, high), output))
-
-    def judged(resolution: float) -> PoleTable:
-        table = poles_of(fitted.fit, (low, high), output, resolution)
-        if not len(table.position):
-            return _placed(fitted, table)
-        return pole_errors(fitted.fit, fitted.spread[output], _placed(fitted, table), output)
-
-    table = judged(RESOLUTION)
-    if not len(table.position) or fitted.fit.model.judged:
-        return table
-    if table.position_se is not None:
-        p, r, se = table.position, table.residue, table.position_se
-        gap, size = (p[:, None] - p).abs(), torch.maximum(r.abs()[:, None], r.abs())
-        split = (gap > 0) & (gap < (3 * (se[:, None] + se)).clamp(max=_COARSEST * half))
-        split &= (r[:, None] + r).abs() < _CANCELS * size
-        if bool(split.any()):
-            table = judged(1.01 * float(gap[split].max()) / half)
-    if table.significance is not None:
-        table = table._replace(spurious=table.spurious | (table.significance < SIGNIFICANT))
-    others = [
-        poles_of(fitted.fit._replace(model=each), (low, high), output)
-        for each in fitted.fit.alternates
-    ]
-    return _with_ties(table, [other for other in others if len(other.position)])
-
-
-def _placed(fitted: Fitted, table: PoleTable) -> PoleTable:
-    """Mark poles among the data, and as spurious those that stand for a branch point."""
-    low, high = fitted.domain[:, 0].tolist()
-    p = fitted.fit.model.in_x(table.position)
-    # complex targets leave rounding in the imaginary part of a real pole
-    inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
-    spurious = table.spurious
-    for branch in fitted.fit.branches:
-        spurious = spurious | ((p - branch.position).abs() < branch.reach)
-    return table._replace(inside=inside, spurious=spurious)
-
-
 def _with_ties(table: PoleTable, others: list[PoleTable]) -> PoleTable:
     """Add the variance over the poles of fits that the race could not tell apart."""
     p = table.position
@@ -288,101 +373,3 @@ def _with_ties(table: PoleTable, others: list[PoleTable]) -> PoleTable:
         if error is not None
     )
     return table._replace(**dict(zip(("position_se", "residue_se"), both, strict=True)))
-
-
-def roots_of(fit: ClosedForm, domain: tuple[float, float], output: int) -> Tensor:
-    """Return the zeros of N of one output, complex."""
-    relative = fit.relative if math.isfinite(fit.relative) else 0.0
-    return fit.model.roots(domain, output, tolerance=max(TOLERANCE, relative))
-
-
-def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
-    r"""Score every row of a closed-form fit and tell its distance to the nearest pole.
-
-    Of one column: to the nearest of the poles that were found, \|x - p\| for complex ones too. Of
-    several, where poles are curves or surfaces: as `view_rows` estimates it.
-
-    Args:
-        fitted: A fit; if its targets are complex, of one column.
-        X: Finite rows of the columns that are used.
-    """
-    spread = X.std(0, correction=0)
-    spread = torch.where(spread > 0, spread, 1)
-    N, D = oriented_tuples(fitted, X)
-    score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
-    model = fitted.fit.model
-    if model.constant_denominator:
-        return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
-    if isinstance(model, FormModel) or len(fitted.columns) == 1:
-        low, high = fitted.domain[:, 0].tolist()
-        tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
-        p = model.in_x(torch.cat([table.position[~table.spurious] for table in tables]))
-        distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
-        return RowView(score, distance / spread, D.real < 0)
-    parts = [scored(model.head, rows, spread) for rows in X.split(_SLICE)]
-    distance = torch.cat([part.distance for part in parts])
-    return RowView(score, distance, torch.cat([part.negative for part in parts]))
-
-
-def picture_of(
-    fitted: Fitted,
-    X: NDArray[np.float64],
-    y: NDArray[Any],
-    names: tuple[str, ...] | None = None,
-) -> Any:
-    """Return the figure: a curve over one column, else predictions against targets.
-
-    Args:
-        fitted: The fit.
-        X: Rows of the columns that are used.
-        y: Targets, `(n,)` or `(n, k)`.
-        names: Names of the targets.
-
-    Complex targets are drawn as real and imaginary part, two targets each, and named so.
-    """
-    y = y.reshape(len(y), -1)
-    plain = ("y",) if y.shape[1] == 1 else tuple(f"y{j}" for j in range(y.shape[1]))
-    if np.iscomplexobj(y):
-        plain = tuple(f"{part} {name}" for name in plain for part in ("Re", "Im"))
-        y = y.view(np.float64)
-    names = names or plain
-    targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
-    if X.shape[1] > 1:
-        return plot_parity(targets, _answers(fitted, X, len(targets)))
-    low, high = float(X.min()), float(X.max())
-    # decades of x, as of doses and frequencies, crowd at the left of a linear axis
-    decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
-    grid = np.geomspace(low, high, _GRID) if decades else np.linspace(low, high, _GRID)
-    config = fitted.thresholds
-    figure = plot_curve(
-        X[:, 0],
-        targets,
-        grid,
-        _answers(fitted, grid[:, None], len(targets)),
-        (config.tau_infer, config.tau_train),
-        fitted.names[0],
-        _poles(fitted, (low, high), len(targets)),
-    )
-    for axis in figure.axes if decades else ():
-        axis.set_xscale("log")
-    return figure
-
-
-def _poles(fitted: Fitted, shown: tuple[float, float], count: int) -> list[Any]:
-    low, high = fitted.domain[:, 0].tolist()
-    each = 2 if fitted.fit.model.tuples(fitted.domain[:1]).N.is_complex() else 1
-    tables = [poles_of(fitted.fit, (low, high), j // each) for j in range(count)]
-    kept = (fitted.fit.model.in_x(table.position[~table.spurious]) for table in tables)
-    return [on_interval(p, *shown).numpy() for p in kept]
-
-
-def _answers(fitted: Fitted, X: NDArray[np.float64], count: int) -> list[Answers]:
-    rows = torch.from_numpy(X)
-    score = denominator_score(
-        *oriented_tuples(fitted, rows), score="angle", scale=fitted.thresholds.scale
-    )
-    error = answer_errors(fitted.fit, fitted.spread, rows).expand(len(rows), score.shape[1])
-    parts = [part.numpy() for part in (*parts_of(strict(fitted, rows)), score, error)]
-    if parts[0].shape[1] > score.shape[1]:
-        parts[3:] = [part.repeat(2, 1) for part in parts[3:]]
-    return [Answers(*(part[:, j] for part in parts)) for j in range(count)]

@@ -12,9 +12,8 @@ from itertools import islice
 import torch
 
 from zeroproof.estimators.closed_form import ClosedForm, Compared
-from zeroproof.estimators.fitted import Fitted, disagreement, known_poles, oriented_tuples
+from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import FormModel, ReadoutModel
-from zeroproof.estimators.uncertainty import answer_errors
 from zeroproof.solve.poles import PoleTable
 
 __all__ = ["described", "report", "summary", "summary_html"]
@@ -195,7 +194,7 @@ def _systems(fitted: Fitted, count: int) -> list[str]:
         log = torch.linspace(math.log(low), math.log(high), _PROBES, dtype=torch.float64)
         x = torch.cat([x, log.exp().clamp(low, high)])
     for j in range(min(count, _OUTPUTS)):
-        table, of = known_poles(fitted, j), f"y{j}: " if count > 1 else ""
+        table, of = fitted.pole_table(j), f"y{j}: " if count > 1 else ""
         p = table.position
         if not j or not fitted.fit.shared:
             stable = "all Re s < 0, stable" if (p.real < 0).all() else "not all Re s < 0, unstable"
@@ -206,10 +205,10 @@ def _systems(fitted: Fitted, count: int) -> list[str]:
             )
         # a sharp resonance lies between the places of a grid
         at = torch.cat([x, p.imag[(p.imag > low) & (p.imag < high)]])[:, None]
-        N, D = oriented_tuples(fitted, at)
+        N, D = fitted.tuples(at)
         real = (N[:, j] / D[:, j]).real
         least = int(real.argmin())
-        error = answer_errors(fitted.fit, fitted.spread, at[least : least + 1])[0].expand(count)[j]
+        error = fitted.errors(at[least : least + 1])[0].expand(count)[j]
         kind = "passive" if real[least] >= 0 else "not passive"
         if -2 * error <= real[least] < 0:
             kind = "passive within its error"
@@ -225,7 +224,7 @@ def _curves(fitted: Fitted) -> str:
     low, high = fitted.domain
     drawn = torch.Generator().manual_seed(0)
     box = torch.rand(_PROBES, len(low), generator=drawn, dtype=torch.float64) * (high - low) + low
-    D = oriented_tuples(fitted, box).D
+    D = fitted.tuples(box).D
     sides = ((D > 0).any(0) & (D < 0).any(0)).any()
     if not bool(sides):
         return "Nowhere: D keeps its sign between the smallest and the largest values."
@@ -236,7 +235,7 @@ def _curves(fitted: Fitted) -> str:
 
 def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
     low, high = fitted.domain[:, 0].tolist()
-    name, table = fitted.names[0], known_poles(fitted, output)
+    name, table = fitted.names[0], fitted.pole_table(output)
     p, half = table.position, (high - low) / 2
     real = table.inside if table.inside is not None else p.imag == 0
     near = (p.real >= low) & (p.real <= high) & (p.imag.abs() <= half) & ~real
@@ -375,7 +374,7 @@ def _doubts(fitted: Fitted) -> list[str]:
         models = f"{others} larger model{'s' if others > 1 else ''}"
         low, high = fitted.domain
         beyond = torch.stack([low - (high - low) / 4, high + (high - low) / 4])
-        apart = float(disagreement(fit, beyond, fitted.thresholds.scale).max())
+        apart = float(fitted.disagreement(beyond).max())
         found = f"differ by up to {apart:.2g} of the answer" if apart else "agree nearby"
         said.append(
             f"On unseen rows {models} do{'es' if others == 1 else ''} as well; a quarter of the "
@@ -447,7 +446,7 @@ def _weak_poles(fitted: Fitted) -> int:
     complex_head = isinstance(model, ReadoutModel) and not model.is_real
     if len(fitted.columns) != 1 or complex_head or fitted.fit.model.constant_denominator:
         return 0
-    table = known_poles(fitted, 0)
+    table = fitted.pole_table(0)
     if table.significance is None or table.inside is None:
         return 0
     return int((table.inside & ~table.spurious & (table.significance < _SIGNIFICANT)).sum())
