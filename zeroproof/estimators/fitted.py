@@ -194,10 +194,14 @@ class Fitted(NamedTuple):
         ]
         return _with_ties(table, [other for other in others if len(other.position)])
 
+    def _in_x(self, position: Tensor) -> Tensor:
+        """Return poles in the units of x; those of a real system are given in s = ix."""
+        return -1j * position if self.fit.model.systems else position
+
     def _placed(self, table: PoleTable) -> PoleTable:
         """Mark poles among the data, and as spurious those that stand for a branch point."""
         low, high = self.interval
-        p = self.fit.model.in_x(table.position)
+        p = self._in_x(table.position)
         # complex targets leave rounding in the imaginary part of a real pole
         inside = (p.imag.abs() <= _REAL * (high - low)) & (p.real >= low) & (p.real <= high)
         spurious = table.spurious
@@ -249,7 +253,7 @@ class Fitted(NamedTuple):
             return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
         if isinstance(model, FormModel) or len(self.columns) == 1:
             tables = (self.found_poles(j) for j in range(N.shape[1]))
-            p = model.in_x(torch.cat([table.position[~table.spurious] for table in tables]))
+            p = self._in_x(torch.cat([table.position[~table.spurious] for table in tables]))
             distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
             return RowView(score, distance / spread, D.real < 0)
         parts = [scored(model.head, rows, spread) for rows in X.split(_SLICE)]
@@ -301,7 +305,7 @@ class Fitted(NamedTuple):
     def _shown_poles(self, shown: tuple[float, float], count: int) -> list[Any]:
         each = 2 if self.fit.model.tuples(self.domain[:1]).N.is_complex() else 1
         tables = [self.found_poles(j // each) for j in range(count)]
-        kept = (self.fit.model.in_x(table.position[~table.spurious]) for table in tables)
+        kept = (self._in_x(table.position[~table.spurious]) for table in tables)
         return [on_interval(p, *shown).numpy() for p in kept]
 
     def _shown_answers(self, X: NDArray[np.float64], count: int) -> list[Answers]:

@@ -102,10 +102,6 @@ class FormModel(NamedTuple):
         found = (form.system() for form in self.forms)
         return tuple(system for system in found if system is not None)
 
-    def in_x(self, position: Tensor) -> Tensor:
-        """Return poles in the units of x; those of a real system are given in s = ix."""
-        return -1j * position if self.systems else position
-
     def pole_table(
         self, domain: tuple[float, float], output: int, *, resolution: float, tolerance: float
     ) -> PoleTable:
@@ -246,10 +242,6 @@ class ReadoutModel(NamedTuple):
     def systems(self) -> tuple[System, ...]:
         """Return none: it is no real system."""
         return ()
-
-    def in_x(self, position: Tensor) -> Tensor:
-        """Return poles in the units of x: they are."""
-        return position
 
     def _line(self, x: Tensor, output: int) -> Pair:
         """Return the tuples of one output along the only column."""

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ from zeroproof.solve.poles import (
 )
 
 __all__ = [
-    "Barycentric",
     "BarycentricForm",
     "CoefficientForm",
     "ConjugateForm",
@@ -183,43 +182,27 @@ class Form(ABC):
             position, residue, strength, multiplicity, weak | (nearest <= tolerance * half * far)
         )
 
-    def poles(
-        self,
-        *,
-        spurious: bool = False,
-        resolution: float = RESOLUTION,
-        tolerance: float = TOLERANCE,
-    ) -> Tensor:
+    def poles(self, *, spurious: bool = False, **options: float) -> Tensor:
         """Return the distinct poles, sorted by real part; a multiple pole is listed once.
 
         Those on the real line have imaginary part 0 where the form is real.
 
         Args:
             spurious: True: give the spurious ones too.
-            resolution: See `pole_table`.
-            tolerance: See `pole_table`.
+            options: Those of `pole_table`.
 
         Returns:
             complex128, in the units of x.
-
-        Raises:
-            RangeError: `resolution` or `tolerance` is not above 0.
 
         Examples:
             >>> one, b = torch.ones(1), torch.tensor([-0.25, 0.0, 1.0])
             >>> CoefficientForm(one, b, "monomial", (-1, 1)).poles().real
             tensor([-0.5000,  0.5000], dtype=torch.float64)
         """
-        table = self.pole_table(resolution=resolution, tolerance=tolerance)
+        table = self.pole_table(**options)
         return table.position[spurious | ~table.spurious]
 
-    def residues(
-        self,
-        *,
-        spurious: bool = False,
-        resolution: float = RESOLUTION,
-        tolerance: float = TOLERANCE,
-    ) -> Tensor:
+    def residues(self, *, spurious: bool = False, **options: float) -> Tensor:
         """Return the coefficients of 1 / (x - p), in the order of `poles`, complex128.
 
         That of 1 / (x - p)² is in `pole_table().strength`. Arguments are those of `poles`.
@@ -229,7 +212,7 @@ class Form(ABC):
             >>> CoefficientForm(one, b, "monomial", (-1, 1)).residues().real
             tensor([-1.,  1.], dtype=torch.float64)
         """
-        table = self.pole_table(resolution=resolution, tolerance=tolerance)
+        table = self.pole_table(**options)
         return table.residue[spurious | ~table.spurious]
 
     def roots(self, *, spurious: bool = False, tolerance: float = TOLERANCE) -> Tensor:
@@ -355,20 +338,6 @@ class FactoredForm(Form):
         return polynomial_zeros(self.a, "chebyshev", self.domain)
 
 
-class Barycentric(Protocol):
-    """What `scipy.interpolate.AAA` and its like offer, as NumPy arrays of equal length."""
-
-    weights: Any
-
-    @property
-    def support_points(self) -> Any:
-        """Where the interpolant takes the values given."""
-
-    @property
-    def support_values(self) -> Any:
-        """Those values."""
-
-
 @dataclass(frozen=True, eq=False)
 class BarycentricForm(Form):
     """f = Σ w_j f_j / (x - z_j) divided by Σ w_j / (x - z_j), which takes the value f_j at z_j."""
@@ -378,8 +347,12 @@ class BarycentricForm(Form):
     weights: Tensor  # w, (m,)
 
     @classmethod
-    def from_aaa(cls, aaa: Barycentric) -> Self:
-        """Take over the support points, values and weights of an AAA approximation.
+    def from_aaa(cls, aaa: Any) -> Self:
+        """Take over an AAA approximation.
+
+        Args:
+            aaa: A `scipy.interpolate.AAA` or its like, with `support_points`, `support_values` and
+                `weights`.
 
         Raises:
             ShapeError: They are not three vectors of one length.
