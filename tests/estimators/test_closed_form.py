@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -160,7 +162,7 @@ def test_a_pole_that_noise_puts_between_all_rows_is_replaced(monkeypatch):
         if len(given.X) < 200 or not isinstance(done, FormModel):
             return done
         form = done.forms[0]
-        return done._replace(forms=(form._replace(b=torch.tensor([0.0, 1.0], **F64)),))
+        return done._replace(forms=(replace(form, b=torch.tensor([0.0, 1.0], **F64)),))
 
     monkeypatch.setattr(closed_form, "polished", crossing_on_all)
     options = AUTO._replace(features="chebyshev", degrees=(1, 1))
