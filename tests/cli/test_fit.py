@@ -90,7 +90,7 @@ STAGES = {
     "trained": ("zeroproof.estimators.fit_table", "train"),
     "solved": ("zeroproof.estimators.regressor.ProjectiveRegressor.fit", "solve"),
     "written": ("zeroproof.data.write_csv", "solve"),
-    "drawn": ("zeroproof.estimators.fitted.picture_of", "solve"),
+    "drawn": ("zeroproof.estimators.fitted.Fitted.picture", "solve"),
 }
 
 

@@ -16,7 +16,7 @@ from zeroproof.estimators.closed_form import (
     solvable,
     solved,
 )
-from zeroproof.estimators.model import ReadoutModel, tuples
+from zeroproof.estimators.model import ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import Column, ModuleFeatures, graded_features
 from zeroproof.solve.noise import row_weight
@@ -98,7 +98,7 @@ def test_affine_errors_tell_the_infinities_apart_and_not_the_gauge(sign):
 @pytest.mark.parametrize("power", [0, 1, 2])
 def test_held_errors_are_weighed_by_the_power(power):
     rows = Rows(X, 1 / (X - 1.3) + 0.1, ONES)
-    N, D = tuples(reciprocal(1.3), X)
+    N, D = reciprocal(1.3).tuples(X)
     y = rows.y
     square = ((N - D * y) ** 2 / ((N**2 + D**2) * (1 + y**2)))[PARTS.held, 0]
     weight = row_weight(y, power)[PARTS.held]

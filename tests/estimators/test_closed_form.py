@@ -3,7 +3,6 @@ import torch
 
 from zeroproof.estimators import closed_form
 from zeroproof.estimators.closed_form import crosses, fit_closed_form, held_errors, polished
-from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.solve.search import split
 
@@ -70,7 +69,7 @@ def test_a_polish_that_helps_held_out_rows_is_kept_and_runs_on_all_rows(monkeypa
     fit = fit_closed_form(rows, REQUEST._replace(degrees=None, budget=0.2))
     assert fit.polished
     assert seen == [240, 300]  # the core, then all rows
-    N, D = tuples(fit.model, rows.X)
+    N, D = fit.model.tuples(rows.X)
     assert (N / D - rows.y).square().mean() < 0.01
 
 
@@ -162,5 +161,5 @@ def test_a_pole_that_noise_puts_between_all_rows_is_replaced(monkeypatch):
     assert crosses(free.model, rows.X)
     one_sided = fit_closed_form(rows, REQUEST._replace(affine=True))
     assert not crosses(one_sided.model, rows.X)
-    N, D = tuples(one_sided.model, rows.X)
+    N, D = one_sided.model.tuples(rows.X)
     assert (N / D - rows.y).square().mean() < 1e-3

@@ -9,16 +9,7 @@ from hypothesis import strategies as st
 
 from zeroproof.errors import RangeError
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.fitted import (
-    Fitted,
-    curves_of,
-    oriented_tuples,
-    poles_of,
-    roots_of,
-    skill,
-    strict,
-    warn_outside,
-)
+from zeroproof.estimators.fitted import Fitted, skill
 from zeroproof.estimators.model import FormModel, ReadoutModel
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers.features import Column, graded_features
@@ -55,16 +46,16 @@ def fitted(*, affine=False, alternates=(), relative=1e-3, sign=1.0):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_tuples_are_in_the_units_of_y_and_oriented(sign):
-    N, D = oriented_tuples(fitted(sign=sign), column(0.0, 1.0))
+    N, D = fitted(sign=sign).tuples(column(0.0, 1.0))
     assert N.tolist() == [[2 * sign], [2 * sign]]
     assert D.tolist() == [[-0.5 * sign], [0.5 * sign]]
 
 
 @pytest.mark.parametrize("bad", [INF, -INF, NAN])
 def test_rows_that_are_not_finite_have_no_tuple(bad):
-    N = oriented_tuples(fitted(), column(0.0, bad)).N
+    N = fitted().tuples(column(0.0, bad)).N
     assert torch.isfinite(N).flatten().tolist() == [True, False]
-    decoded, bottom, gap = strict(fitted(), column(0.0, bad))
+    decoded, bottom, gap = fitted().strict(column(0.0, bad))
     assert decoded[0].item() == pytest.approx(-4)
     assert torch.isnan(decoded[1])
     assert bottom.flatten().tolist() == [False, True]
@@ -73,11 +64,11 @@ def test_rows_that_are_not_finite_have_no_tuple(bad):
 
 def test_both_sides_of_a_pole_are_answered_unless_infinities_differ():
     x = column(0.0, 0.5, 1.0)
-    both = strict(fitted(), x)
+    both = fitted().strict(x)
     assert both.bottom_mask.flatten().tolist() == [False, True, False]
-    one = strict(fitted(affine=True, sign=-1.0), x)
+    one = fitted(affine=True, sign=-1.0).strict(x)
     assert one.bottom_mask.flatten().tolist() == [False, True, True]
-    other = strict(fitted(affine=True), x)
+    other = fitted(affine=True).strict(x)
     assert other.bottom_mask.flatten().tolist() == [True, True, False]
     assert one.decoded[0] == both.decoded[0]
     assert torch.isnan(one.decoded[2])
@@ -99,11 +90,11 @@ def test_only_rows_outside_where_fits_disagree_bring_a_warning(alternate, relati
     model = fitted(alternates=() if alternate is None else (alternate,), relative=relative)
     if warned:
         with pytest.warns(UserWarning, match=warned):
-            warn_outside(model, column(*rows))
+            model.warn_outside(column(*rows))
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warn_outside(model, column(*rows))
+            model.warn_outside(column(*rows))
 
 
 def vector(*values):
@@ -111,10 +102,11 @@ def vector(*values):
 
 
 def fit(model, relative=1e-15):
-    return ClosedForm(
+    closed = ClosedForm(
         model=model, name="", recipe=None, error=0.0, shell=0.0, near=0.0, relative=relative,
         shared=True, power=0, polished=False, alternates=(), tried=(),
     )  # fmt: skip
+    return fitted()._replace(fit=closed, domain=column(*UNIT))
 
 
 def form(a, b, scale=3.0):
@@ -128,7 +120,7 @@ def readout(a, b, scale=3.0):
 
 @pytest.mark.parametrize("kind", [form, readout])
 def test_residues_carry_the_scale_of_y(kind):
-    table = poles_of(fit(kind([2.0], [-0.5, 1.0])), UNIT, 0)  # 3 · 2 / (x - 1/2)
+    table = fit(kind([2.0], [-0.5, 1.0])).pole_table(0)  # 3 · 2 / (x - 1/2)
     assert table.position.tolist() == pytest.approx([0.5], abs=1e-12)
     assert table.residue.tolist() == pytest.approx([6], rel=1e-9)
     assert table.strength.tolist() == pytest.approx([6], rel=1e-9)
@@ -136,7 +128,7 @@ def test_residues_carry_the_scale_of_y(kind):
 
 @pytest.mark.parametrize("kind", [form, readout])
 def test_roots_are_those_of_the_numerator(kind):
-    found = roots_of(fit(kind([-0.3, 1.0], [2.0, 1.0])), UNIT, 0)
+    found = fit(kind([-0.3, 1.0], [2.0, 1.0])).roots(0)
     assert found.dtype == torch.complex128
     assert found.tolist() == pytest.approx([0.3], abs=1e-12)
 
@@ -144,16 +136,16 @@ def test_roots_are_those_of_the_numerator(kind):
 @pytest.mark.parametrize("kind", [form, readout])
 def test_a_weak_pole_is_spurious_when_the_fit_is_rough(kind):
     model = kind([-0.5 + 1e-5, 1.0], [-0.5, 1.0])  # 1 + 1e-5 / (x - 1/2)
-    assert poles_of(fit(model), UNIT, 0).spurious.tolist() == [False]
-    assert poles_of(fit(model, relative=1e-2), UNIT, 0).spurious.tolist() == [True]
+    assert fit(model).pole_table(0).spurious.tolist() == [False]
+    assert fit(model, relative=1e-2).pole_table(0).spurious.tolist() == [True]
 
 
 def test_each_output_has_its_own():
     model = FormModel((*form([1.0], [-0.5, 1.0]).forms, *form([1.0], [0.25, 1.0]).forms), 1.0)
-    assert poles_of(fit(model), UNIT, 0).position.tolist() == pytest.approx([0.5])
-    assert poles_of(fit(model), UNIT, 1).position.tolist() == pytest.approx([-0.25])
+    assert fit(model).pole_table(0).position.tolist() == pytest.approx([0.5])
+    assert fit(model).pole_table(1).position.tolist() == pytest.approx([-0.25])
     with pytest.raises(RangeError, match="output must be one of 0, 1, got 2"):
-        poles_of(fit(model), UNIT, 2)
+        fit(model).pole_table(2)
 
 
 def test_curves_are_the_lines_where_the_denominator_vanishes():
@@ -163,7 +155,7 @@ def test_curves_are_the_lines_where_the_denominator_vanishes():
     b[place[0, 0]], b[place[1, 0]], b[place[0, 1]] = -0.25, 1.0, 0.5  # x + y/2 = 1/4
     model = ReadoutModel(H, H, torch.ones(3, 1).double(), b, "y", 1.0)
     box = torch.tensor([[-1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
-    (line,) = curves_of(fit(model), box, 0, 51)
+    (line,) = model.pole_curve(box, 0, 51)
     on = line.numpy() @ np.array([1.0, 0.5])
     assert on == pytest.approx(np.full(len(on), 0.25), abs=1e-12)
     assert line[:, 1].min() == pytest.approx(-1)
@@ -172,10 +164,10 @@ def test_curves_are_the_lines_where_the_denominator_vanishes():
 
 def test_forms_have_no_curve_and_complex_readouts_have_poles():
     with pytest.raises(RangeError, match="a rational form has one column, got two"):
-        curves_of(fit(form([1.0], [0.0, 1.0])), torch.zeros(2, 2), 0, 5)
+        form([1.0], [0.0, 1.0]).pole_curve(torch.zeros(2, 2), 0, 5)
     model = readout([1.0], [0.0, 1.0])
     model = model._replace(a=model.a + 0j, b=model.b + 0j)
-    place = poles_of(fit(model), UNIT, 0).position
+    place = fit(model).pole_table(0).position
     assert len(place) == 1
     assert abs(complex(place[0])) < 1e-12
 

@@ -6,7 +6,7 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.estimators.closed_form import objective, polished
-from zeroproof.estimators.model import ReadoutModel, tuples
+from zeroproof.estimators.model import ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import fit_column, graded_features
 
@@ -43,7 +43,7 @@ def test_the_objective_is_the_stated_sum(power):
     weight = torch.rand(80, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     y = ROWS.y.clone()
     y[3], y[5] = math.inf, math.nan
-    N, D = tuples(readout(), X)
+    N, D = readout().tuples(X)
     terms = weight[:, None] * (N / D - y) ** 2 / (1 + y**2) ** power
     exact = sum(float(t) for i, t in enumerate(terms[:, 0]) if i not in {3, 5})
     request = REQUEST._replace(weight_power=power)
@@ -72,7 +72,7 @@ def test_separate_denominators_are_polished_apart():
     start = readout()._replace(a=torch.ones(2, 2, dtype=torch.float64), b=b)
     after = polished(start, rows, REQUEST)
     alone = polished(start._replace(a=start.a[:, :1], b=start.b[:, :1]), ROWS, REQUEST)
-    got, own = (N / D for N, D in (tuples(after, X), tuples(alone, X)))
+    got, own = (N / D for N, D in (after.tuples(X), alone.tuples(X)))
     torch.testing.assert_close(got[:, :1], own)
 
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.errors import DataError, RunFolderError
+from zeroproof.estimators.model import FormModel
+from zeroproof.solve import forms
 
 INF, NAN = math.inf, math.nan
 LINE = np.linspace(-1, 1, 80)[:, None]
@@ -88,6 +90,32 @@ def test_models_can_be_pickled_and_copied(name):
     model, X = fitted(name)
     for again in (pickle.loads(pickle.dumps(model)), deepcopy(model)):
         assert_same(model, again, ROWS[:, : X.shape[1]])
+
+
+def test_forms_of_every_kind_come_back(tmp_path):
+    one, line = torch.ones(1, dtype=torch.float64), (-1.0, 1.0)
+    z = one * torch.tensor([-1.0, 0.5])
+    kinds = (
+        forms.CoefficientForm(one, z, "monomial", line),
+        forms.FactoredForm(one, z, -one * z, one, torch.cat([z, one]), line),
+        forms.BarycentricForm(z, z + 1, z + 2),
+        forms.FractionForm(z + 1j, z - 1j, one, line),
+        forms.SigmoidForm(*torch.arange(4.0).double(), log=True, domain=line),
+        forms.ConjugateForm(-one, -z, z * z, torch.arange(6.0).double(), line, "imaginary"),
+    )
+    model = fitted("factors")[0]
+    fit = model.fit_._replace(model=FormModel(kinds, 2.0), alternates=())
+    model.fitted_ = model.fitted_._replace(fit=fit)
+    model.save(tmp_path / "all")
+    back = ProjectiveRegressor.load(tmp_path / "all").fit_.model.forms
+    for there, here in zip(kinds, back, strict=True):
+        assert type(there) is type(here)
+        for name, part in vars(there).items():
+            other = vars(here)[name]
+            assert torch.equal(part, other) if isinstance(part, torch.Tensor) else part == other
+    record = json.loads((tmp_path / "all" / "model.json").read_text())
+    stored = record["fitted"]["fit"]["model"]["forms"][3]
+    assert {"poles", "residues"} < set(stored)  # as earlier versions wrote and read them
 
 
 def test_saving_twice_replaces_the_model(tmp_path):

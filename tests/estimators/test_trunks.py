@@ -9,7 +9,6 @@ import torch
 from zeroproof import ProjectiveRegressor
 from zeroproof.estimators import closed_form, regressor
 from zeroproof.estimators.closed_form import Scored, solvable, solved, trunk_candidates
-from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.search import Candidate, split
@@ -45,7 +44,7 @@ def test_each_method_gives_a_candidate_that_can_be_solved_on_any_rows():
     assert min(each.score for each in found) < 1e-2
     model = solved(found[1], ROWS, 0, REQUEST, shared=True)
     assert found[1].weights == model.a.numel() + model.b.numel() == 130
-    N, D = tuples(model, X)
+    N, D = model.tuples(X)
     y = ROWS.y
     chordal = (N - D * y) ** 2 / ((N**2 + D**2) * (1 + y**2))
     assert chordal.mean() < 1e-3
@@ -58,7 +57,7 @@ def test_the_units_of_the_columns_do_not_count():
         assert one.score == other.score
         here = solved(one, ROWS, 0, REQUEST, shared=True)
         there = solved(other, ROWS._replace(X=X * units), 0, REQUEST, shared=True)
-        assert all(map(torch.equal, tuples(here, X), tuples(there, X * units)))
+        assert all(map(torch.equal, here.tuples(X), there.tuples(X * units)))
 
 
 def test_columns_far_from_zero_are_standardised():

@@ -5,7 +5,6 @@ from scipy.special import gamma
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.estimators.model import FormModel
-from zeroproof.estimators.uncertainty import slopes
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm, FactoredForm, SigmoidForm
 
 DOMAIN = (-1.0, 1.0)
@@ -29,7 +28,7 @@ def reciprocal(kind):
 
 @pytest.mark.parametrize("kind", ["coefficients", "factors", "barycentric"])
 def test_slopes_do_not_depend_on_the_form(kind):
-    answer, G = slopes(FormModel((reciprocal(kind),), 1.0), x, 0)
+    answer, G = FormModel((reciprocal(kind),), 1.0).slopes(x, 0)
     assert answer.numpy() == pytest.approx(1 / (x[:, 0].numpy() - 0.2), rel=1e-9)
     # they span those of the coefficients: 1, x over D and N over D²
     D = x[:, 0] - 0.2
@@ -46,9 +45,9 @@ def test_slopes_of_a_sigmoid_are_derivatives():
 
     def answer(v):
         form = SigmoidForm(*v.unbind(), log=False, domain=DOMAIN)
-        return slopes(FormModel((form,), 1.0), x, 0)[0]
+        return form.slopes(x[:, 0])[0]
 
-    G = slopes(FormModel((SigmoidForm(*values.unbind(), log=False, domain=DOMAIN),), 1.0), x, 0)[1]
+    G = SigmoidForm(*values.unbind(), log=False, domain=DOMAIN).slopes(x[:, 0])[1]
     assert torch.allclose(G, torch.autograd.functional.jacobian(answer, values))
 
 

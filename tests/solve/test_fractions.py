@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from zeroproof.solve.forms import FractionForm, predict
+from zeroproof.solve.forms import FractionForm
 from zeroproof.solve.fractions import fit_fractions, fraction_values, with_conjugates
-from zeroproof.solve.poles import poles, residues, roots
 
 
 def _rows(seed, n=400, noise=0.0):
@@ -45,8 +44,8 @@ def test_a_sum_as_a_form_has_its_poles_residues_and_roots(a):
         torch.tensor(a, dtype=torch.float64),
         (-1.0, 2.0),
     )
-    assert np.abs(poles(form).numpy() - [-0.3, 0.2 - 1j, 0.2 + 1j]).max() < 1e-12
-    assert np.abs(residues(form).numpy() - [1, 2 + 1j, 2 - 1j]).max() < 1e-12
-    found = roots(form)
+    assert np.abs(form.poles().numpy() - [-0.3, 0.2 - 1j, 0.2 + 1j]).max() < 1e-12
+    assert np.abs(form.residues().numpy() - [1, 2 + 1j, 2 - 1j]).max() < 1e-12
+    found = form.roots()
     assert len(found) == (len(a) + 2 if any(a) else 2)
-    assert predict(form, found).abs().max() < 1e-10
+    assert form(found).abs().max() < 1e-10

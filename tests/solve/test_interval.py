@@ -5,7 +5,7 @@ import torch
 
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import Pair
-from zeroproof.solve.interval import interval_poles
+from zeroproof.solve.forms import interval_poles
 
 CASES = {
     "simple": (lambda x: torch.sin(5 * x), [-math.pi / 5, 0, math.pi / 5], [1, 1, 1]),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.solve.interval import pole_curve
+from zeroproof.solve.poles import pole_curve
 
 pytest.importorskip("contourpy")
 SQUARE = ((-2, 2), (-2, 2))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
-from zeroproof.solve.forms import predict
 from zeroproof.solve.marquardt import REASONS, fit_factored, least_squares, refine, refine_from_many
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
@@ -40,7 +39,7 @@ def test_certified_residual_sums_are_reached_without_start_values(name, seed):
     degrees = facts["numerator_degree"], facts["denominator_degree"]
     form, fit = least_squares(x, y, degrees, starts=10, seed=seed)
     certified = facts["certified_residual_sum_of_squares"]
-    residual_sum = float((predict(form, x) - y).square().sum())
+    residual_sum = float((form(x) - y).square().sum())
     assert abs(residual_sum - certified) <= 1e-10 * certified  # LRE at least 10
     assert fit.objective == pytest.approx(residual_sum, rel=1e-9)
     certified_n, certified_d = (
@@ -48,7 +47,7 @@ def test_certified_residual_sums_are_reached_without_start_values(name, seed):
         for part in ("numerator", "denominator")
     )
     answer = certified_n / certified_d
-    assert float(((predict(form, x) - answer) / y.abs().max()).abs().max()) < 1e-6
+    assert float(((form(x) - answer) / y.abs().max()).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
@@ -227,7 +226,7 @@ def test_roots_move_through_coalescence(truth, start):
     form = fit_factored(GRID, y, start, 0)
     wide = torch.linspace(-1, 1, 1001, dtype=torch.float64) + 1e-4
     wanted = (1 / (wide[:, None] - truth)).prod(1).real
-    torch.testing.assert_close(predict(form, wide), wanted, rtol=1e-9, atol=0)
+    torch.testing.assert_close(form(wide), wanted, rtol=1e-9, atol=0)
 
 
 @given(a=st.floats(-0.9, 0.9))
@@ -245,7 +244,7 @@ def test_clean_data_know_a_pole_beyond_its_last_bit():
     y = 1 / torch.cos(4 * x[x > 0])
     form = fit_factored(x[x > 0], y, roots(math.pi / 8 + 1e-9), 8)
     near = math.pi / 8 + torch.tensor([3e-6, -3e-6], dtype=torch.float64)
-    torch.testing.assert_close(predict(form, near), 1 / torch.cos(4 * near), rtol=3e-13, atol=0)
+    torch.testing.assert_close(form(near), 1 / torch.cos(4 * near), rtol=3e-13, atol=0)
 
 
 def test_a_step_that_does_not_help_is_not_taken():
@@ -254,7 +253,7 @@ def test_a_step_that_does_not_help_is_not_taken():
         fit_factored(GRID, y, roots(0.7, -0.2), 1, max_iterations=steps) for steps in (0, 15)
     )
     size = (1 + (y / y.abs().median()).square()).sqrt()
-    errors = [float(((predict(form, GRID) - y) / size).square().sum()) for form in (before, after)]
+    errors = [float(((form(GRID) - y) / size).square().sum()) for form in (before, after)]
     assert errors[1] <= errors[0]
 
 

@@ -134,15 +134,12 @@ LAYERS = (
     _features("feature_matrix, waves", WAVES, reasons=WIDTH),
     _features("feature_matrix, module", LEARNED, reasons=WIDTH),
     computed(
-        "forms.evaluate",
+        "CoefficientForm",
         BASES,
-        (forms.evaluate, forms.predict),
-        lambda x: forms.evaluate(
-            forms.CoefficientForm(
-                COEFFICIENTS[0].to(x), COEFFICIENTS[1].to(x), "monomial", (-1.0, 1.0)
-            ),
-            x,
-        ),
+        (forms.CoefficientForm,),
+        lambda x: forms.CoefficientForm(
+            COEFFICIENTS[0].to(x), COEFFICIENTS[1].to(x), "monomial", (-1.0, 1.0)
+        ).tuples(x),
         Input(signed=True),
     ),
 )

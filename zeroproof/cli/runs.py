@@ -55,10 +55,10 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
         UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
     """
     if isinstance(run, Solved):
-        from zeroproof.estimators.fitted import parts_of, strict, warn_outside
+        from zeroproof.estimators.fitted import parts_of
 
-        warn_outside(run.fitted, X)
-        return parts_of(strict(run.fitted, X))
+        run.fitted.warn_outside(X)
+        return parts_of(run.fitted.strict(X))
     from zeroproof.export import predict_rows
 
     return predict_rows(run, X)
@@ -83,11 +83,10 @@ def _check_own(path: Path) -> None:
 
 
 def _solved(folder: Path) -> Solved:
-    from zeroproof.estimators.model import tuples
     from zeroproof.estimators.stored import load, read_record
 
     fitted, _ = load(folder)
-    N = tuples(fitted.fit.model, fitted.domain[:1]).N
+    N = fitted.fit.model.tuples(fitted.domain[:1]).N
     facts = read_record(folder).get("facts")
     # saved from Python, targets have no names
     plain = ["y"] if N.shape[1] == 1 else [f"y{j}" for j in range(N.shape[1])]

@@ -8,11 +8,9 @@ from torch import Tensor
 
 from zeroproof.cli.runs import Solved
 from zeroproof.errors import RunFolderError
-from zeroproof.estimators.fitted import curves_of, is_system, known_poles
-from zeroproof.estimators.model import FormModel
-from zeroproof.estimators.regions import constant_denominator
 from zeroproof.projective import Pair
-from zeroproof.solve.interval import interval_poles, pole_curve
+from zeroproof.solve.forms import interval_poles
+from zeroproof.solve.poles import pole_curve
 
 if TYPE_CHECKING:
     from zeroproof.export import Run
@@ -48,10 +46,9 @@ def singular(run: "Run | Solved") -> Singular:
     if isinstance(run, Solved):
         fitted = run.fitted
         model = fitted.fit.model
-        form = isinstance(model, FormModel)
-        shared = len(model.forms) == 1 if form else model.b.shape[1] == 1
-        constant = constant_denominator(fitted.fit)
-        return Singular(fitted.domain, constant, shared, True, is_system(model))
+        shared = model.denominators == 1
+        constant = model.constant_denominator
+        return Singular(fitted.domain, constant, shared, True, bool(model.systems))
     weight = run.model.head.denominator.weight
     return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
 
@@ -72,7 +69,7 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
     """Return the poles of one target of a run with one feature."""
     low, high = known.domain[:, 0].tolist()
     if isinstance(run, Solved):
-        return known_poles(run.fitted, output)
+        return run.fitted.pole_table(output)
     network = _exact(run)
     center, scale = (part[output] for part in run.frame)
 
@@ -90,7 +87,7 @@ def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
 def curves_in(run: "Run | Solved", known: Singular, output: int) -> list[Tensor]:
     """Return the lines D = 0 of one target of a run with two features, each `(k, 2)`."""
     if isinstance(run, Solved):
-        return curves_of(run.fitted.fit, known.domain, output, points=201)
+        return run.fitted.fit.model.pole_curve(known.domain, output, points=201)
     network = _exact(run)
     place = 0 if known.shared else output
     return pole_curve(lambda X: network(X).D[:, place], known.domain.T.tolist())

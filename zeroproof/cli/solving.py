@@ -33,20 +33,19 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         The report, line by line.
     """
     from zeroproof.data import write_csv
-    from zeroproof.estimators.diagnosis import errors_of, view_closed_form
-    from zeroproof.estimators.fitted import strict
+    from zeroproof.estimators.diagnosis import errors_of
     from zeroproof.estimators.stored import write
     from zeroproof.estimators.summary import summary
 
     started = time.perf_counter()
     fitted, options = _fitted(rows, common, own)
     X, y = rows.X[:, list(fitted.columns)], rows.y
-    view = view_closed_form(fitted, X)
+    view = fitted.view(X)
     said = summary(fitted).splitlines()
     explained = y.clone()
     explained[list(fitted.fit.left_out)] = float("nan")
     floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
-    sizes = errors_of(strict(fitted, X).decoded, explained, floor)
+    sizes = errors_of(fitted.strict(X).decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
         "features": rows.features,
@@ -152,8 +151,6 @@ def _thresholds(found: "InferenceConfig", common: dict[str, Any]) -> "InferenceC
 def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
     import torch
 
-    from zeroproof.estimators.fitted import picture_of
-
     order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
     X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()
-    picture_of(fitted, X, y, rows.targets).savefig(path, dpi=150)
+    fitted.picture(X, y, rows.targets).savefig(path, dpi=150)

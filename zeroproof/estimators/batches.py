@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from zeroproof.errors import DataError, ShapeError
 from zeroproof.estimators.closed_form import block, crosses
 from zeroproof.estimators.fitted import Fitted
-from zeroproof.estimators.model import ReadoutModel, inputs, tuples
+from zeroproof.estimators.model import ReadoutModel
 from zeroproof.estimators.options import Rows, as_array
-from zeroproof.layers.features import Column, graded_features
 from zeroproof.solve import choose_rho, streamed_readout
-from zeroproof.solve.forms import ConjugateForm, degrees_of
 from zeroproof.solve.search import ROUNDING
 from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import gathered
@@ -66,8 +64,9 @@ def solved_from(
         sample: From `sampled`.
         missing: `"drop"` leaves rows with a nan in y out.
     """
-    readout = _streamable(fitted)
-    if readout is None:
+    fit, (low, high) = fitted.fit, fitted.domain[:, 0].tolist()
+    readout = fit.model.as_readout((low, high))
+    if readout is None or fit.error < ROUNDING:  # the sample told everything
         return fitted
     a, b = _solved(fitted, readout, batches, sample, drop=missing == "drop")
     model = readout._replace(a=a, b=b)
@@ -75,8 +74,8 @@ def solved_from(
         X = torch.from_numpy(sample.X[:, fitted.columns])
         if crosses(model, X):
             return fitted  # of the sample, whose D keeps its sign
-        fitted = fitted._replace(sign=tuples(model, X).D[0].sign())
-    return fitted._replace(fit=fitted.fit._replace(model=model))
+        fitted = fitted._replace(sign=model.tuples(X).D[0].sign())
+    return fitted._replace(fit=fit._replace(model=model))
 
 
 def _drawn(blocks: Iterable[Any]) -> Sample | None:
@@ -133,23 +132,6 @@ def _pairs(blocks: Iterable[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray
             yield X.astype(np.float64), y
 
 
-def _streamable(fitted: Fitted) -> ReadoutModel | None:
-    """Return the model that all rows are to solve, or None where the sample told everything."""
-    fit = fitted.fit
-    if fit.error < ROUNDING:
-        return None
-    if isinstance(fit.model, ReadoutModel):
-        return fit.model
-    if isinstance(fit.model.forms[0], ConjugateForm):
-        return None  # no polynomial head has its few poles over decades
-    low, high = fitted.domain[:, 0].tolist()
-    column = Column(0, "identity", (low + high) / 2, (high - low) / 2)
-    p, q = map(max, zip(*map(degrees_of, fit.model.forms), strict=True))
-    empty = torch.zeros(0, len(fit.model.forms))
-    maps = graded_features([column], p), graded_features([column], q)
-    return ReadoutModel(*maps, empty, empty, "y", fit.model.scale)
-
-
 def _solved(
     fitted: Fitted, readout: ReadoutModel, blocks: Iterable[Any], sample: Sample, *, drop: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -164,7 +146,7 @@ def _solved(
         targets = torch.from_numpy(np.array(y))
         infinite = torch.isinf(targets)
         targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)
-        columns = inputs(readout, torch.from_numpy(X[:, fitted.columns]))
+        columns = readout.inputs(torch.from_numpy(X[:, fitted.columns]))
         return Rows(columns, targets, torch.ones(len(X), dtype=torch.float64))
 
     H_N, H_D, Y_n, Y_d, weight = block(maps, rows(sample.X, sample.y), power, readout.target)

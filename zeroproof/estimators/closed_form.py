@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof.errors import DataError, RangeError
-from zeroproof.estimators.model import Model, ReadoutModel, inputs, tuples
+from zeroproof.estimators.model import Model, ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import (
     Column,
@@ -297,7 +297,7 @@ def held_errors(
     errors = []
     for drawn in (parts.held, parts.shell):
         part = drawn if len(drawn) else parts.core  # too few rows to spare any
-        N, D = tuples(model, rows.X[part])
+        N, D = model.tuples(rows.X[part])
         if affine:
             N, D = oriented(N, D)
         y, w = rows.y[part], weight[part]
@@ -308,7 +308,7 @@ def held_errors(
 def held_residual(model: Model, rows: Rows, parts: Split) -> tuple[Tensor, Tensor]:
     """Return absolute errors and answers over their scale, of held-out rows where both exist."""
     part = parts.held if len(parts.held) else parts.core
-    N, D = tuples(model, rows.X[part])
+    N, D = model.tuples(rows.X[part])
     answer = N / torch.where(D == 0, torch.nan, D) / model.scale
     fine = torch.isfinite(rows.y[part]) & torch.isfinite(answer)
     return (answer - rows.y[part])[fine].abs(), answer[fine]
@@ -328,7 +328,7 @@ def _beside_bottom(model: Model, rows: Rows, parts: Split) -> tuple[float, float
 
 def crosses(model: Model, X: Tensor) -> bool:
     """Tell whether the sign of D changes between rows."""
-    D = tuples(model, X).D
+    D = model.tuples(X).D
     return bool(((D.real > 0).any(0) & (D.real < 0).any(0)).any())
 
 
@@ -447,8 +447,7 @@ def polished(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
     count = len(model.a) * model.a.shape[1] + len(model.b)
     if model.target != "y" or count > _MOST_POLISHED or count * len(rows.X) > _MOST_ENTRIES:
         return model
-    X = inputs(model, rows.X)
-    H_N, H_D = (feature_matrix(each, X).numpy() for each in (model.H_N, model.H_D))
+    H_N, H_D = (H.numpy() for H in model.matrices(rows.X))
     y, shared = rows.y.numpy().T, model.b.shape[1] == 1
     w = np.sqrt(rows.weight.numpy() / (1 + np.abs(y) ** 2) ** request.weight_power)
     groups = [slice(None)] if shared else [slice(j, j + 1) for j in range(len(y))]
@@ -469,7 +468,7 @@ def polished(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
 
 def objective(model: Model, rows: Rows, request: Request) -> float:
     """Return what the polish minimises; infinite where an answer is."""
-    N, D = tuples(model, rows.X)
+    N, D = model.tuples(rows.X)
     answer = N / torch.where(D == 0, torch.nan, D) / model.scale
     square = (answer - rows.y).abs().square() / (1 + rows.y.abs().square()) ** request.weight_power
     total = (rows.weight[:, None] * square)[torch.isfinite(rows.y)].sum()

@@ -2,21 +2,16 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from zeroproof.estimators.fitted import Fitted, in_x, oriented_tuples, poles_of
-from zeroproof.estimators.model import FormModel, head
-from zeroproof.estimators.regions import constant_denominator
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.projective import Pair, denominator_score
 
-__all__ = ["Diagnosis", "RowView", "diagnose", "errors_of", "view_closed_form", "view_rows"]
+__all__ = ["Diagnosis", "RowView", "diagnose", "errors_of", "scored", "view_rows"]
 
-_SLICE = 2**14  # rows whose features are held for their gradients
 _NEAR = 0.05  # a score below this is a value some 20 target scales away from the centre
 
 
@@ -46,7 +41,7 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
     larger number elsewhere; infinite for a model whose denominators are constant, as it has no
     pole.
     """
-    view = _view(model, x, model.x_std)
+    view = scored(model, x, model.x_std)
     with torch.no_grad():
         D = model(x)[1]
     if bool((D[:1] == D).all()):
@@ -54,35 +49,8 @@ def view_rows(model: ProjectiveMLP, x: Tensor) -> RowView:
     return view
 
 
-def view_closed_form(fitted: Fitted, X: Tensor) -> RowView:
-    r"""Score every row of a closed-form fit and tell its distance to the nearest pole.
-
-    Of one column: to the nearest of the poles that were found, \|x - p\| for complex ones too. Of
-    several, where poles are curves or surfaces: as `view_rows` estimates it.
-
-    Args:
-        fitted: A fit; if its targets are complex, of one column.
-        X: Finite rows of the columns that are used.
-    """
-    spread = X.std(0, correction=0)
-    spread = torch.where(spread > 0, spread, 1)
-    N, D = oriented_tuples(fitted, X)
-    score = denominator_score(N, D, "angle", fitted.thresholds.scale).amin(-1)
-    model = fitted.fit.model
-    if constant_denominator(fitted.fit):
-        return RowView(score, torch.full_like(score, torch.inf), D.real < 0)
-    if isinstance(model, FormModel) or len(fitted.columns) == 1:
-        low, high = fitted.domain[:, 0].tolist()
-        tables = (poles_of(fitted.fit, (low, high), j) for j in range(N.shape[1]))
-        p = in_x(model, torch.cat([table.position[~table.spurious] for table in tables]))
-        distance = (X - p).abs().amin(1) if len(p) else torch.full_like(score, torch.inf)
-        return RowView(score, distance / spread, D.real < 0)
-    parts = [_view(partial(head, model), rows, spread) for rows in X.split(_SLICE)]
-    distance = torch.cat([part.distance for part in parts])
-    return RowView(score, distance, torch.cat([part.negative for part in parts]))
-
-
-def _view(model: Callable[[Tensor], Pair], x: Tensor, spread: Tensor) -> RowView:
+def scored(model: Callable[[Tensor], Pair], x: Tensor, spread: Tensor) -> RowView:
+    """Score rows, and take the Newton step to the nearest pole in units of `spread`."""
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         N, D = model(x)

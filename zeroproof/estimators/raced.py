@@ -23,7 +23,7 @@ from zeroproof.estimators.closed_form import (
     solvable,
     solved,
 )
-from zeroproof.estimators.model import FormModel, Model, ReadoutModel, tuples
+from zeroproof.estimators.model import FormModel, Model, ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
@@ -35,7 +35,6 @@ from zeroproof.solve.forms import (
     ConjugateForm,
     FractionForm,
     SigmoidForm,
-    predict,
 )
 from zeroproof.solve.fractions import with_conjugates
 from zeroproof.solve.line import LineEntry, Sigmoid, Sum, Support, race_line
@@ -352,7 +351,7 @@ def _on_all(race: RaceFit, used: Rows, *, outliers: bool) -> Tensor:
 
 def _delivers(model: Model, used: Rows, race: RaceFit) -> bool:
     """Tell whether a model is about as good on the rows it was fitted to as on unseen ones."""
-    N, D = tuples(model, used.X)
+    N, D = model.tuples(used.X)
     error = np.abs((N / D).numpy() / model.scale - used.y.numpy()) / race.deviation
     typical = 10 * math.sqrt(race.entry.held.typical) + float(np.median(race.entry.floor))
     return float(np.median(error)) <= typical and bool(np.isfinite(error).mean() > 1 - _LOST)
@@ -467,7 +466,7 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
     kept = np.ones(n, bool) if trusted else _explained(used, race, request.seed)
     if not kept.all():
         fit = _several(used.at(torch.from_numpy(kept)), request, trusted=True)
-        N, D = tuples(fit.model, sample.X)
+        N, D = fit.model.tuples(sample.X)
         answers = (N / D).numpy() / request.scale
         seen = kept[order[:_RACE_ROWS].numpy()]
         if _outlying(entry.answers, answers, y, seen, race.noise):
@@ -495,7 +494,7 @@ def _without_strangers(law: ClosedForm, used: Rows, request: Request) -> ClosedF
 
     A factor that N and D share makes room for a few of them: it is 0 there.
     """
-    N, D = tuples(law.model, used.X)
+    N, D = law.model.tuples(used.X)
     size = torch.hypot(N / request.scale, D)[:, 0]
     strange = (_angle(law, used, request) > _STRANGE) | (size < _STRANGE * size.median())
     if not 0 < float(strange.double().mean()) < _MOST_OUTLIERS:
@@ -507,7 +506,7 @@ def _without_strangers(law: ClosedForm, used: Rows, request: Request) -> ClosedF
 
 
 def _angle(fit: ClosedForm, used: Rows, request: Request) -> Tensor:
-    N, D = tuples(fit.model, used.X)
+    N, D = fit.model.tuples(used.X)
     return chordal_distance(N / request.scale, D, used.y, torch.ones_like(used.y))[:, 0]
 
 
@@ -678,7 +677,7 @@ def _next_to_poles(
         return model, entry.name
     level = y.abs().clamp(min=1e-3)
     mine, theirs = (
-        float(((predict(each, x) - y).abs() / level).square().mean().sqrt()) for each in (own, form)
+        float(((each(x) - y).abs() / level).square().mean().sqrt()) for each in (own, form)
     )
     if theirs <= max(10 * mine, 1e-13):
         return FormModel((form,), request.scale), "rational"
@@ -726,7 +725,7 @@ def _ahead(
             break  # what was found is judged by the folds that there was time for
         own = torch.from_numpy(race.fold == f)
         model = solved(best, sample.at(~own), power, request, shared=True)
-        N, D = tuples(model, sample.X[own])
+        N, D = model.tuples(sample.X[own])
         answers[own.numpy()] = (N / torch.where(D == 0, torch.nan, D)).numpy() / request.scale
         seen = race.inner & (race.fold <= f)
         if not seen.any():

@@ -22,19 +22,8 @@ from zeroproof.errors import (
 )
 from zeroproof.estimators.batches import sampled, solved_from
 from zeroproof.estimators.closed_form import FAILURES, ClosedForm, fit_closed_form
-from zeroproof.estimators.fitted import (
-    Fitted,
-    curves_of,
-    known_poles,
-    oriented_tuples,
-    picture_of,
-    roots_of,
-    skill,
-    strict,
-    warn_outside,
-)
+from zeroproof.estimators.fitted import Fitted, skill
 from zeroproof.estimators.labels import Labels, find_edge
-from zeroproof.estimators.model import tuples
 from zeroproof.estimators.options import (
     Asked,
     as_array,
@@ -46,10 +35,10 @@ from zeroproof.estimators.options import (
     rows_of,
 )
 from zeroproof.estimators.raced import fit_by_race, raced
-from zeroproof.estimators.regions import limits_of
 from zeroproof.estimators.stored import load, save
 from zeroproof.estimators.summary import summary, summary_html
-from zeroproof.estimators.uncertainty import answer_errors, spread_of
+from zeroproof.estimators.thresholds import limits_of
+from zeroproof.estimators.uncertainty import spread_of
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.poles import PoleTable
@@ -244,7 +233,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             region=region,
             rows=len(X),
         )
-        bottom = strict(fitted, rows.X).bottom_mask
+        bottom = fitted.strict(rows.X).bottom_mask
         singular = ~torch.isfinite(rows.y)
         self.labels_ = Labels(
             infinite=int(torch.isinf(rows.y).any(1).sum()),
@@ -291,7 +280,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         decoded = self._filled(decoded, bottom, on_bottom)
         if not return_std:
             return decoded
-        error = answer_errors(self.fitted_.fit, self.fitted_.spread, self._seen(X))
+        error = self.fitted_.errors(self._seen(X))
         return decoded, error.expand(len(decoded), -1).numpy().reshape(decoded.shape)
 
     def _filled(
@@ -319,14 +308,14 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
 
     def _answers(self, X: Any) -> list[Any]:
         rows = self._seen(X)
-        result = strict(self.fitted_, rows)
-        warn_outside(self.fitted_, rows, stacklevel=4)
+        result = self.fitted_.strict(rows)
+        self.fitted_.warn_outside(rows, stacklevel=4)
         return [(part[:, 0] if self.fitted_.flat else part).numpy() for part in result]
 
     def tuples(self, X: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return ⟨N, D⟩ in the units of y: `(n, k)`, D `(n, 1)` where it is shared."""
         rows = self._seen(X)
-        N, D = oriented_tuples(self.fitted_, rows)
+        N, D = self.fitted_.tuples(rows)
         return N.numpy(), D.numpy()
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -337,7 +326,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         rows = self._seen(X)
         y, use = read_targets(y, len(rows), self.missing)
         weight = torch.from_numpy(read_weight(sample_weight, len(rows)) * use)
-        N, D = oriented_tuples(self.fitted_, rows)
+        N, D = self.fitted_.tuples(rows)
         targets, scale = torch.from_numpy(y.reshape(len(y), -1)), self.thresholds_.scale
         return skill(N / scale, D, targets / scale, weight)
 
@@ -364,13 +353,14 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
     def pole_table(self, *, output: int = 0) -> PoleTable:
         """Return all that is known of each pole: position, residue, standard errors."""
         self._must_be_fitted()
-        self._interval("poles()")
-        return known_poles(self.fitted_, output)
+        self._one_column("poles()")
+        return self.fitted_.pole_table(output)
 
     def roots(self, *, output: int = 0) -> NDArray[Any]:
         """Return the zeros of N of a model of one column, complex, by multiplicity."""
         self._must_be_fitted()
-        return roots_of(self.fitted_.fit, self._interval("roots()"), output).numpy()
+        self._one_column("roots()")
+        return self.fitted_.roots(output).numpy()
 
     def pole_curve(self, *, output: int = 0, points: int = 201) -> list[NDArray[np.float64]]:
         """Return the lines D = 0 of a model of two columns, each `(k, 2)`, over the data's box.
@@ -381,7 +371,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         count = len(self.fitted_.columns)
         if count != 2:
             raise RangeError(f"pole_curve() needs a model of two columns, got {count}")
-        lines = curves_of(self.fitted_.fit, self.fitted_.domain, output, points)
+        lines = self.fitted_.fit.model.pole_curve(self.fitted_.domain, output, points)
         return [line.numpy() for line in lines]
 
     @property
@@ -420,10 +410,10 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             if not hasattr(self, "_shown"):
                 raise DataError("plot() needs X and y after `load`, got none")
             X, y = self._shown
-            return picture_of(self.fitted_, X, y)
+            return self.fitted_.picture(X, y)
         rows = self._rows(X, reset=False)[:, self.fitted_.columns]
         y, _ = read_targets(y, len(rows), "bottom")
-        return picture_of(self.fitted_, rows, y)
+        return self.fitted_.picture(rows, y)
 
     def save(self, path: str | Path) -> None:
         """Write the model into a folder: safetensors and JSON, no pickle; replaces one there."""
@@ -492,7 +482,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
 
     def _orientation(self, fit: ClosedForm, X: Tensor) -> Tensor:
         """Return the sign of each D on most rows; warn where it is not that of all."""
-        D = tuples(fit.model, X).D
+        D = fit.model.tuples(X).D
         sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).double()
         if bool((D * sign < 0).any()):
             warnings.warn(
@@ -515,15 +505,13 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         self._must_be_fitted()
         return torch.from_numpy(np.array(self._rows(X, reset=False)[:, self.fitted_.columns]))
 
-    def _interval(self, what: str) -> tuple[float, float]:
+    def _one_column(self, what: str) -> None:
         count = len(self.fitted_.columns)
         if count != 1:
             raise RangeError(
                 f"{what} needs a model of one column, got {count}; "
                 "pole_curve() shows where D = 0 for two"
             )
-        low, high = self.fitted_.domain[:, 0].tolist()
-        return low, high
 
     def _must_be_fitted(self) -> None:
         if not hasattr(self, "fitted_"):

@@ -53,6 +53,8 @@ _KINDS: dict[str, type] = {
         ModuleFeatures, Recipe, ClosedForm, Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip
+# fields of earlier versions whose names are methods now
+_STORED_AS = {("FractionForm", "p"): "poles", ("FractionForm", "r"): "residues"}
 
 
 def save(fitted: Fitted, options: dict[str, Any], folder: Path) -> None:
@@ -140,12 +142,12 @@ def _packed(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
         for key, tensor in value.state_dict().items():
             arrays[f"{name}.{key}"] = tensor.detach().contiguous().clone()
         return {"module": name, "trunk": _trunk_shape(value)}
-    if isinstance(value, tuple) and type(value).__name__ in _KINDS:
-        fields = {
-            field: _packed(item, f"{name}.{field}", arrays)
-            for field, item in zip(value._fields, value, strict=True)  # pyright: ignore
-        }
-        return {"kind": type(value).__name__, **fields}
+    kind = type(value).__name__
+    if kind in _KINDS:
+        fields = value._asdict() if isinstance(value, tuple) else vars(value)  # pyright: ignore
+        named = {_STORED_AS.get((kind, field), field): item for field, item in fields.items()}
+        packed = {k: _packed(item, f"{name}.{k}", arrays) for k, item in named.items()}
+        return {"kind": kind, **packed}
     if isinstance(value, tuple | list):
         return [_packed(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
@@ -159,9 +161,12 @@ def _unpacked(value: Any, arrays: dict[str, Tensor], features: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "kind" in value:
-        kind = _KINDS[value["kind"]]
+        kind = value["kind"]
         fields = {k: _unpacked(v, arrays, features) for k, v in value.items() if k != "kind"}
-        return kind(**fields)
+        for (owner, field), stored in _STORED_AS.items():
+            if owner == kind:
+                fields[field] = fields.pop(stored)
+        return _KINDS[kind](**fields)
     if "number" in value:
         return float(value["number"])
     return _of_arrays(value, arrays, features)

@@ -12,11 +12,8 @@ from itertools import islice
 import torch
 
 from zeroproof.estimators.closed_form import ClosedForm, Compared
-from zeroproof.estimators.fitted import Fitted, is_system, known_poles, oriented_tuples
+from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import FormModel, ReadoutModel
-from zeroproof.estimators.regions import constant_denominator, disagreement
-from zeroproof.estimators.uncertainty import answer_errors
-from zeroproof.solve.forms import BarycentricForm, ConjugateForm, Form, SigmoidForm, degrees_of
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import SIGNIFICANT
 
@@ -79,7 +76,7 @@ def report(fitted: Fitted) -> list[tuple[str, str]]:
 def described(fit: ClosedForm, names: Sequence[str]) -> str:
     """Return one clause about the model: y = ..., of which columns."""
     if isinstance(fit.model, FormModel):
-        forms = [_form(form, names[0]) for form in fit.model.forms]
+        forms = [form.described(names[0]) for form in fit.model.forms]
         if len(forms) == 1:
             return f"y = {forms[0]}"
         return "; ".join(f"y{j} = {form}" for j, form in enumerate(forms))
@@ -130,28 +127,6 @@ def _function(transform: str, name: str) -> str:
     return f"1/{name}" if transform == "inverse" else f"{transform}({name})"
 
 
-def _form(form: Form, name: str) -> str:
-    if isinstance(form, BarycentricForm):
-        return f"a rational function of {name} in barycentric form, {len(form.points)} points"
-    if isinstance(form, ConjugateForm):
-        k = degrees_of(form)[1]
-        tail = ", a constant and a term linear in s" if len(form.c) > k + 1 else " and a constant"
-        poles = f"{k} pole{'s' * (k != 1)}{tail}"
-        part = f"the {form.part} part of " if form.part else ""
-        return f"{part}the response of a real system at s = i {name}: {poles}"
-    if isinstance(form, SigmoidForm):
-        t = f"log({name})" if form.log else name
-        return (
-            f"a + (b - a) / (1 + exp(-h ({t} - c))), a sigmoid, with c = {float(form.middle):.6g} "
-            f"and h = {float(form.slope):.4g}"
-        )
-    p, q = degrees_of(form)
-    if not q:
-        kind = f"a polynomial of degree {p} in {name}" if p > 1 else f"a straight line in {name}"
-        return kind if p else "the same in every row"
-    return f"N / D, polynomials of degrees ({p}, {q}) in {name}"
-
-
 def _quality(fit: ClosedForm) -> list[str]:
     said = []
     if fit.comparison:
@@ -187,16 +162,16 @@ def _value(value: float, se: float, most: int = 15) -> str:
 def _divergence(fitted: Fitted) -> list[str]:
     fit, (low, high) = fitted.fit, fitted.domain
     model = fit.model
-    if constant_denominator(fit):
+    if fit.model.constant_denominator:
         told = [f"It has {branch}." for branch in fit.branches]
         return told or ["Nowhere: the denominator is constant."]
-    if isinstance(model, FormModel) and is_system(model):
-        return _systems(fitted, len(model.forms))
-    if isinstance(model, ReadoutModel) and model.b.is_complex():
+    if model.systems:
+        return _systems(fitted, model.outputs)
+    if isinstance(model, ReadoutModel) and not model.is_real:
         return ["Where D = 0; the poles of complex y are listed for one column of rational form."]
     if len(fitted.columns) > 1:
         return [_curves(fitted)]
-    count = len(model.forms) if isinstance(model, FormModel) else model.b.shape[1]
+    count = model.denominators
     said = []
     for output in range(min(count, _OUTPUTS)):
         said += _poles_of(fitted, output, f"y{output}: " if count > 1 else "")
@@ -219,7 +194,7 @@ def _systems(fitted: Fitted, count: int) -> list[str]:
         log = torch.linspace(math.log(low), math.log(high), _PROBES, dtype=torch.float64)
         x = torch.cat([x, log.exp().clamp(low, high)])
     for j in range(min(count, _OUTPUTS)):
-        table, of = known_poles(fitted, j), f"y{j}: " if count > 1 else ""
+        table, of = fitted.pole_table(j), f"y{j}: " if count > 1 else ""
         p = table.position
         if not j or not fitted.fit.shared:
             stable = "all Re s < 0, stable" if (p.real < 0).all() else "not all Re s < 0, unstable"
@@ -230,10 +205,10 @@ def _systems(fitted: Fitted, count: int) -> list[str]:
             )
         # a sharp resonance lies between the places of a grid
         at = torch.cat([x, p.imag[(p.imag > low) & (p.imag < high)]])[:, None]
-        N, D = oriented_tuples(fitted, at)
+        N, D = fitted.tuples(at)
         real = (N[:, j] / D[:, j]).real
         least = int(real.argmin())
-        error = answer_errors(fitted.fit, fitted.spread, at[least : least + 1])[0].expand(count)[j]
+        error = fitted.errors(at[least : least + 1])[0].expand(count)[j]
         kind = "passive" if real[least] >= 0 else "not passive"
         if -2 * error <= real[least] < 0:
             kind = "passive within its error"
@@ -249,7 +224,7 @@ def _curves(fitted: Fitted) -> str:
     low, high = fitted.domain
     drawn = torch.Generator().manual_seed(0)
     box = torch.rand(_PROBES, len(low), generator=drawn, dtype=torch.float64) * (high - low) + low
-    D = oriented_tuples(fitted, box).D
+    D = fitted.tuples(box).D
     sides = ((D > 0).any(0) & (D < 0).any(0)).any()
     if not bool(sides):
         return "Nowhere: D keeps its sign between the smallest and the largest values."
@@ -260,12 +235,11 @@ def _curves(fitted: Fitted) -> str:
 
 def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
     low, high = fitted.domain[:, 0].tolist()
-    name, table = fitted.names[0], known_poles(fitted, output)
+    name, table = fitted.names[0], fitted.pole_table(output)
     p, half = table.position, (high - low) / 2
     real = table.inside if table.inside is not None else p.imag == 0
     near = (p.real >= low) & (p.real <= high) & (p.imag.abs() <= half) & ~real
-    model = fitted.fit.model
-    paired = not (isinstance(model, FormModel) and model.forms[0][0].is_complex())
+    paired = fitted.fit.model.is_real
     if paired:
         near &= p.imag > 0
     said = []
@@ -331,7 +305,7 @@ def _sign(z: complex) -> str:
 def _bottom(fitted: Fitted) -> list[str]:
     fit, config = fitted.fit, fitted.thresholds
     said = []
-    if constant_denominator(fit):
+    if fit.model.constant_denominator:
         said.append("No finite input: the denominator is constant.")
     else:
         if fitted.spread:
@@ -389,7 +363,7 @@ def _doubts(fitted: Fitted) -> list[str]:
         more = f" and {len(fit.left_out) - _SHOWN} more" if len(fit.left_out) > _SHOWN else ""
         said.append(f"{len(fit.left_out)} rows were left out as outliers (from 1: {rows}{more}).")
     if _few(fitted):
-        said.append(f"Few rows: {fitted.rows} for {_free(fit)} coefficients.")
+        said.append(f"Few rows: {fitted.rows} for {fit.model.free} coefficients.")
     if fit.cut:
         said.append(f"Not tried within the budget: {_listed(fit.cut)}.")
     weak = _weak_poles(fitted)
@@ -400,7 +374,7 @@ def _doubts(fitted: Fitted) -> list[str]:
         models = f"{others} larger model{'s' if others > 1 else ''}"
         low, high = fitted.domain
         beyond = torch.stack([low - (high - low) / 4, high + (high - low) / 4])
-        apart = float(disagreement(fit, beyond, fitted.thresholds.scale).max())
+        apart = float(fitted.disagreement(beyond).max())
         found = f"differ by up to {apart:.2g} of the answer" if apart else "agree nearby"
         said.append(
             f"On unseen rows {models} do{'es' if others == 1 else ''} as well; a quarter of the "
@@ -419,7 +393,7 @@ def _advice(fitted: Fitted) -> list[str]:
         )
     elif _constant(fit):
         said.append("Measure what else y may depend on, or more rows.")
-    elif constant_denominator(fit) and fit.comparison and not fit.cut:
+    elif fit.model.constant_denominator and fit.comparison and not fit.cut:
         said.append("Nothing here needs a pole: a plain model does it.")
     if fit.left_out:
         said.append("Look at the rows left out: left_out_, or that column of rows.csv.")
@@ -431,9 +405,7 @@ def _advice(fitted: Fitted) -> list[str]:
         said.append("Measure more rows, most of all where y changes fast.")
     elif _weak_poles(fitted):
         said.append("Measure more rows near the poles.")
-    model = fit.model
-    outputs = len(model.forms) if isinstance(model, FormModel) else model.a.shape[1]
-    if outputs == 2 and not constant_denominator(fit):
+    if fit.model.outputs == 2 and not fit.model.constant_denominator:
         said.append(
             "If the two targets are real and imaginary part of one signal, declare them: complex "
             "y, --complex."
@@ -457,18 +429,8 @@ def _constant(fit: ClosedForm) -> bool:
     return fit.name == "constant" and bool(fit.comparison)
 
 
-def _free(fit: ClosedForm) -> int:
-    model = fit.model
-    if isinstance(model, FormModel):
-        return sum(
-            4 if isinstance(form, SigmoidForm) else sum(degrees_of(form)) + 1
-            for form in model.forms
-        )
-    return model.a.numel() + model.b.numel() - model.b.shape[1]
-
-
 def _few(fitted: Fitted) -> bool:
-    return 0 < fitted.rows < max(_FEW_ROWS, _ROWS_EACH * min(_free(fitted.fit), 20))
+    return 0 < fitted.rows < max(_FEW_ROWS, _ROWS_EACH * min(fitted.fit.model.free, 20))
 
 
 def _unexplained(fitted: Fitted) -> bool:
@@ -481,10 +443,10 @@ def _unexplained(fitted: Fitted) -> bool:
 def _weak_poles(fitted: Fitted) -> int:
     """Count listed poles among the data whose strength is not clear of 0."""
     model = fitted.fit.model
-    complex_head = isinstance(model, ReadoutModel) and model.b.is_complex()
-    if len(fitted.columns) != 1 or complex_head or constant_denominator(fitted.fit):
+    complex_head = isinstance(model, ReadoutModel) and not model.is_real
+    if len(fitted.columns) != 1 or complex_head or fitted.fit.model.constant_denominator:
         return 0
-    table = known_poles(fitted, 0)
+    table = fitted.pole_table(0)
     if table.significance is None or table.inside is None:
         return 0
     return int((table.inside & ~table.spurious & (table.significance < SIGNIFICANT)).sum())

@@ -12,20 +12,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.estimators.model import FormModel, Model, inputs
-from zeroproof.layers.basis import chebyshev_basis
-from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.conjugate import System, covariance_root
-from zeroproof.solve.forms import (
-    BarycentricForm,
-    ConjugateForm,
-    FactoredForm,
-    Form,
-    FractionForm,
-    SigmoidForm,
-    basis_of,
-    evaluate,
-)
+from zeroproof.solve.conjugate import covariance_root
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import deviation
 
@@ -50,23 +37,21 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
     Returns:
         For each output `(k, r)`; nothing where a fit has more than 1000 coefficients.
     """
-    forms = fit.model.forms if isinstance(fit.model, FormModel) else ()
-    systems = [form.system() for form in forms if isinstance(form, ConjugateForm) and not form.part]
-    if systems:
-        return _spread_of_systems(fit, systems, X[:, 0], y / fit.model.scale, weight)
+    if fit.model.systems:
+        return _spread_of_systems(fit, X[:, 0], y / fit.model.scale, weight)
     roots = []
     for j in range(y.shape[1]):
         used = torch.isfinite(y[:, j]) & (weight > 0)
         rows, target, w = X[used], y[used, j], weight[used]
-        width = slopes(fit.model, rows[:1], j)[1].shape[1]
+        width = fit.model.slopes(rows[:1], j)[1].shape[1]
         if width > _MOST_COEFFICIENTS:
             return ()
         step = max(1, -(-len(rows) * width // _MOST_ENTRIES))
         rows, target, w = rows[::step], target[::step], w[::step]
-        answer, G = slopes(fit.model, rows, j)
+        answer, G = fit.model.slopes(rows, j)
         noise = torch.from_numpy(deviation(target.numpy(), _NOISES[fit.power]))
         root = w.sqrt() / noise
-        moved = slopes(fit.model, rows * (1 + 1e-7), j)[0] - answer
+        moved = fit.model.slopes(rows * (1 + 1e-7), j)[0] - answer
         floor = _ROUNDING * (target.abs() + moved.abs() * 1e7)
         error = torch.where(torch.isfinite(answer), (answer - target).abs(), 0)
         square = (torch.hypot(error, floor) * root).square().sum()
@@ -80,15 +65,14 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
     return tuple(roots)
 
 
-def _spread_of_systems(
-    fit: ClosedForm, systems: list[System], x: Tensor, y: Tensor, weight: Tensor
-) -> tuple[Tensor, ...]:
+def _spread_of_systems(fit: ClosedForm, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     """Return roots for each output; outputs with the same poles know them together."""
     used = torch.isfinite(y).all(1) & (weight > 0)
     target, root = y[used].numpy(), weight[used].sqrt().numpy()[:, None]
     size = np.sqrt((np.abs(target) ** 2).mean(0))
     size = np.where(size > 0, size, 1)
     root = root / (deviation(target / size, _NOISES[fit.power]) * size)
+    systems = fit.model.systems
     groups = [slice(j, j + 1) for j in range(len(systems))]
     if fit.shared:
         groups, systems = [slice(None)], [systems[0]._replace(c=np.hstack([s.c for s in systems]))]
@@ -110,9 +94,9 @@ def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Ten
         return torch.full((len(X), 1), torch.nan, dtype=torch.float64)
     columns = []
     for j, L in enumerate(spread):
-        answer, G = slopes(fit.model, X, j)
+        answer, G = fit.model.slopes(X, j)
         square = (G @ L.to(G.dtype)).abs().square().sum(1)
-        others = [slopes(each, X, j)[0] for each in fit.alternates]
+        others = [each.slopes(X, j)[0] for each in fit.alternates]
         if others:
             answers = torch.stack([answer, *others])
             finite = torch.isfinite(answers)
@@ -131,12 +115,11 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
     over its own standard error.
     """
     p = table.position
-    form = fit.model.forms[output] if isinstance(fit.model, FormModel) else None
-    if isinstance(form, ConjugateForm) and not form.part and isinstance(fit.model, FormModel):
-        errors = form.system().errors(L.numpy())
-        own = form.system().table()[0]
+    if fit.model.systems:
+        system = fit.model.systems[output]
+        own = system.table()[0]
         place, residue, clear = (
-            torch.from_numpy(e[np.lexsort((own.imag, own.real))]) for e in errors
+            torch.from_numpy(e[np.lexsort((own.imag, own.real))]) for e in system.errors(L.numpy())
         )
         residue = residue * fit.model.scale
         return table._replace(position_se=place, residue_se=residue, significance=clear)
@@ -150,7 +133,7 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
     for at, r, strength, m in zip(p, radius, table.strength, table.multiplicity, strict=True):
         offset = r * circle
         try:
-            G = slopes(fit.model, (at + offset)[:, None], output)[1].to(torch.complex128)
+            G = fit.model.slopes((at + offset)[:, None], output)[1].to(torch.complex128)
         except (RuntimeError, TypeError):
             errors.append((torch.nan,) * 3)
             continue
@@ -163,76 +146,3 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
         errors.append((where / max(int(m) * size, 1e-300), residue, size / max(own, 1e-300)))
     position, residue, significance = torch.tensor(errors, dtype=torch.float64).reshape(-1, 3).T
     return table._replace(position_se=position, residue_se=residue, significance=significance)
-
-
-def slopes(model: Model, X: Tensor, output: int) -> tuple[Tensor, Tensor]:
-    """Return answers, `(n,)`, and their slopes by the coefficients, `(n, k)`; X may be complex."""
-    if isinstance(model, FormModel):
-        answer, G = _of_form(model.forms[output], X[:, 0])
-        return model.scale * answer, model.scale * G
-    X = inputs(model, X)
-    H_N, H_D = (feature_matrix(each, X) for each in (model.H_N, model.H_D))
-    a, b = model.a[:, output], model.b[:, output if model.b.shape[1] > 1 else 0]
-    answer, G = _quotient(H_N, H_D, a, b)
-    if model.target == "square":
-        answer = answer.abs().sqrt()
-        G = G / (2 * answer[:, None])
-    elif model.target == "log":
-        answer = answer.exp()
-        G = G * answer[:, None]
-    return model.scale * answer, model.scale * G
-
-
-def _of_form(form: Form, x: Tensor) -> tuple[Tensor, Tensor]:
-    if isinstance(form, SigmoidForm):
-        t = torch.log(x) if form.log else x
-        z = torch.sigmoid(form.slope * (t - form.middle))
-        k = (form.high - form.low) * z * (1 - z)
-        G = torch.stack([1 - z, z, k * (t - form.middle), -k * form.slope], 1)
-        return form.low * (1 - z) + form.high * z, G
-    if isinstance(form, ConjugateForm):
-        system, at = form.system(), x.numpy()
-        moves, own = system.slopes(at)
-        G = np.concatenate([moves[0], own], 1)
-        return form.told(system(at)[:, 0], x), form.told(G, x)
-    if isinstance(form, BarycentricForm):
-        gap = x[:, None] - form.points
-        nearest = gap.abs().argmin(1, keepdim=True)
-        here = torch.arange(len(form.points)) == nearest
-        ratio = torch.where(here, 1, gap.gather(1, nearest) / torch.where(here, 1, gap))
-        return _quotient(ratio, ratio, form.weights * form.values, form.weights)
-    if isinstance(form, FractionForm):
-        return _of_fractions(form, x)
-    if isinstance(form, FactoredForm):
-        p, q = len(form.a) - 1, 2 * len(form.c) + len(form.r)
-        H_N, H_D = (chebyshev_basis(x, d, domain=form.domain) for d in (p, q))
-        N, D = evaluate(form, x)
-        return N / D, torch.cat([H_N / D[:, None], -(N / D**2)[:, None] * H_D], 1)
-    H_N, H_D = (basis_of(form, x, len(part) - 1) for part in (form.a, form.b))
-    return _quotient(H_N, H_D, form.a, form.b)
-
-
-def _of_fractions(form: FractionForm, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slopes by residues, poles and polynomial; of a real pair by its two real parts."""
-    N, D = evaluate(form, x)
-    H = chebyshev_basis(x, len(form.a) - 1, domain=form.domain)
-    if form.a.is_complex():
-        C = 1 / (x[:, None] - form.poles)
-        return N / D, torch.cat([C, form.residues * C**2, H.to(C.dtype)], 1)
-    line, up = form.poles.imag == 0, form.poles.imag > 0
-    columns = [H]
-    for power, r in ((1, torch.ones_like(form.residues)), (2, form.residues)):
-        one, p, c = (x[:, None] - form.poles[line].real), form.poles[up], r[up]
-        above, below = c / (x[:, None] - p) ** power, c.conj() / (x[:, None] - p.conj()) ** power
-        pair = above + below, 1j * (above - below)  # real for real x, analytic in x
-        parts = r[line].real / one**power, *pair
-        columns += parts if x.is_complex() else [part.real for part in parts]
-    dtype = torch.complex128 if x.is_complex() else torch.float64
-    return N / D, torch.cat([part.to(dtype) for part in columns], 1)
-
-
-def _quotient(H_N: Tensor, H_D: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(torch.promote_types(H_N.dtype, H_D.dtype), a.dtype)
-    H_N, H_D, a, b = (part.to(dtype) for part in (H_N, H_D, a, b))
-    N, D = H_N @ a, H_D @ b
-    return N / D, torch.cat([H_N / D[:, None], -(N / D**2)[:, None] * H_D], 1)

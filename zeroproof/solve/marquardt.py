@@ -6,6 +6,7 @@ of D, `fit_factored` its roots: beside a double root the coefficients of D cance
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from zeroproof._checks import positive, whole
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.gauge import target_scale
-from zeroproof.solve.forms import CoefficientForm, FactoredForm, gaps, product
+from zeroproof.solve.forms import CoefficientForm, FactoredForm
 from zeroproof.solve.linearized import (
     checked_degrees,
     checked_table,
@@ -414,11 +415,11 @@ def fit_factored(
     state = problem.state(FactoredForm(y[:0, 0], c, h, r, torch.cat([c, r]) * 0, table.domain))
     if state.objective == torch.inf:  # a root on a row: move it off
         low, high = table.domain
-        state = problem.state(state.point._replace(rest=state.point.rest + 1e-9 * (high - low)))
+        state = problem.state(replace(state.point, rest=state.point.rest + 1e-9 * (high - low)))
     state, _, _ = minimise(
         state, problem.model, problem.moved, max_iterations, damping=1e-6, resolved=0.0
     )
-    return state.point._replace(a=state.a[0])
+    return replace(state.point, a=state.a[0])
 
 
 def _paired(
@@ -457,12 +458,12 @@ class _Roots(NamedTuple):
 
     def state(self, form: FactoredForm) -> State[FactoredForm]:
         """Find the best N for the roots of D."""
-        D = product(form, *gaps(form, self.x))
+        D = form.denominator(self.x)
         return State.of(form, D, self.basis, self.y, self.root)
 
     def model(self, state: State[FactoredForm]) -> Model:
         """Return the linear model; c, h and r differ in size by decades, so columns are scaled."""
-        by_c, by_r = gaps(state.point, self.x)
+        by_c, by_r = state.point.gaps(self.x)
         quadratic = by_c.square() - state.point.h
         slopes = torch.cat([2 * by_c / quadratic, 1 / quadratic, 1 / by_r], 1)
         J = state.jacobian(state.answer[..., None] * slopes)
@@ -477,4 +478,4 @@ class _Roots(NamedTuple):
         old, move = torch.cat([form.c, form.r]), form.rest + torch.cat([c, r])
         new = old + move
         rest = move - (new - old)
-        return self.state(form._replace(c=new[:pairs], h=form.h + h, r=new[pairs:], rest=rest))
+        return self.state(replace(form, c=new[:pairs], h=form.h + h, r=new[pairs:], rest=rest))

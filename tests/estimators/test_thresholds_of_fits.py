@@ -7,7 +7,7 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.defaults import TAU_INFER
-from zeroproof.estimators.regions import constant_denominator, disagreement, score_of, thresholds_of
+from zeroproof.estimators.thresholds import score_of, thresholds_of
 
 LINE = np.linspace(-1, 1, 200)[:, None]
 x = LINE[:, 0]
@@ -50,9 +50,9 @@ def test_no_finite_row_that_was_seen_is_bottom():
 @pytest.mark.parametrize("degrees", [(2, 0), (0, 0)])
 def test_a_model_without_a_pole_keeps_the_default_threshold(degrees):
     fit, config = fitted(x**2, degrees=degrees)
-    assert constant_denominator(fit)
+    assert fit.model.constant_denominator
     assert config.tau_infer == TAU_INFER.value
-    assert not constant_denominator(fitted(RECIPROCAL)[0])
+    assert not fitted(RECIPROCAL)[0].model.constant_denominator
 
 
 def test_singular_rows_choose_the_thresholds():
@@ -88,22 +88,21 @@ def test_the_threshold_never_falls_below_rounding():
     assert thresholds_of(exact._replace(near=math.nan), TENSOR, y, 1.0).tau_infer == 1e-15
 
 
+def disagreement(rows, others=(), **known):
+    """Disagreement of a fit of y = RECIPROCAL with fits of multiples of it."""
+    whole = ProjectiveRegressor().fit(LINE, RECIPROCAL).fitted_
+    models = tuple(fitted(factor * RECIPROCAL)[0].model for factor in others)
+    return whole._replace(fit=whole.fit._replace(alternates=models, **known)).disagreement(rows)
+
+
 def test_disagreement_is_the_largest_relative_difference():
-    fit, config = fitted(RECIPROCAL)
-    other, _ = fitted(1.5 * RECIPROCAL)
-    third, _ = fitted(1.2 * RECIPROCAL)
     rows = TENSOR[:5]
-    alone = disagreement(fit._replace(alternates=()), rows, config.scale)
-    assert alone.tolist() == [0.0] * 5
-    both = disagreement(fit._replace(alternates=(other.model, third.model)), rows, config.scale)
+    assert disagreement(rows).tolist() == [0.0] * 5
+    both = disagreement(rows, others=(1.5, 1.2))
     assert both.tolist() == pytest.approx([1 / 3] * 5)
-    assert disagreement(fit, rows[:0], config.scale).shape == (0,)
+    assert disagreement(rows[:0], others=(1.5,)).shape == (0,)
 
 
 def test_differences_within_the_noise_are_none():
-    fit, config = fitted(RECIPROCAL)
-    other, _ = fitted(1.05 * RECIPROCAL)
-    rough = fit._replace(alternates=(other.model,), relative=0.02)
-    assert disagreement(rough, TENSOR, config.scale).max() == 0
-    fine = rough._replace(relative=0.001)
-    assert disagreement(fine, TENSOR, config.scale).min() > 0.04
+    assert disagreement(TENSOR, others=(1.05,), relative=0.02).max() == 0
+    assert disagreement(TENSOR, others=(1.05,), relative=0.001).min() > 0.04
