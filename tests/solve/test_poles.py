@@ -1,4 +1,5 @@
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -54,7 +55,10 @@ def fitted(kind, x, y, degrees=None):
     if kind == "factored":
         return fit_factored(x, y, form.denominator_zeros(), c.p)
     if kind == "barycentric":
-        return BarycentricForm.from_aaa(AAA(x.numpy(), y.numpy(), rtol=0, max_terms=c.q + 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of too few terms, which are those asked for
+            options = {"rtol": 0, "max_terms": c.q + 1} if degrees else {"rtol": 1e-13}
+            return BarycentricForm.from_aaa(AAA(x.numpy(), y.numpy(), **options))
     return form
 
 
@@ -65,7 +69,7 @@ FORMS = ("coefficients", "factored", "barycentric")
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_poles_on_the_interval_are_exact_in_number_place_and_residue(name, form):
     f, truth, strengths, bound = PROBLEMS[name]
-    one = fitted(form, *table_of(f))
+    one = fitted(form, *table_of(f), (0, 2) if name == "double" else None)
     found, weights = one.poles(), one.residues()
     inside = (found.imag == 0) & (found.real.abs() <= 1)
     assert int(inside.sum()) == len(truth)
@@ -75,7 +79,8 @@ def test_poles_on_the_interval_are_exact_in_number_place_and_residue(name, form)
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_double_pole_is_listed_once_with_its_multiplicity_and_strength(form):
-    table = fitted(form, *table_of(lambda x: 3 / (x - A) ** 2 + 2 / (x - A))).pole_table()
+    rows = table_of(lambda x: 3 / (x - A) ** 2 + 2 / (x - A))
+    table = fitted(form, *rows, (1, 2)).pole_table()
     on = (table.position.real.abs() < 1) & ~table.spurious
     assert table.multiplicity[on].tolist() == [2]
     assert complex(table.strength[on][0]) == pytest.approx(3, abs=1e-6)

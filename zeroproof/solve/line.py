@@ -44,6 +44,7 @@ _SMALL = 12  # degree up to which coefficients are the first choice; beyond, pol
 _CLEAN = 1e-10  # of the targets: a smaller residual needs no more poles
 _FAR = 1e3  # half widths: poles beyond are a polynomial
 _SIZES = (16, 24, 32, 48, 64, 100)  # of AAA, from whose poles sums start
+_SPLIT, _DOUBLE = 3.0, 1e-6  # standard errors, and half widths, between the halves of one pole
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _MOST_TERMS = 100  # of AAA
@@ -701,7 +702,7 @@ class _Race:
                 clear = max(clear, abs(h_N @ a[:, j]) / max(_root(g, cov), 1e-300))
             real = abs(z.imag) < 1e-9 * (1 + abs(z))
             entry.poles.append(Pole(z, _root(moves, cov), clear, real and abs(z.real) <= 1))
-        entry.inside = sum(pole.inside for pole in entry.poles)
+        entry.inside = _distinct([pole for pole in entry.poles if pole.inside])
         entry.doubtful = any(
             pole.inside and pole.significance < SIGNIFICANT for pole in entry.poles
         )
@@ -739,6 +740,15 @@ class _Race:
             return [e for e in self.entries if not (self.asked.affine and e.inside)]
         entries = [e for e in self.entries if not (self.asked.affine and e.inside)]
         return [e for e in entries if not e.doubtful and not wild(e)] or entries[:1]
+
+
+def _distinct(poles: list[Pole]) -> int:
+    """Count real poles; two that are no farther apart than their errors are a double one."""
+    ordered = sorted(poles, key=lambda pole: pole.u.real)
+    apart = (
+        abs(two.u - one.u) > _SPLIT * (one.se + two.se) + _DOUBLE for one, two in pairwise(ordered)
+    )
+    return bool(ordered) + sum(apart)
 
 
 def _between(u: Array) -> Array:
