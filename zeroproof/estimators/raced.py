@@ -8,14 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import spatial, stats
-from sklearn.ensemble import HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from zeroproof.estimators.closed_form import (
     FAILURES,
     ClosedForm,
-    Compared,
     Scored,
     fit_closed_form,
     preferred,
@@ -23,16 +20,25 @@ from zeroproof.estimators.closed_form import (
     solvable,
     solved,
 )
+from zeroproof.estimators.comparison import (
+    CLEAN,
+    EQUAL,
+    beside,
+    boosted,
+    closed,
+    compared,
+    held_out,
+    relative_error,
+)
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel
 from zeroproof.estimators.options import Request, Rows
+from zeroproof.estimators.signals import real_system, two_parts
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.conjugate import System, race_conjugate
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
-    ConjugateForm,
     FractionForm,
     SigmoidForm,
 )
@@ -43,13 +49,12 @@ from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, Candidate, split
-from zeroproof.solve.space import EPS, EXACT, race_space, total_degree
+from zeroproof.solve.space import EXACT, race_space, total_degree
 
 __all__ = ["fit_by_race", "raced"]
 
 Array = NDArray[Any]
 
-CLEAN = 1e-8  # typical relative error below which only rounding tells forms apart
 _ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
 _NEAR_LINE, _PLACES = 0.05, 4  # half widths; places looked at
 _TRIFLE = 1e-5  # of the typical y: an error below it makes no outlier
@@ -57,9 +62,6 @@ _TIES = 5
 _SEARCHED = 0.6  # of the budget, for what is tried beside the race
 _FIRST_FOLDS = 3
 _FEWEST_WHITE = 200  # rows that tell whether errors are noise alone
-_EQUAL = 20.0  # rounding floors, below which signals are fitted alike
-_PLAIN = ("constant", "line", "linear", "ridge")
-_BOOSTED = 50  # rows from which gradient boosting is measured
 _RACE_ROWS = 4000  # of several columns; more rows fit the winner, not the choice
 _MOST_FACTORS = 24  # of a product that is still known to rounding
 _MOST_DEGREE, _MOST_FEATURES = 4, 500  # of a law
@@ -70,7 +72,6 @@ _FAR, _WRONG = 9.0, 0.1  # typical errors; of y
 _LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _STRANGE = 1e-6  # angle to a law that is right to rounding
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
-_POWERS = {"relative": 1, "mixed": 0, "additive": 2}
 
 
 def raced(rows: Rows, request: Request) -> bool:
@@ -98,10 +99,12 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    way = _several if rows.X.shape[1] > 1 else _columns if rows.y.shape[1] > 1 else _one_column
-    if request.symmetry != "none":
-        way = _signal
-    fit = way(rows.at(finite), request)
+    used = rows.at(finite)
+    fit = None if request.symmetry == "none" else real_system(used, request)
+    if fit is None:
+        free = rows.y.shape[1] == 1 or request.symmetry != "none"
+        way = _several if rows.X.shape[1] > 1 else _one_column if free else _columns
+        fit = way(used, request)
     places = torch.nonzero(finite)[:, 0]
     return fit._replace(left_out=tuple(places[list(fit.left_out)].tolist()))
 
@@ -156,12 +159,12 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     free = request.features == "auto" and request.degrees is None and not request.affine
     if request.degrees is not None and request.polish == "auto" and y.shape[1] == 1:
         model, polish = _least_squares(used, request), True
-    elif _relative(race, y) < CLEAN:
+    elif relative_error(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif free and race.distinct > _ENOUGH and not np.iscomplexobj(y):
         other = _rival(used, race, request, line.everything)
         if other is not None:
-            return _boosted(other._replace(branches=branches), race, used)
+            return boosted(other._replace(branches=branches), race, used)
     if request.degrees is None and not _delivers(
         model, used, race
     ):  # written another way it may be worth less
@@ -171,11 +174,11 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
     alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
-    found = _closed(race, y, model, name, recipe)
+    found = closed(race, y, model, name, recipe)
     found = found._replace(
         significant=significant, alternates=alternates, branches=branches, polished=polish
     )
-    return _boosted(found, race, used)
+    return boosted(found, race, used)
 
 
 def _least_squares(used: Rows, request: Request) -> FormModel:
@@ -200,7 +203,7 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
     races = [_race(x, each[:, None], weight, request) for each in y.T]
     answers = np.concatenate([each.entry.answers for each in races], 1)
     together, apart = (
-        _held(race, each, y, floor=_EQUAL * race.entry.floor)
+        held_out(race, each, y, floor=EQUAL * race.entry.floor)
         for each in (race.entry.answers, answers)
     )
     c = race.entry.candidate
@@ -211,7 +214,7 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
         best, free = together, 2 * (c.p + 1) + c.q
         if better:
             best, free = apart, sum(each.entry.free for each in races)
-        fit = _parts(line.rows, request, race, best, free)
+        fit = two_parts(line.rows, request, race, best, free)
         if fit is not None:
             return fit
     if request.shared == "auto" and not better:
@@ -229,109 +232,9 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
         significant=all(fit.significant for fit in fits), alternates=(), left_out=(),
         error=max(fit.error for fit in fits), shell=max(fit.shell for fit in fits),
         near=max(fit.near for fit in fits), relative=max(fit.relative for fit in fits),
-        comparison=(_beside(race, name, apart, delivered=True),
-                    *(each._replace(delivered=False) for each in _compared(race))),
+        comparison=(beside(race, name, apart, delivered=True),
+                    *(each._replace(delivered=False) for each in compared(race))),
     )  # fmt: skip
-
-
-def _parts(
-    used: Rows, request: Request, other: RaceFit, best: Held, free: float
-) -> ClosedForm | None:
-    """Fit two targets as real and imaginary part of a signal, if that does better, or is smaller.
-
-    Re H(ix) = (H(s) + H(-s)) / 2 and i Im H(ix) = (H(s) - H(-s)) / 2 are real functions of s.
-    """
-    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
-    signal = y[:, :1] + 1j * y[:, 1:]
-    race, system, rows = race_conjugate(x, signal, weight=weight, seed=request.seed)
-    poles, answers = system.poles, race.entry.answers
-    if len(rows) < len(x) or not poles.k:
-        return None
-    answers = np.concatenate([np.real(answers), np.imag(answers)], 1)
-    held = _held(other, answers, y, floor=_EQUAL * other.entry.floor)
-    as_good = held.body <= best.body and not ahead(best, held, 1.0)
-    smaller = poles.k + len(system.c) < free and as_good
-    if not smaller and not ahead(held, best, POLE):
-        return None
-    b = poles.centre.shape[1]
-    real, centre = (torch.from_numpy(np.r_[p[0], -p[0]]) for p in (poles.real, poles.centre))
-    square = torch.from_numpy(np.r_[poles.square[0], poles.square[0]])
-    ends = np.cumsum([poles.real.shape[1], b, b])
-    r, slope, value, tail = np.split(system.c[:, 0] / 2, ends)
-    forms = []
-    for part, sign in (("real", 1), ("imaginary", -1)):
-        own = tail * (1 + sign * (-1.0) ** np.arange(len(tail)))
-        c = np.r_[r, -sign * r, slope, -sign * slope, value, sign * value, own]
-        domain = float(x.min()), float(x.max())
-        forms.append(ConjugateForm(real, centre, square, torch.from_numpy(c), domain, part))
-    model = FormModel(tuple(forms), request.scale)
-    name = race.entry.name
-    beside = _beside(other, name, held, delivered=True)
-    others = (each._replace(delivered=False) for each in _compared(other))
-    found = _closed(race, signal, model, name, None)
-    return found._replace(significant=True, comparison=(beside, *others))
-
-
-class _Signal(NamedTuple):
-    """Real systems for complex signals: one for all outputs, or one for each."""
-
-    race: RaceFit
-    systems: tuple[System, ...]
-    rows: Array  # that took part in the race
-    held: Held
-
-    @property
-    def free(self) -> float:
-        """Return the real coefficients of all outputs."""
-        return sum(system.poles.k + system.c.size for system in self.systems)
-
-
-def _signal(used: Rows, request: Request) -> ClosedForm:
-    """Fit the response of a real system, or free coefficients where these do better."""
-    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
-    m = y.shape[1]
-    race, system, rows = race_conjugate(x, y, weight=weight, seed=request.seed)
-    floor = _EQUAL * race.entry.floor
-    signal = _Signal(race, (system,), rows, _held(race, race.entry.answers, y[rows], floor=floor))
-    if request.shared is False or (request.shared == "auto" and m > 1):
-        apart = _apart(x, y, weight, signal, request.seed)
-        clear = ahead(apart.held, signal.held, 1.0)
-        if request.shared is False or clear or (
-            apart.free < signal.free and not ahead(signal.held, apart.held, 1.0)
-        ):  # fmt: skip
-            signal = apart
-    if request.symmetry == "auto":
-        other = _race(x, y, weight, request)
-        free = _held(race, other.entry.answers[rows], y[rows], floor=floor)
-        worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
-        p, q = other.entry.candidate.p, other.entry.candidate.q
-        if worse or (2 * (m * (p + 1) + q) < signal.free and not ahead(signal.held, free, 1.0)):
-            return _one_column(used, request)
-    shared = len(signal.systems) == 1
-    forms = [
-        _conjugate_form(each, j, x) for each in signal.systems for j in range(m if shared else 1)
-    ]
-    model, name = FormModel(tuple(forms), request.scale), race.entry.name
-    found = _closed(signal.race, y[signal.rows], model, name, None)
-    return found._replace(significant=True, shared=shared)
-
-
-def _apart(x: Array, y: Array, weight: Array, joint: _Signal, seed: int) -> _Signal:
-    """Fit each output by a system of its own, and score them all as the joint one was."""
-    races = [
-        race_conjugate(x, column[:, None], weight=weight, noise=joint.race.noise, seed=seed)
-        for column in y.T
-    ]
-    answers = np.concatenate([race.entry.answers for race, *_ in races], 1)
-    floor = _EQUAL * joint.race.entry.floor
-    held = _held(joint.race, answers, y[joint.rows], floor=floor)
-    return _Signal(joint.race, tuple(system for _, system, _ in races), joint.rows, held)
-
-
-def _conjugate_form(system: System, output: int, x: Array) -> ConjugateForm:
-    real, centre, square = (torch.from_numpy(part[0].copy()) for part in system.poles)
-    c = torch.from_numpy(system.c[:, output].copy())
-    return ConjugateForm(real, centre, square, c, (float(x.min()), float(x.max())))
 
 
 def _on_all(race: RaceFit, used: Rows, *, outliers: bool) -> Tensor:
@@ -471,10 +374,10 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
         seen = kept[order[:_RACE_ROWS].numpy()]
         if _outlying(entry.answers, answers, y, seen, race.noise):
             return fit._replace(left_out=tuple(np.flatnonzero(~kept).tolist()))
-    if race.distinct > _ENOUGH and _relative(race, y) > CLEAN:
+    if race.distinct > _ENOUGH and relative_error(race, y) > CLEAN:
         other = _rival(sample, race, request, used)
         if other is not None:
-            return _boosted(other, race, sample)
+            return boosted(other, race, sample)
     a, b = entry.fit
     if n > _RACE_ROWS:
         degree = widths.index(max(len(a), len(b)))
@@ -485,8 +388,8 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
     model, recipe = _polynomial(columns, widths, a, b, request.scale)
     ties = (e.fit for e in race.tied[1:_TIES])
     alternates = tuple(_polynomial(columns, widths, a, b, request.scale)[0] for a, b in ties)
-    found = _closed(race, sample.y.numpy(), model, entry.name, recipe)
-    return _boosted(found._replace(alternates=alternates), race, sample)
+    found = closed(race, sample.y.numpy(), model, entry.name, recipe)
+    return boosted(found._replace(alternates=alternates), race, sample)
 
 
 def _without_strangers(law: ClosedForm, used: Rows, request: Request) -> ClosedForm:
@@ -541,83 +444,6 @@ def _polynomial(
     maps = graded_features(columns, p), graded_features(columns, q)
     recipe = Recipe("polynomial", ("identity",) * len(columns), (), "y", (p, q))
     return ReadoutModel(*maps, N, D, "y", scale), recipe
-
-
-def _closed(race: RaceFit, y: Array, model: Model, name: str, recipe: Recipe | None) -> ClosedForm:
-    error, near = _chordal(race, y)
-    return ClosedForm(
-        model=model,
-        name=name,
-        recipe=recipe,
-        error=error,
-        shell=error,
-        near=near,
-        relative=_relative(race, y),
-        shared=True,
-        power=_POWERS[race.noise],
-        polished=False,
-        alternates=(),
-        tried=tuple((e.name, e.held.body, round(e.free)) for e in race.tied),
-        comparison=_compared(race),
-    )
-
-
-def _compared(race: RaceFit) -> tuple[Compared, ...]:
-    """Set the winner beside the best of the plain models: constant, straight, ridge, curved."""
-    plain = [e for e in race.entries if not e.candidate.q and e is not race.entry]
-    best = min(plain, key=lambda e: e.held.error.mean(), default=None)
-    shown = [e for e in plain if e.name in _PLAIN or e is best]
-    return tuple(_beside(race, e.name, e.held, e is race.entry) for e in (race.entry, *shown))
-
-
-def _beside(race: RaceFit, name: str, held: Held, delivered: bool = False) -> Compared:
-    """Return the error on unseen rows in units of the best constant's."""
-    constant = next((e for e in race.entries if e.name == "constant"), race.entry)
-    unit = float(constant.held.error.mean()) or 1.0
-    means = held.by_fold(held.error) / unit
-    error = math.sqrt(float(held.error.mean()) / unit)
-    spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
-    return Compared(name, error, spread / (2 * error or 1.0), delivered)
-
-
-def _boosted(fit: ClosedForm, race: RaceFit, rows: Rows) -> ClosedForm:
-    """Set gradient boosting beside a fit, on the same unseen rows; folds go by thirds."""
-    if len(rows.X) < _BOOSTED or fit.relative < CLEAN or rows.y.is_complex():
-        return fit
-    X, y, weight = (part.numpy() for part in rows)
-    answers = np.empty_like(y)
-    with threadpool_limits(1):
-        for third in range(3):
-            own = race.fold % 3 == third
-            for j in range(y.shape[1]):
-                model = HistGradientBoostingRegressor(random_state=0)
-                inverse = weight[~own] / race.deviation[~own, j] ** 2
-                answers[own, j] = model.fit(X[~own], y[~own, j], inverse).predict(X[own])
-    beside = _beside(race, "gradient boosting", _held(race, answers, y))
-    return fit._replace(comparison=(*fit.comparison, beside))
-
-
-def _held(
-    race: RaceFit,
-    answers: Array,
-    y: Array,
-    *,
-    rows: Array | None = None,
-    floor: Array | None = None,
-) -> Held:
-    """Score answers of rows held out as the race does; errors below the floor are equal."""
-    rows = race.inner if rows is None else rows
-    floor = 50 * EPS * np.abs(y) if floor is None else floor
-    error = np.abs(answers - y)
-    error = np.where(np.isfinite(error), np.maximum(error, floor), 1e150)
-    square = np.minimum((error / race.deviation) ** 2, 1e300).mean(1)
-    return Held(square[rows], race.fold[rows], race.noise)
-
-
-def _relative(race: RaceFit, y: Array) -> float:
-    """Return the median relative error of rows held out."""
-    error = np.abs(race.entry.answers - y) / np.maximum(np.abs(y), 1e-3)
-    return float(np.median(error[race.inner]))
 
 
 def _model(entry: LineEntry, scale: float) -> Model:
@@ -730,7 +556,7 @@ def _ahead(
         seen = race.inner & (race.fold <= f)
         if not seen.any():
             continue
-        held = _held(race, answers, y, rows=seen)
+        held = held_out(race, answers, y, rows=seen)
         ours = Held(race.entry.held.error[seen[race.inner]], race.fold[seen], race.noise)
         if f == first - 1:
             mean, _, ratio = ours.behind(held, min(ours.body, held.body))
@@ -741,8 +567,8 @@ def _ahead(
     if not ahead(held, ours, POLE):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
-    others = tuple(each._replace(delivered=False) for each in _compared(race))
-    return fit._replace(comparison=(_beside(race, best.name, held, delivered=True), *others))
+    others = tuple(each._replace(delivered=False) for each in compared(race))
+    return fit._replace(comparison=(beside(race, best.name, held, delivered=True), *others))
 
 
 def _white(race: RaceFit, y: Array, X: Tensor) -> bool:
@@ -765,16 +591,3 @@ def _known(candidate: Candidate) -> bool:
     """Tell whether a recipe of one column took part in the race."""
     recipe = candidate.recipe
     return recipe.target == "y" and recipe.transforms in {("identity",), ("log",)}
-
-
-def _chordal(race: RaceFit, y: Array) -> tuple[float, float]:
-    """Return the mean squared chordal distance of held-out rows, and that of those nearest to ⊥."""
-    inner = torch.from_numpy(race.inner)
-    answers, targets = (
-        torch.from_numpy(np.nan_to_num(part, nan=1e150))[inner].flatten()
-        for part in (race.entry.answers, y)
-    )
-    one = torch.ones_like(targets)
-    square, size = chordal_distance(answers, one, targets, one).square(), targets.abs()
-    far = size.argsort(descending=True)[: max(5, len(size) // 10)]
-    return max(float(square.mean()), FLOOR), max(float(square[far].mean()), FLOOR)
