@@ -89,8 +89,8 @@ def fit(
 
 def _fit(given: dict[str, Any]) -> None:
     from zeroproof._files import folder_in_place
-    from zeroproof.cli.place import check_folder
     from zeroproof.cli.rows import read_rows, read_signals
+    from zeroproof.cli.runs import check_folder
     from zeroproof.cli.solving import solve
     from zeroproof.cli.training import train
     from zeroproof.estimators import FitOptions

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof.cli.columns import column_names
 from zeroproof.cli.config_file import listed
-from zeroproof.cli.rows import TableRows, check_answers, read_rows
+from zeroproof.cli.rows import TableRows, check_answers, column_names, read_rows
 from zeroproof.cli.sections import DataSection
 from zeroproof.data import TableStream
 from zeroproof.errors import DataError

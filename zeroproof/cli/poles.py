@@ -36,8 +36,7 @@ def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
         out: CSV file to write: the poles of each target, or the vertices of the curves.
         all: List spurious poles too, which a zero of N cancels.
     """
-    from zeroproof.cli.place import check_file
-    from zeroproof.cli.runs import open_run
+    from zeroproof.cli.runs import check_file, open_run
     from zeroproof.cli.singular import singular
     from zeroproof.data import write_csv
 

@@ -15,9 +15,8 @@ def predict(run: str, data: str, *, out: str) -> None:
             TARGET_bottom and TARGET_gap (a finite answer so close to a singularity that it is
             risky).
     """
-    from zeroproof.cli.columns import answer_columns
-    from zeroproof.cli.place import check_file
-    from zeroproof.cli.runs import answers_of, open_run
+    from zeroproof.cli.rows import answer_columns
+    from zeroproof.cli.runs import answers_of, check_file, open_run
     from zeroproof.data import numbers, read_csv, write_csv
 
     check_file(out, data)

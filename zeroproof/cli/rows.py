@@ -1,14 +1,21 @@
-"""The rows of a table that a model is fitted to."""
+"""The rows of a table that a model is fitted to, and names of columns on the command line."""
 
+import csv
 from typing import TYPE_CHECKING, NamedTuple
 
-from zeroproof.cli.columns import answer_columns, column_names
 from zeroproof.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TableRows", "check_answers", "read_rows", "read_signals"]
+__all__ = [
+    "TableRows",
+    "answer_columns",
+    "check_answers",
+    "column_names",
+    "read_rows",
+    "read_signals",
+]
 
 _ADVICE = "; write it as a number, or choose other columns with --features"
 _TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
@@ -90,3 +97,20 @@ def check_answers(targets: tuple[str, ...]) -> None:
             f"targets must not be named as the answers for others are, TARGET_bottom or "
             f"TARGET_gap, got {twice[0]!r}"
         )
+
+
+def column_names(text: str, option: str) -> tuple[str, ...]:
+    """Split `a,b` into names; a name that holds a comma goes in double quotes, as in a CSV file.
+
+    Raises:
+        DataError: An empty name, or one given twice.
+    """
+    names = tuple(name.strip() for name in next(csv.reader([text]), []))
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise DataError(f"{option} must list column names, each once, got {text!r}")
+    return names
+
+
+def answer_columns(target: str) -> tuple[str, str, str]:
+    """Return the columns that `zeroproof predict` writes for a target."""
+    return target, f"{target}_bottom", f"{target}_gap"

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zeroproof._checks import one_of
-from zeroproof.cli.columns import column_names
-from zeroproof.cli.rows import TableRows
+from zeroproof.cli.rows import TableRows, column_names
 from zeroproof.errors import DataError, RangeError
 
 if TYPE_CHECKING:

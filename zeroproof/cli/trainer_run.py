@@ -14,8 +14,7 @@ from zeroproof._extras import require
 from zeroproof._files import folder_in_place, text_in_place, write_json
 from zeroproof.cli.building import build_model, built, is_own
 from zeroproof.cli.loading import Loaded, load
-from zeroproof.cli.place import check_folder
-from zeroproof.cli.runs import MODULE_FORMAT
+from zeroproof.cli.runs import MODULE_FORMAT, check_folder
 from zeroproof.cli.sections import DataSection
 from zeroproof.cli.training import fit_lines, write_fit
 from zeroproof.errors import RangeError, TrainingError
