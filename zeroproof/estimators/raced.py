@@ -27,7 +27,7 @@ from zeroproof.layers.features import Column, feature_matrix, fit_column, graded
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.choose import choose_form, relative_error
-from zeroproof.solve.conjugate import System, race_conjugate
+from zeroproof.solve.conjugate import race_conjugate
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
@@ -42,6 +42,7 @@ from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, split
 from zeroproof.solve.space import EPS, EXACT, SpaceFit, race_space, total_degree
+from zeroproof.solve.system import System
 
 __all__ = ["fit_by_race", "raced"]
 

@@ -15,7 +15,6 @@ from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.model import FormModel, Model, inputs
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.layers.features import feature_matrix
-from zeroproof.solve.conjugate import System, covariance_root
 from zeroproof.solve.forms import (
     BarycentricForm,
     ConjugateForm,
@@ -28,6 +27,7 @@ from zeroproof.solve.forms import (
 )
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import deviation
+from zeroproof.solve.system import System, covariance_root
 
 __all__ = ["answer_errors", "pole_errors", "spread_of"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zeroproof.layers.basis import chebyshev_basis, monomial_basis, polynomial
 from zeroproof.projective.pair import Pair
-from zeroproof.solve.conjugate import Poles, System
+from zeroproof.solve.system import Poles, System
 
 __all__ = [
     "BarycentricForm",

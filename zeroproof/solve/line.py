@@ -9,7 +9,12 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy import linalg
 
-from zeroproof.solve.fractions import fit_fractions, fraction_values, with_conjugates
+from zeroproof.solve.fractions import (
+    fit_fractions,
+    fraction_values,
+    move_fractions,
+    with_conjugates,
+)
 from zeroproof.solve.race import (
     BEND,
     LEAVE_ONE_OUT,
@@ -24,8 +29,9 @@ from zeroproof.solve.race import (
     ties,
     winner,
 )
-from zeroproof.solve.rational import Fits, adjoint, fit_rational
+from zeroproof.solve.rational import Fits, fit_rational
 from zeroproof.solve.search import Budget
+from zeroproof.solve.varpro import adjoint
 
 __all__ = ["LineFit", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
 
@@ -213,12 +219,8 @@ class Sum:
         """Return (poles, residues, polynomial) for each weighting; folds start from all rows."""
         full = fit_fractions(u, y, w[0], self.start, self.degree)
         self.se, self.clear = full.position_se, full.significance
-        folds = [
-            fit_fractions(u, y, one, full.poles, self.degree, steps=6, errors=False)
-            for one in w[1:]
-        ]
-        poles, residues, a = zip(*((f.poles, f.residues, f.a) for f in (full, *folds)), strict=True)
-        return np.array(poles), np.array(residues), np.array(a)
+        folds = move_fractions(u, y, w[1:], full.poles, self.degree, steps=6)
+        return tuple(np.r_[one[None], many] for one, many in zip(full[:3], folds[:3], strict=True))
 
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, m)`."""
