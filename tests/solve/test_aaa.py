@@ -8,8 +8,8 @@ from scipy import interpolate
 from zeroproof.errors import ShapeError
 from zeroproof.solve.aaa import fit_barycentric, from_aaa, to_aaa
 from zeroproof.solve.forms import predict
-from zeroproof.solve.linearized import checked_table
 from zeroproof.solve.poles import poles, residues, roots
+from zeroproof.solve.table import checked_table
 
 X = np.linspace(-1, 1, 400)
 CASES = {

@@ -1,5 +1,6 @@
 """The polish of a closed-form fit: least squares of the decoded residual."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,12 +16,12 @@ from zeroproof.solve.forms import (
     FractionForm,
     SigmoidForm,
 )
-from zeroproof.solve.marquardt import least_squares, refine
+from zeroproof.solve.rational import fit_rational, least_squares
 
 __all__ = ["degrees_of", "objective", "polished"]
 
 _MOST_WEIGHTS, _MOST_ENTRIES = 300, 2**23  # beyond, an iteration would outlast the fit
-_STARTS = 5
+_STARTS, _STEPS = 5, 200
 
 
 def polished(model: Model, rows: Rows, request: Request) -> Model:
@@ -83,19 +84,21 @@ def _polished_form(form: Form, rows: Rows, y: Tensor, request: Request) -> Form:
 
 
 def _polished_readout(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
-    H_N, H_D = (feature_matrix(each, inputs(model, rows.X)) for each in (model.H_N, model.H_D))
+    kept = torch.isfinite(rows.y).all(1) & (rows.weight > 0)
+    X, y = inputs(model, rows.X[kept]), rows.y[kept]
+    H_N, H_D = (feature_matrix(each, X).numpy() for each in (model.H_N, model.H_D))
+    w = (rows.weight[kept, None] / (1 + y.abs().square()) ** request.weight_power).sqrt().numpy()
     columns = [slice(None)] if model.b.shape[1] == 1 else [
         slice(j, j + 1) for j in range(model.b.shape[1])
     ]  # fmt: skip
-    a, b = [], []
-    for j, begin in zip(columns, model.b.T, strict=True):
-        try:
-            fit = refine(
-                H_N, H_D, rows.y[:, j], begin,
-                weight=rows.weight, weight_power=request.weight_power, scale=1.0,
-            )  # fmt: skip
-        except RangeError:
-            return model
-        a.append(fit.a)
-        b.append(fit.b[:, None])
-    return model._replace(a=torch.cat(a, 1), b=torch.cat(b, 1))
+    fits = [
+        fit_rational(
+            H_N, H_D, y.numpy()[:, j].T, w[None, :, j].swapaxes(1, 2),
+            warm=begin[None].numpy(), cold=False, steps=_STEPS, resolved=0.0,
+        )
+        for j, begin in zip(columns, model.b.T, strict=True)
+    ]  # fmt: skip
+    if not all(np.isfinite(fit.objective).all() for fit in fits):
+        return model
+    a, b = np.hstack([fit.a[0] for fit in fits]), np.stack([fit.b[0] for fit in fits], 1)
+    return model._replace(a=torch.from_numpy(a), b=torch.from_numpy(b))

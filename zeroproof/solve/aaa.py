@@ -10,7 +10,8 @@ from zeroproof._extras import require
 from zeroproof.errors import ShapeError
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.forms import BarycentricForm, predict
-from zeroproof.solve.linearized import Table, double, smallest_vector
+from zeroproof.solve.linearized import smallest_vector
+from zeroproof.solve.table import Table, double
 
 __all__ = ["Barycentric", "from_aaa", "to_aaa"]
 

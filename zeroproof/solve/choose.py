@@ -12,11 +12,12 @@ from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.aaa import fit_barycentric
 from zeroproof.solve.degrees import choose_degrees, split_rows
+from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import CoefficientForm, Form, predict
-from zeroproof.solve.linearized import Table, checked_degrees, checked_table, linearized
-from zeroproof.solve.marquardt import fit_factored
+from zeroproof.solve.linearized import linearized
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.poles import polynomial_zeros
+from zeroproof.solve.table import Table, checked_degrees, checked_table
 
 __all__ = ["FORMS", "Candidate", "Chosen", "choose_form", "relative_error"]
 

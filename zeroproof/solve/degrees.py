@@ -7,8 +7,9 @@ from zeroproof._checks import whole
 from zeroproof.errors import DataError
 from zeroproof.layers.basis import chebyshev_basis
 from zeroproof.projective.angle import chordal_distance
-from zeroproof.solve.linearized import checked_points, domain_of, linearized
+from zeroproof.solve.linearized import linearized
 from zeroproof.solve.spectral import Block, Rows, unit_rows
+from zeroproof.solve.table import checked_points, domain_of
 
 __all__ = ["choose_degrees"]
 

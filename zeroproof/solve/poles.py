@@ -11,6 +11,7 @@ from zeroproof._checks import one_of, positive
 from zeroproof.layers.basis import BASES, checked_domain
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.aaa import refit_weights
+from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
@@ -24,8 +25,7 @@ from zeroproof.solve.forms import (
     predict,
     span,
 )
-from zeroproof.solve.linearized import Table, checked_table
-from zeroproof.solve.marquardt import State, fit_factored
+from zeroproof.solve.table import Table, checked_table
 
 __all__ = [
     "PoleTable",
@@ -430,8 +430,8 @@ def _coefficients(form: CoefficientForm, zeros: Tensor, degree: int, data: Table
     D = basis_of(form, data.x, q).to(b.dtype) @ b
     level = (data.y / target_scale(data.y)).abs().clamp(min=1)
     root = torch.where(D == 0, 0, data.weight.sqrt() / level)[:, None]
-    fit = State.of(b, D, basis_of(form, data.x, degree), data.y[:, None], root)
-    return form._replace(a=fit.a[0], b=b)
+    A = root / torch.where(D == 0, 1, D)[:, None] * basis_of(form, data.x, degree)
+    return form._replace(a=torch.linalg.lstsq(A, root * data.y[:, None]).solution[:, 0], b=b)
 
 
 def polynomial_zeros(

@@ -8,13 +8,23 @@ function.
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from zeroproof._checks import positive, whole
+from zeroproof.errors import RangeError, ShapeError
+from zeroproof.layers.basis import chebyshev_basis
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve.forms import CoefficientForm
+from zeroproof.solve.table import checked_degrees, checked_table
 from zeroproof.solve.varpro import adjoint, linear, refined
 
-__all__ = ["Fits", "fit_rational"]
+__all__ = ["Fits", "fit_rational", "least_squares"]
 
 Array = NDArray[Any]
+_STEPS = 12  # of every start of `least_squares`
+_FINISHED, _LONG = 5, 200  # of them go on, for so many steps at most
 
 
 class Fits(NamedTuple):
@@ -66,8 +76,8 @@ def fit_rational(
         w: Square roots of the weights, `(F, m, n)`; 0 leaves an entry out.
         warm: Where to start too, `(1, k_D)` or `(F, k_D)`.
         cold: Start from linearised fits; the better end of both starts is kept.
-        steps: Of Levenberg and Marquardt, at most.
-        resolved: Relative decrease of the objective at which a fit has ended.
+        steps: At most.
+        resolved: See `zeroproof.solve.varpro.refined`.
     """
     model, F, q = _Quotient(H_N, H_D), len(w), H_D.shape[1]
     starts = [_linearized(model, y, w)] if cold or warm is None else []
@@ -78,6 +88,76 @@ def fit_rational(
     b, at = refined(model, y, np.tile(w, (len(starts), 1, 1)), b, steps=steps, resolved=resolved)
     best = at.objective.reshape(-1, F).argmin(0) * F + np.arange(F)
     return Fits(np.moveaxis(at.c[best], 1, 2), b[best], at.objective[best])
+
+
+def least_squares(
+    x: Tensor,
+    y: Tensor,
+    degrees: tuple[int, int],
+    *,
+    weight: Tensor | None = None,
+    weight_power: float = 0.0,
+    scale: float | None = None,
+    starts: int = 30,
+    seed: int = 0,
+) -> tuple[CoefficientForm, float]:
+    r"""Fit a rational function of one variable and given degrees, without start values.
+
+    Minimises Σ w \|N/D - y\|² / (1 + \|y/s\|²)^power. The starts are linearised fits, each with
+    other random row weights; all make a few steps, the best few go on to the end.
+
+    Args:
+        x: Points, `(n,)`.
+        y: Targets, `(n,)`, real or complex; those that are not finite are left out.
+        degrees: (p, q) of N and D.
+        weight: w, `(n,)`; 1 by default.
+        weight_power: 0 for plain least squares, 1 for relative errors where \|y\| exceeds s.
+        scale: s, in the units of y; the median of \|y\| by default.
+        starts: How many, at least 1; the first has even weights.
+        seed: Of the random weights: the same seed gives the same answer.
+
+    Returns:
+        The form, on Chebyshev polynomials scaled to the range of x, and the sum that was minimised.
+
+    Raises:
+        ShapeError: x is not `(n,)`, or y and weight do not match it.
+        DataError: x is not finite or constant, or no target is finite.
+        RangeError: The degrees have more unknowns than there are distinct finite rows, an option is
+            out of range, or D is 0 in a row of every start.
+
+    Examples:
+        >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)
+        >>> form, objective = least_squares(x, (1 + x) / (2 - x), (1, 1), starts=2)
+        >>> objective < 1e-28
+        True
+    """
+    if y.ndim != 1:
+        raise ShapeError(f"y must be (n,), got {tuple(y.shape)}")
+    whole(starts, "starts", low=1)
+    if not 0 <= weight_power < np.inf:
+        raise RangeError(f"weight_power must be at least 0, got {weight_power!r}")
+    table = checked_table(x, y, weight)
+    p, q = checked_degrees(degrees, table.x)
+    s = target_scale(table.y) if scale is None else positive(scale, "scale")
+    H_N, H_D = (chebyshev_basis(table.x, d, domain=table.domain).numpy() for d in (p, q))
+    model, targets = _Quotient(H_N, H_D), table.y.numpy()[None]
+    size = np.hypot(1, np.abs(targets[0]) / s)
+    w = (np.sqrt(table.weight.numpy()) / size**weight_power)[None, None]
+    spread = np.random.default_rng(seed).standard_normal((starts, len(size)))
+    spread[0] = 0
+    # weights of chordal and of absolute errors by turns: which starts lead to the end depends on y
+    power = 2 * (1 - np.arange(starts) % 2)
+    drawn = w * (np.exp(spread) / size ** power[:, None])[:, None]
+    b = _linearized(model, targets, drawn, sweeps=4)
+    for steps, count in ((_STEPS, _FINISHED), (_LONG, 1)):
+        b, at = refined(model, targets, np.repeat(w, len(b), 0), b, steps=steps, resolved=0.0)
+        best = at.objective.argsort()[:count]
+        b = b[best]
+    objective = float(at.objective[best[0]])
+    if not objective < np.inf:
+        raise RangeError(f"no start has D other than 0 in every row, got {starts} starts")
+    a, b = (torch.from_numpy(part) for part in (at.c[best[0], 0], b[0]))
+    return CoefficientForm(a, b, "chebyshev", table.domain), objective
 
 
 def _linearized(model: _Quotient, y: Array, w: Array, sweeps: int = 6) -> Array:

@@ -20,23 +20,22 @@ __all__ = ["Model", "State", "adjoint", "linear", "refined"]
 Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 _TINY = float(np.finfo(float).tiny)
 _SHORT = 1e-14  # of a column's length: less than that beside the others is rounding
-_FIRST, _LEAST = 1e-4, 1e-15  # damping, in units of the largest singular value
-_TRIES = 6  # of one step, each with ten times the damping
-_CLEAN = 1e-32  # of the squared targets: a smaller residual is rounding
+_FIRST, _LEAST = 1e-6, 1e-8  # damping, over the largest singular value
+_CLEAN = 1e-32  # of the squared targets: a smaller decrease is rounding
 
 
 class Model(Protocol):
     """What is fitted. A point of which an entry is not finite in a row that counts has no fit."""
 
-    def basis(self, theta: Array) -> Array:
+    def basis(self, theta: Array, /) -> Array:
         """Return the columns Φ that c multiplies, `(F, n, k)`, at points `(F, …)`."""
         ...
 
-    def slopes(self, theta: Array, c: Array) -> Array:
+    def slopes(self, theta: Array, c: Array, /) -> Array:
         """Return the slopes of Φ c by the step, `(F, m, n, q)`, for coefficients `(F, m, k)`."""
         ...
 
-    def moved(self, theta: Array, step: Array) -> Array:
+    def moved(self, theta: Array, step: Array, /) -> Array:
         """Return the points after steps, `(F, q)`."""
         ...
 
@@ -45,7 +44,7 @@ class State(NamedTuple):
     """The linear fits at F points, of m outputs each."""
 
     Q: Array  # (F, m, n, k), orthonormal columns; all zeros in place of what the basis lacks
-    c: Array  # (F, m, k), the shortest ones where the basis leaves a choice
+    c: Array  # (F, m, k); where the basis leaves a choice, the shortest, over columns of length 1
     residual: Array  # (F, m, n), weighted
     objective: Array  # (F,), the sum of squares; inf where there is no fit
 
@@ -92,7 +91,13 @@ def linear(model: Model, y: Array, w: Array, theta: Array) -> State:
 
 
 def refined(
-    model: Model, y: Array, w: Array, theta: Array, *, steps: int, resolved: float = 1e-9
+    model: Model,
+    y: Array,
+    w: Array,
+    theta: Array,
+    *,
+    steps: int,
+    resolved: float = 1e-9,
 ) -> tuple[Array, State]:
     """Minimise the sum of |w (Φ c - y)|² over c and the points; fits that ended drop out.
 
@@ -102,11 +107,13 @@ def refined(
         w: See `linear`.
         theta: Where to start; a start without a fit stays as it is.
         steps: At most.
-        resolved: Relative decrease of the objective at which a fit has ended.
+        resolved: Relative decrease of the objective at which a fit has ended. Above 0 it is also
+            given up where it would crawl, as with too many coefficients; 0 goes on to the end.
     """
     theta, now = theta.copy(), linear(model, y, w, theta)
+    tries = 20 if resolved == 0 else 5
     damping, floor = np.full(len(w), _FIRST), _CLEAN * (np.abs(w * y) ** 2).sum((1, 2))
-    live = np.isfinite(now.objective) & (now.objective > floor) & (theta.shape[1] > 0)
+    live = np.isfinite(now.objective) & (theta.shape[1] > 0)
     for _ in range(steps):
         at = np.flatnonzero(live)
         if not len(at):
@@ -115,16 +122,19 @@ def refined(
             J = w[at][..., None] * model.slopes(theta[at], now.c[at])
         J[w[at] == 0] = 0
         J[~np.isfinite(J).all((1, 2, 3))] = 0  # no step: the fit ends
+        # Kaufman: what c cannot make up for
         J -= now.Q[at] @ (adjoint(now.Q[at]) @ J)
         q = J.shape[-1]
         J = np.concatenate([J, now.residual[at][..., None]], -1).reshape(len(at), -1, q + 1)
         if J.shape[1] > q + 1:  # the triangular factor of (J, r) has all that is needed
             J = np.asarray(np.linalg.qr(J, mode="r"))
+        # columns of length 1, so that the damping means the same for all of them; a direction that
+        # answers do not depend on, as the length of a homogeneous θ, has the step 0
         size = np.linalg.norm(J[..., :q], axis=1) + _TINY
         U, s, Vh = np.linalg.svd(J[..., :q] / size[:, None], full_matrices=False)
         slope = _times(adjoint(U), J[..., q])
         before, k = now.objective[at], np.arange(len(at))
-        for _ in range(_TRIES):
+        for _ in range(tries):
             i = at[k]
             gain = s[k] / (s[k] ** 2 + (damping[i, None] * s[k, :1]) ** 2 + _TINY)
             step = _times(adjoint(Vh[k]), gain * slope[k]) / size[k]
@@ -137,8 +147,7 @@ def refined(
             k = k[~better]
             if not len(k):
                 break
-        fall = before - now.objective[at]
-        live[at] = (fall > resolved * before) & (now.objective[at] > floor[at])
+        live[at] = before - now.objective[at] > resolved * before + floor[at]
     return theta, now
 
 
