@@ -25,6 +25,7 @@ __all__ = ["Fits", "fit_rational", "least_squares"]
 Array = NDArray[Any]
 _STEPS = 12  # of every start of `least_squares`
 _FINISHED, _LONG = 5, 200  # of them go on, for so many steps at most
+_ENTRIES = 2**23  # of the features of starts that are tried at once
 
 
 class Fits(NamedTuple):
@@ -148,15 +149,21 @@ def least_squares(
     # weights of chordal and of absolute errors by turns: which starts lead to the end depends on y
     power = 2 * (1 - np.arange(starts) % 2)
     drawn = w * (np.exp(spread) / size ** power[:, None])[:, None]
-    b = _linearized(model, targets, drawn, sweeps=4)
-    for steps, count in ((_STEPS, _FINISHED), (_LONG, 1)):
-        b, at = refined(model, targets, np.repeat(w, len(b), 0), b, steps=steps, resolved=0.0)
-        best = at.objective.argsort()[:count]
-        b = b[best]
-    objective = float(at.objective[best[0]])
+    begun = []
+    for some in np.array_split(drawn, min(starts, 1 + drawn.size * (p + q + 2) // _ENTRIES)):
+        b = _linearized(model, targets, some, sweeps=4)
+        many = np.repeat(w, len(b), 0)
+        b, at = refined(model, targets, many, b, steps=_STEPS, resolved=0.0)
+        begun += zip(at.objective, b, strict=True)
+    begun.sort(key=lambda pair: pair[0])
+    ends = [
+        refined(model, targets, w, b[None], steps=_LONG, resolved=0.0) for _, b in begun[:_FINISHED]
+    ]
+    best, at = min(ends, key=lambda end: end[1].objective[0])
+    objective = float(at.objective[0])
     if not objective < np.inf:
         raise RangeError(f"no start has D other than 0 in every row, got {starts} starts")
-    a, b = (torch.from_numpy(part) for part in (at.c[best[0], 0], b[0]))
+    a, b = torch.from_numpy(at.c[0, 0]), torch.from_numpy(best[0])
     return CoefficientForm(a, b, "chebyshev", table.domain), objective
 
 
