@@ -36,7 +36,7 @@ class Fits(NamedTuple):
     objective: Array  # (F,), the weighted sum of squares; inf where there is no fit
 
 
-class _Quotient(NamedTuple):
+class _Ratio(NamedTuple):
     """N / D at points b."""
 
     H_N: Array  # (n, k_N)
@@ -80,7 +80,7 @@ def fit_rational(
         steps: At most.
         resolved: See `zeroproof.solve.varpro.refined`.
     """
-    model, F, q = _Quotient(H_N, H_D), len(w), H_D.shape[1]
+    model, F, q = _Ratio(H_N, H_D), len(w), H_D.shape[1]
     starts = [_linearized(model, y, w)] if cold or warm is None else []
     if warm is not None:
         starts.append(np.broadcast_to(warm / np.linalg.norm(warm, axis=1, keepdims=True), (F, q)))
@@ -141,7 +141,7 @@ def least_squares(
     p, q = checked_degrees(degrees, table.x)
     s = target_scale(table.y) if scale is None else positive(scale, "scale")
     H_N, H_D = (chebyshev_basis(table.x, d, domain=table.domain).numpy() for d in (p, q))
-    model, targets = _Quotient(H_N, H_D), table.y.numpy()[None]
+    model, targets = _Ratio(H_N, H_D), table.y.numpy()[None]
     size = np.hypot(1, np.abs(targets[0]) / s)
     w = (np.sqrt(table.weight.numpy()) / size**weight_power)[None, None]
     spread = np.random.default_rng(seed).standard_normal((starts, len(size)))
@@ -167,7 +167,7 @@ def least_squares(
     return CoefficientForm(a, b, "chebyshev", table.domain), objective
 
 
-def _linearized(model: _Quotient, y: Array, w: Array, sweeps: int = 6) -> Array:
+def _linearized(model: _Ratio, y: Array, w: Array, sweeps: int = 6) -> Array:
     """Return b of the best of some Sanathanan-Koerner sweeps: |w t (N - y D)|² with t = 1 / |D|."""
     (F, m, n), (H_N, H_D) = w.shape, model
     t, best, least = np.ones((F, n)), np.zeros((F, H_D.shape[1]), y.dtype), np.full(F, np.inf)
