@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from zeroproof.solve.conjugate import covariance_root, race_conjugate
+from zeroproof.solve.conjugate import race_conjugate
 from zeroproof.solve.race import deviation
+from zeroproof.solve.system import covariance_root
 
 WIDE = np.array([1e-4, 1e-2, 1.0, 10.0, 100.0])
 OMEGA = 2 * np.pi * np.logspace(-2.5, 4, 66)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.interpolate import AAA
 
 from zeroproof.errors import RangeError
+from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm
 from zeroproof.solve.line import race_line
-from zeroproof.solve.marquardt import fit_factored
 from zeroproof.solve.poles import barycentric_zeros, on_interval, polynomial_zeros
 
 A = 0.137

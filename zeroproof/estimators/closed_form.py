@@ -447,23 +447,23 @@ def polished(model: ReadoutModel, rows: Rows, request: Request) -> ReadoutModel:
     count = len(model.a) * model.a.shape[1] + len(model.b)
     if model.target != "y" or count > _MOST_POLISHED or count * len(rows.X) > _MOST_ENTRIES:
         return model
-    H_N, H_D = (H.numpy() for H in model.matrices(rows.X))
-    y, shared = rows.y.numpy().T, model.b.shape[1] == 1
-    w = np.sqrt(rows.weight.numpy() / (1 + np.abs(y) ** 2) ** request.weight_power)
+    kept = torch.isfinite(rows.y).all(1) & (rows.weight > 0)
+    H_N, H_D = (H.numpy() for H in model.matrices(rows.X[kept]))
+    y = rows.y[kept].numpy().T
+    w = np.sqrt(rows.weight[kept].numpy() / (1 + np.abs(y) ** 2) ** request.weight_power)
+    shared = model.denominators == 1
     groups = [slice(None)] if shared else [slice(j, j + 1) for j in range(len(y))]
-    a, b = [], []
-    for j, start in zip(groups, model.b.numpy().T, strict=True):
-        used = np.isfinite(y[j]).all(0)
-        warm = start.astype(np.result_type(start, y))[None]
-        fit = fit_rational(
-            H_N[used], H_D[used], y[j][:, used], w[None, j][..., used], warm=warm, cold=False,
-            steps=_MOST_STEPS, resolved=1e-15,
-        )  # fmt: skip
-        if not np.isfinite(fit.objective[0]):
-            return model
-        a.append(torch.from_numpy(fit.a[0]))
-        b.append(torch.from_numpy(fit.b[0][:, None]))
-    return model._replace(a=torch.cat(a, 1), b=torch.cat(b, 1))
+    fits = [
+        fit_rational(
+            H_N, H_D, y[j], w[None, j], warm=start[None].numpy(), cold=False,
+            steps=_MOST_STEPS, resolved=0.0,
+        )
+        for j, start in zip(groups, model.b.T, strict=True)
+    ]  # fmt: skip
+    if not all(np.isfinite(fit.objective).all() for fit in fits):
+        return model
+    a, b = np.hstack([fit.a[0] for fit in fits]), np.stack([fit.b[0] for fit in fits], 1)
+    return model._replace(a=torch.from_numpy(a), b=torch.from_numpy(b))
 
 
 def objective(model: Model, rows: Rows, request: Request) -> float:

@@ -16,10 +16,10 @@ from zeroproof.errors import RangeError
 from zeroproof.layers.features import Column, Features, feature_matrix, graded_features
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.centres import distances
-from zeroproof.solve.conjugate import System
 from zeroproof.solve.forms import Form, interpolated, quotient_slopes
 from zeroproof.solve.poles import PoleTable, pole_curve
 from zeroproof.solve.recipe import answers
+from zeroproof.solve.system import System
 
 __all__ = ["FormModel", "Model", "ReadoutModel"]
 

@@ -9,10 +9,11 @@ from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.comparison import EQUAL, Array, beside, closed, compared, held_out
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.options import Request, Rows
-from zeroproof.solve.conjugate import System, race_conjugate
+from zeroproof.solve.conjugate import race_conjugate
 from zeroproof.solve.forms import ConjugateForm
 from zeroproof.solve.line import race_line
 from zeroproof.solve.race import POLE, Held, RaceFit, ahead
+from zeroproof.solve.system import System
 
 __all__ = ["real_system", "two_parts"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from zeroproof.estimators.closed_form import ClosedForm
-from zeroproof.solve.conjugate import covariance_root
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import deviation
+from zeroproof.solve.system import covariance_root
 
 __all__ = ["answer_errors", "pole_errors", "spread_of"]
 

@@ -1,20 +1,14 @@
 """Signals of a real system over frequency: poles in s = iω that are real or come in pairs.
 
-    H(s) = Σ r / (s - p) + Σ (a (s - c) + g) / ((s - c)² + h) + d + e s,    all coefficients real
-
-The second sum holds pairs c ± i√h, or close real ones where h < 0: through a double pole, h = 0,
-the function stays smooth. Against free complex coefficients their number is halved. Starts come
-from vector fitting (Gustavsen & Semlyen, IEEE Trans. Power Delivery 14:1052, 1999): σ H = N with
-σ = 1 + Σ c_j / (s - p_j) is linear in N and c, and the zeros of σ are better poles than the p_j.
-Noise biases them, so Levenberg-Marquardt follows, in log(-p) and log(-c) so that poles over eight
-decades are equally well scaled, with residues solved for at every step (variable projection).
+Starts come from vector fitting (Gustavsen & Semlyen, IEEE Trans. Power Delivery 14:1052, 1999):
+σ H = N with σ = 1 + Σ c_j / (s - p_j) is linear in N and c, and the zeros of σ are better poles
+than the p_j. Noise biases them, so least squares in the poles follow (`zeroproof.solve.system`).
 Several signals share their poles.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import linalg
 
 from zeroproof.solve.line import LineEntry
 from zeroproof.solve.race import (
@@ -29,8 +23,18 @@ from zeroproof.solve.race import (
     ties,
     winner,
 )
+from zeroproof.solve.system import (
+    Poles,
+    System,
+    Systems,
+    columns,
+    covariance_root,
+    stacked,
+    state_space,
+)
+from zeroproof.solve.varpro import State, linear, refined
 
-__all__ = ["Poles", "System", "covariance_root", "race_conjugate"]
+__all__ = ["race_conjugate"]
 
 Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 EPS = float(np.finfo(float).eps)
@@ -42,111 +46,10 @@ _PATIENCE = 4  # orders without progress on unseen rows that end the ladder
 _PROGRESS = 0.8  # of the held-out error
 _NEAR = 1.2  # times the least held-out error
 _EXACT = 20.0  # typical error in units of the rounding floor
-_ROUNDING = 4 * EPS  # of a measured value
 _MOST_ROWS = 1000  # of the race; all of them fit the winner
 _SEARCHED = 300  # rows that tell where one more pole helps
 _UNSTABLE = 0.25  # of the squared error: so much better must a system be that is not stable
 _CLOSE, _APART = 1.3, 4.0  # ratios of real poles that are one factor, or two
-_DOUBLE = 1e-6  # of |c|: nearer poles are one double pole
-
-
-class Poles(NamedTuple):
-    """Zeros of D for F fits: real p, `(F, a)`, and factors (s - c)² + h, `(F, b)` each."""
-
-    real: Array
-    centre: Array
-    square: Array
-
-    @property
-    def k(self) -> int:
-        """Return their number."""
-        return self.real.shape[1] + 2 * self.centre.shape[1]
-
-    def at(self, index: Any) -> "Poles":
-        """Return those of some fits."""
-        return Poles(*(part[index] for part in self))
-
-    def places(self) -> Array:
-        """Return all poles, `(F, k)`; of a factor the upper one first."""
-        gap = np.sqrt(-self.square.astype(complex))
-        return np.concatenate([self.real, self.centre + gap, self.centre - gap], 1)
-
-
-class System(NamedTuple):
-    """A function of s = ix for each of m outputs, in the units of x and y."""
-
-    poles: Poles  # of one fit
-    c: Array  # (k + 1 or k + 2, m): r, a, g, d, and e if there is a linear term
-
-    def __call__(self, x: Array) -> Array:
-        """Return H(ix), `(n, m)`."""
-        return _basis(1j * x, self.poles, len(self.c) - self.poles.k)[0] @ self.c
-
-    def slopes(self, x: Array) -> tuple[Array, Array]:
-        """Return how H moves with (p, c, h), `(m, n, k)`, and with the other ones, `(n, …)`."""
-        moves = _moves(1j * x, self.poles, self.c.T[None])[0]
-        return moves, _basis(1j * x, self.poles, len(self.c) - self.poles.k)[0]
-
-    def table(self, output: int = 0) -> tuple[Array, Array, Array, Array]:
-        """Return distinct poles, residues, strengths and multiplicities of one output."""
-        found: Array = np.array(self._told(output)[0], complex).reshape(-1, 4)
-        return *found.T[:3], found[:, 3].real.astype(int)
-
-    def errors(self, root: Array, output: int = 0) -> tuple[Array, Array, Array]:
-        r"""Return standard errors of poles and residues, and \|N(p)\| over its own.
-
-        Args:
-            root: Of the covariance, see `covariance_root`.
-            output: Which output.
-        """
-        k, own = self.poles.k, len(self.c)
-        L = np.concatenate([root[:k], root[k + output * own :][:own]])
-        _, moves = self._told(output)
-        rows = np.zeros((3 * len(moves), len(L)), complex)
-        sizes = np.zeros(len(moves))
-        for i, (of_place, of_residue, of_value, value) in enumerate(moves):
-            for j, move in enumerate((of_place, of_residue, of_value)):
-                for place, slope in move.items():
-                    rows[3 * i + j, place] = slope
-            sizes[i] = abs(value)
-        place, residue, value = np.linalg.norm(rows @ L, axis=1).reshape(-1, 3).T
-        return place, residue, sizes / np.maximum(value, 1e-300)
-
-    def zeros(self, output: int = 0) -> Array:
-        """Return the zeros of one output: u s = -d u - yᵀ x / e, s x = M x + v u has one each."""
-        M, v, scale = _state_space(self.poles)
-        k, y = self.poles.k, self.c[:, output]
-        own = y[:k] / scale
-        A = np.block([[M, v[:, None]], [-own[None], -y[k : k + 1, None]]])
-        B = np.diag(np.r_[np.ones(k), y[k + 1] if len(y) > k + 1 else 0.0])
-        found = linalg.eigvals(A, B)
-        return found[np.isfinite(found)]
-
-    def _told(self, output: int) -> tuple[list[Any], list[Any]]:
-        """Return (p, residue, strength, multiplicity), and the slopes of p, residue and N(p)."""
-        a, b, k = self.poles.real.shape[1], self.poles.centre.shape[1], self.poles.k
-        y, found, moves = self.c[:, output], [], []
-        for i, p in enumerate(self.poles.real[0]):
-            found.append((complex(p), complex(y[i]), complex(y[i]), 1))
-            moves.append(({i: 1}, {k + i: 1}, {k + i: 1}, y[i]))
-        for i, (c, h) in enumerate(zip(self.poles.centre[0], self.poles.square[0], strict=True)):
-            at_c, at_h = a + i, a + b + i
-            slope, value = y[at_c], y[at_h]
-            if abs(h) <= (_DOUBLE * c) ** 2:
-                found.append((complex(c), complex(slope), complex(value), 2))
-                moves.append(({at_c: 1}, {k + at_c: 1}, {k + at_h: 1}, value))
-                continue
-            for gap in (np.sqrt(complex(-h)), -np.sqrt(complex(-h))):
-                # p = c + gap has the residue (a gap + g) / (2 gap), and d gap = -dh / (2 gap)
-                residue, turn = slope / 2 + value / (2 * gap), -1 / (2 * gap)
-                found.append((c + gap, residue, residue, 1))
-                moves.append((
-                    {at_c: 1, at_h: turn},
-                    {k + at_c: 0.5, k + at_h: 0.5 / gap, at_h: -value / (2 * gap**2) * turn},
-                    {k + at_c: gap, k + at_h: 1, at_h: slope * turn},
-                    slope * gap + value,
-                ))  # fmt: skip
-        return found, moves
 
 
 class Order(NamedTuple):
@@ -172,13 +75,6 @@ class Order(NamedTuple):
             return "constant" if self.tail == 1 else "constant and s"
         poles = f"{self.k} pole{'s' * (self.k > 1)} in s"
         return f"real system with {poles}{', linear in s' * (self.tail == 2)}"
-
-
-class _State(NamedTuple):
-    Q: Array  # (F, m, 2n, c), orthonormal columns of the weighted basis
-    c: Array  # (F, m, c), coefficients
-    residual: Array  # (F, m, 2n), weighted
-    objective: Array  # (F,)
 
 
 class _Rows(NamedTuple):
@@ -246,7 +142,7 @@ class _Race:
         w = np.repeat(root[None], int(self.fold.max()) + 2, 0)
         for f in range(len(w) - 1):
             w[f + 1][:, self.fold == f] = 0
-        self.rows = _Rows(1j * self.x / self.unit, _stacked(self.y.T), np.concatenate([w, w], -1))
+        self.rows = _Rows(1j * self.x / self.unit, stacked(self.y.T), np.concatenate([w, w], -1))
         self.entries: list[_Entry] = []
 
     def ladder(self, orders: tuple[int, ...]) -> None:
@@ -306,16 +202,16 @@ class _Race:
         self.entries = [*(e for e in self.entries if e is not known), entry]
         return entry
 
-    def _entry(self, order: Order, poles: Poles, state: _State) -> "_Entry":
+    def _entry(self, order: Order, poles: Poles, state: State) -> "_Entry":
         folds = self.rows.some(slice(1, None))
         many = Poles(*(np.repeat(part, len(folds.w), 0) for part in poles))
         many, fits = _refined(folds, many, order.tail, steps=10, resolved=1e-4)
-        answer = _basis(self.rows.s, many, order.tail) @ np.swapaxes(fits.c, 1, 2)
+        answer = columns(self.rows.s, many, order.tail) @ np.swapaxes(fits.c, 1, 2)
         own = np.arange(len(self.x))
         held = answer[self.fold, own]
         # what rounding of x and of y alone can do: below, all orders are equal
         full, s = state.c[0].T, self.rows.s
-        up, down = (_basis(s * (1 + d), poles, order.tail)[0] @ full for d in (1e-7, -1e-7))
+        up, down = (columns(s * (1 + d), poles, order.tail)[0] @ full for d in (1e-7, -1e-7))
         floor = 50 * EPS * (np.abs(self.y) + np.abs(up - down) / 2e-7) + 1e-100
         entry = _Entry(order, poles, state, held, floor)
         self.score(entry, floor)
@@ -352,8 +248,8 @@ class _Race:
         starts += [_relocated(one, poles, order.tail) for poles in spread]
         wild = _relocated(one, spread[0], order.tail, stable=False)
         if (wild.places().real > 0).any():
-            tame = min(_state(one, poles, order.tail).objective[0] for poles in starts)
-            if _state(one, wild, order.tail).objective[0] < _UNSTABLE * tame:
+            tame = min(_solved(one, poles, order.tail).objective[0] for poles in starts)
+            if _solved(one, wild, order.tail).objective[0] < _UNSTABLE * tame:
                 starts.append(wild)
         return starts + same
 
@@ -366,7 +262,7 @@ class _Race:
         chosen: Any = winner(admitted)
         root = np.sqrt(weight) / deviation(y / self.size, self.noise).T
         w = np.concatenate([root, root], -1)[None]
-        rows = _Rows(1j * x / self.unit, _stacked((y / self.size).T), w)
+        rows = _Rows(1j * x / self.unit, stacked((y / self.size).T), w)
         tail = chosen.order.tail
         poles, state = _refined(rows, chosen.system.poles, tail, steps=60, resolved=1e-14)
         system = _in_units(poles, state.c[0].T, self.unit, self.size)
@@ -384,7 +280,7 @@ class _Entry(LineEntry):
     """An order that was fitted."""
 
     def __init__(
-        self, order: Order, poles: Poles, state: _State, answers: Array, floor: Array
+        self, order: Order, poles: Poles, state: State, answers: Array, floor: Array
     ) -> None:
         super().__init__(order, (), answers, floor)
         self.order = order
@@ -393,113 +289,20 @@ class _Entry(LineEntry):
         self.significance = np.zeros(0)  # of each pole, the largest over outputs
 
 
-def _stacked(z: Array, axis: int = -1) -> Array:
-    return np.concatenate([z.real, z.imag], axis)
-
-
-def _factors(s: Array, poles: Poles) -> Array:
-    """Return 1 / ((s - c)² + h), `(F, n, b)`, exact beside a sharp resonance."""
-    gap = np.sqrt(-poles.square.astype(complex))[:, None]
-    z = s[:, None]
-    return 1 / ((z - (poles.centre[:, None] + gap)) * (z - (poles.centre[:, None] - gap)))
-
-
-def _basis(s: Array, poles: Poles, tail: int) -> Array:
-    """Return the columns of r, a, g, d and e, `(F, n, k + tail)`."""
-    D = _factors(s, poles)
-    rest = np.broadcast_to(s[:, None] ** np.arange(tail), (len(D), len(s), tail))
-    simple = 1 / (s[:, None] - poles.real[:, None])
-    return np.concatenate([simple, (s[:, None] - poles.centre[:, None]) * D, D, rest], -1)
-
-
-def _moves(s: Array, poles: Poles, y: Array) -> Array:
-    """Return the slopes of H by p, c and h, `(F, m, n, k)`, for coefficients `(F, m, …)`."""
-    a, b = poles.real.shape[1], poles.centre.shape[1]
-    z, D = s[:, None], _factors(s, poles)[:, None]
-    z_c = z - poles.centre[:, None, None]
-    simple = y[:, :, None, :a] / ((z - poles.real[:, None]) ** 2)[:, None]
-    slope, value = y[:, :, None, a : a + b], y[:, :, None, a + b : a + 2 * b]
-    part = (slope * z_c + value) * D
-    return np.concatenate([simple, (2 * z_c * part - slope) * D, -part * D], -1)
-
-
-def _state(rows: _Rows, poles: Poles, tail: int) -> _State:
+def _solved(rows: _Rows, poles: Poles, tail: int) -> State:
     """Solve for the other coefficients, given poles."""
-    A = rows.w[..., None] * _stacked(_basis(rows.s, poles, tail), 1)[:, None]
-    bad: Array = ~np.isfinite(A).all((1, 2, 3))
-    A[bad] = 0
-    bad |= (-poles.square >= poles.centre**2).any(1)  # one pole on either side
-    Q, R = np.linalg.qr(A)
-    z = rows.w * rows.y
-    b = (np.swapaxes(Q, -1, -2) @ z[..., None])[..., 0]
-    residual = (Q @ b[..., None])[..., 0] - z
-    # columns are of very different sizes, which QR bears; poles that meet make one of rounding
-    least = 1e-15 * np.linalg.norm(A, axis=-2) + 1e-300
-    diagonal = np.abs(np.diagonal(R, axis1=-2, axis2=-1))
-    bad |= ~(diagonal > least).all((1, 2))
-    at = np.arange(R.shape[-1])
-    R[..., at, at] += np.where(diagonal > least, 0, least)
-    y = np.linalg.solve(R, b[..., None])[..., 0]
-    return _State(Q, y, residual, np.where(bad, np.inf, (residual**2).sum((1, 2))))
-
-
-def _moved(poles: Poles, step: Array) -> Poles:
-    """Move poles by steps in log p, log c and h; one in a logarithm is cut at 2."""
-    a, b = poles.real.shape[1], poles.centre.shape[1]
-    real, centre = (
-        part * np.exp(np.clip(move, -2, 2))
-        for part, move in ((poles.real, step[:, :a]), (poles.centre, step[:, a : a + b]))
-    )
-    return Poles(real, centre, poles.square + step[:, a + b :])
+    model = Systems(rows.s, poles.real.shape[1], tail)
+    return linear(model, rows.y, rows.w, np.concatenate(poles, 1))
 
 
 def _refined(
     rows: _Rows, poles: Poles, tail: int, *, steps: int, resolved: float = 1e-9
-) -> tuple[Poles, _State]:
-    """Levenberg-Marquardt in the poles; fits that have ended drop out of the batch."""
-    poles = Poles(*(part.copy() for part in poles))
-    state = _state(rows, poles, tail)
-    k = poles.k
-    live = np.isfinite(state.objective) & (k > 0)
-    damping = np.full(len(live), 1e-3)
-    floor = 1e-32 * ((rows.w * rows.y) ** 2).sum((1, 2))
-    for _ in range(steps):
-        at = np.flatnonzero(live)
-        if not len(at):
-            break
-        here = poles.at(at)
-        logs = np.concatenate([here.real, here.centre, np.ones_like(here.square)], 1)
-        moves = _moves(rows.s, here, state.c[at]) * logs[:, None, None]
-        J = rows.w[at][..., None] * _stacked(moves, 2)
-        J = J - state.Q[at] @ (np.swapaxes(state.Q[at], -1, -2) @ J)
-        J = np.concatenate([J, state.residual[at][..., None]], -1).reshape(len(at), -1, k + 1)
-        fine: Array = np.isfinite(J).all((1, 2))
-        J = np.where(fine[:, None, None], J, 0)
-        if J.shape[1] > k + 1:
-            J = np.asarray(np.linalg.qr(J, mode="r"))
-        size = np.linalg.norm(J[..., :k], axis=1) + 1e-300
-        U, sv, Vh = np.linalg.svd(J[..., :k] / size[:, None], full_matrices=False)
-        slope = (np.swapaxes(U, -1, -2) @ J[..., k:])[..., 0]
-        pending, ended = fine.copy(), np.ones(len(at), bool)
-        for _ in range(6):
-            j = np.flatnonzero(pending)
-            if not len(j):
-                break
-            i = at[j]
-            gain = sv[j] / (sv[j] ** 2 + damping[i][:, None] ** 2 + 1e-300)
-            step = (np.swapaxes(Vh[j], -1, -2) @ (gain * slope[j])[..., None])[..., 0] / size[j]
-            trial = _moved(poles.at(i), -step)
-            new = _state(_Rows(rows.s, rows.y, rows.w[i]), trial, tail)
-            ok = new.objective < state.objective[i]
-            damping[i] = np.where(ok, np.maximum(damping[i] / 10, 1e-12), damping[i] * 10)
-            j, i = j[ok], i[ok]
-            fall = state.objective[i] - new.objective[ok]
-            ended[j] = (fall < resolved * state.objective[i]) | (new.objective[ok] <= floor[i])
-            for part, value in zip((*poles, *state), (*trial, *new), strict=True):
-                part[i] = value[ok]
-            pending[j] = False
-        live[at] = ~ended
-    return poles, state
+) -> tuple[Poles, State]:
+    """Move the poles."""
+    model = Systems(rows.s, poles.real.shape[1], tail)
+    theta = np.concatenate(poles, 1)
+    theta, state = refined(model, rows.y, rows.w, theta, steps=steps, resolved=resolved)
+    return model.poles(theta), state
 
 
 def _grouped(places: Array) -> Poles:
@@ -529,19 +332,6 @@ def _regrouped(poles: Poles) -> Poles:
     return Poles(joined.real, *rest)
 
 
-def _state_space(poles: Poles) -> tuple[Array, Array, Array]:
-    """Return M, v and scales with Σ y φ(s) = (y / scale)ᵀ (s - M)⁻¹ v, φ the basis, of one fit.
-
-    Of a factor, (s - M)⁻¹ (1, 0) = (s - c, scale) / D; the scale keeps both entries of one size.
-    """
-    a, b = poles.real.shape[1], poles.centre.shape[1]
-    c, h = poles.centre[0], poles.square[0]
-    size = np.sqrt(np.abs(h)) + 1e-3 * np.abs(c) + 1e-300
-    M, at = np.diag(np.r_[poles.real[0], c, c]), a + np.arange(b)
-    M[at, at + b], M[at + b, at] = -h / size, size
-    return M, np.r_[np.ones(a + b), np.zeros(b)], np.r_[np.ones(a + b), size]
-
-
 def _spread_poles(w: Array, k: int) -> list[Poles]:
     """Return starting poles over the frequencies: real, and pairs, even in ω and in log ω."""
     low, high = float(w[w > 0].min()), float(w.max())
@@ -568,11 +358,11 @@ def _relocated(
     H = (rows.y[:, :n] + 1j * rows.y[:, n:])[..., None]
     smallest = 1e-13 * float(np.abs(rows.s[rows.s != 0]).min())
     for _ in range(sweeps):
-        state = _state(rows, poles, tail)
+        state = _solved(rows, poles, tail)
         if state.objective[0] < least:
             best, least = poles, float(state.objective[0])
         Q = state.Q[0]
-        A = -rows.w[0][..., None] * _stacked(H * _basis(rows.s, poles, 0), 1)
+        A = -rows.w[0][..., None] * stacked(H * columns(rows.s, poles, 0), 1)
         z = (rows.w * rows.y)[0][..., None]
         A, z = (part - Q @ (np.swapaxes(Q, -1, -2) @ part) for part in (A, z))
         A, z = A.reshape(-1, k), z.ravel()
@@ -580,14 +370,14 @@ def _relocated(
         if not np.isfinite(A).all():
             break
         y = np.linalg.lstsq(A / size, z, rcond=None)[0] / size
-        M, v, scale = _state_space(poles)
+        M, v, scale = state_space(poles)
         try:
             zeros: Array = np.asarray(np.linalg.eigvals(M - np.outer(v, y / scale)), complex)
         except np.linalg.LinAlgError:
             break
         size = np.maximum(np.abs(zeros.real), 1e-10 * np.abs(zeros) + smallest)
         poles = _grouped(np.where(stable | (zeros.real < 0), -size, size) + 1j * zeros.imag)
-    return poles if _state(rows, poles, tail).objective[0] < least else best
+    return poles if _solved(rows, poles, tail).objective[0] < least else best
 
 
 def _with_one_more(rows: _Rows, poles: Poles, tail: int, *, pair: bool) -> Poles:
@@ -597,7 +387,7 @@ def _with_one_more(rows: _Rows, poles: Poles, tail: int, *, pair: bool) -> Poles
     low, high = float(w[w > 0].min()), float(w.max())
     wide = high > WIDE * low
     if pair:
-        square = _state(rows, poles, tail).residual[0] ** 2
+        square = _solved(rows, poles, tail).residual[0] ** 2
         worst = np.argsort(-square.reshape(len(square), 2, -1).sum((0, 1)))[:6]
         even = np.linspace(low, high, 12)
         beta = np.r_[even, np.geomspace(low, high, 12)] if wide else even
@@ -612,38 +402,8 @@ def _with_one_more(rows: _Rows, poles: Poles, tail: int, *, pair: bool) -> Poles
     F = len(new[0])
     parts = (np.c_[np.repeat(old, F, 0), more] for old, more in zip(poles, new, strict=True))
     many = Poles(*parts)
-    objective = _state(_Rows(rows.s, rows.y, np.repeat(rows.w, F, 0)), many, tail).objective
+    objective = _solved(_Rows(rows.s, rows.y, np.repeat(rows.w, F, 0)), many, tail).objective
     return many.at(slice(int(objective.argmin()), int(objective.argmin()) + 1))
-
-
-def covariance_root(system: System, x: Array, y: Array, w: Array) -> Array:
-    """Return a root L of the covariance L Lᵀ of (p, c, h) and the other coefficients by output.
-
-    The residual variance is never below that of rounding; what rows do not determine has errors
-    without bound.
-
-    Args:
-        system: The function.
-        x: Frequencies, `(n,)`.
-        y: Signals, `(n, m)`.
-        w: Square roots of weights, `(n, m)`; real and imaginary part count as two rows.
-    """
-    moves, own = system.slopes(x)
-    m, k, width = len(moves), system.poles.k, own.shape[1]
-    J = np.zeros((m, 2 * len(x), k + m * width))
-    for j in range(m):
-        J[j, :, :k] = _stacked(moves[j] * w[:, j, None], 0)
-        J[j, :, k + j * width : k + (j + 1) * width] = _stacked(own * w[:, j, None], 0)
-    J = J.reshape(-1, J.shape[-1])
-    size = np.linalg.norm(J, axis=0)
-    size[size == 0] = 1
-    _, sv, Vh = np.linalg.svd(np.linalg.qr(J / size, mode="r"))
-    sv = np.maximum(sv, 1e-15 * sv[0])
-    moved = np.abs(system(x * (1 + 1e-7)) - system(x)) * 1e7
-    floor = _ROUNDING * (np.abs(y) + moved)
-    square = float(((np.abs(system(x) - y) ** 2 + floor**2) * w**2).sum())
-    sigma = np.sqrt(square / max(len(J) - len(size), 1))
-    return Vh.T / sv / size[:, None] * sigma
 
 
 def _in_units(poles: Poles, c: Array, unit: float, size: Array) -> System:

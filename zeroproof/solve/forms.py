@@ -18,7 +18,6 @@ from zeroproof._extras import require
 from zeroproof.errors import ShapeError
 from zeroproof.layers.basis import chebyshev_basis, checked_domain, monomial_basis, polynomial
 from zeroproof.projective.pair import Pair
-from zeroproof.solve.conjugate import Poles, System
 from zeroproof.solve.poles import (
     RESOLUTION,
     TOLERANCE,
@@ -30,6 +29,7 @@ from zeroproof.solve.poles import (
     newton,
     polynomial_zeros,
 )
+from zeroproof.solve.system import Poles, System
 
 __all__ = [
     "BarycentricForm",

@@ -9,7 +9,12 @@ from numpy.polynomial import chebyshev
 from scipy import linalg
 
 from zeroproof.errors import RangeError
-from zeroproof.solve.fractions import fit_fractions, fraction_values, with_conjugates
+from zeroproof.solve.fractions import (
+    fit_fractions,
+    fraction_values,
+    move_fractions,
+    with_conjugates,
+)
 from zeroproof.solve.race import (
     BEND,
     LEAVE_ONE_OUT,
@@ -27,8 +32,9 @@ from zeroproof.solve.race import (
     ties,
     winner,
 )
-from zeroproof.solve.rational import Fits, adjoint, fit_rational
+from zeroproof.solve.rational import Fits, fit_rational
 from zeroproof.solve.search import Budget
+from zeroproof.solve.varpro import adjoint, linear, refined
 
 __all__ = ["Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
 
@@ -146,55 +152,42 @@ class Sigmoid:
         self.axis, self.name = axis, "sigmoid" + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
-        """Return (a, b, h, c) for each weighting: a grid of starts, then Levenberg-Marquardt."""
-        y, w = y[0], w[:, 0]
-        theta, least = np.zeros((len(w), 4)), np.full(len(w), np.inf)
-        s, sy = (w**2).sum(1), w**2 @ y
-        for h, c in ((h, c) for h in self.slopes for c in self.middles):
-            z = self.step(u, h, c)
-            sz, szz, szy = w**2 @ z, w**2 @ z**2, w**2 @ (z * y)
-            determinant = s * szz - sz**2
-            fine = determinant > 1e-12 * s * szz
-            rise = np.where(fine, (s * szy - sz * sy) / np.where(fine, determinant, 1), 0)
-            a = (sy - rise * sz) / s
-            square = (w**2 * (a[:, None] + rise[:, None] * z - y) ** 2).sum(1)
-            better = square < least
-            least = np.where(better, square, least)
-            theta[better] = np.stack([a, a + rise, 0 * a + h, 0 * a + c], 1)[better]
-        damping = np.full(len(w), 1e-3)
-        for _ in range(100):
-            low, high, h, c = theta.T[..., None]
-            z = self.step(u, h, c)
-            r = w * (low * (1 - z) + high * z - y)
-            k = (high - low) * z * (1 - z)
-            J = np.stack([1 - z, z, k * (u - c), -k * h], -1) * w[..., None]
-            size = np.linalg.norm(J, axis=1) + 1e-300
-            U, sv, Vh = np.linalg.svd(J / size[:, None], full_matrices=False)
-            gain = sv / (sv**2 + damping[:, None] ** 2)
-            d = (adjoint(Vh) @ (gain * (adjoint(U) @ r[..., None])[..., 0])[..., None])[..., 0]
-            trial = theta - d / size
-            trial[:, 2] = np.clip(trial[:, 2], theta[:, 2] / 4, theta[:, 2] * 4)
-            low, high, h, c = trial.T[..., None]
-            z = self.step(u, h, c)
-            square = ((w * (low * (1 - z) + high * z - y)) ** 2).sum(1)
-            better = square < least
-            ended = (least - square < 1e-10 * least) & (better | (damping > 1e3))
-            theta[better], least = trial[better], np.where(better, square, least)
-            damping = np.where(better, np.maximum(damping / 10, 1e-12), damping * 10)
-            if ended.all():
-                break
-        return (theta,)
-
-    @staticmethod
-    def step(u: Array, h: Any, c: Any) -> Array:
-        """Return 1 / (1 + exp(-h (u - c)))."""
-        return 1 / (1 + np.exp(-np.clip(h * (u - c), -700, 700)))
+        """Return (a, b, h, c) for each weighting, from the best of a grid of (h, c)."""
+        curve, best = _Curve(u), (np.inf, np.zeros(2))
+        for h in self.slopes:
+            grid = np.stack([np.full(len(self.middles), h), self.middles], 1)
+            square = linear(curve, y, np.repeat(w[:1], len(grid), 0), grid).objective
+            best = min(best, (square.min(), grid[square.argmin()]), key=lambda pair: pair[0])
+        start = np.repeat(best[1][None], len(w), 0)
+        theta, at = refined(curve, y, w, start, steps=100, resolved=1e-10)
+        return (np.concatenate([at.c[:, 0], theta], 1),)
 
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, 1)`."""
-        low, high, h, c = fit[0].T[..., None]
-        z = self.step(u, h, c)
-        return (low * (1 - z) + high * z)[..., None]
+        return _Curve(u).basis(fit[0][:, 2:]) @ fit[0][:, :2, None]
+
+
+class _Curve(NamedTuple):
+    """The model of a sigmoid: points are (h, c), their coefficients (a, b)."""
+
+    u: Array
+
+    def basis(self, theta: Array) -> Array:
+        """Return 1 - z and z."""
+        h, c = theta.T[..., None]
+        z = 1 / (1 + np.exp(-np.clip(h * (self.u - c), -700, 700)))
+        return np.stack([1 - z, z], -1)
+
+    def slopes(self, theta: Array, c: Array) -> Array:
+        """Return the slopes by h and c."""
+        z = self.basis(theta)[..., 1]
+        k = (c[:, 0, 1] - c[:, 0, 0])[:, None] * z * (1 - z)
+        return np.stack([k * (self.u - theta[:, 1:]), -k * theta[:, :1]], -1)[:, None]
+
+    def moved(self, theta: Array, step: Array) -> Array:
+        """Return the sum; h changes fourfold at most."""
+        h = theta[:, 0]
+        return np.stack([np.clip(h + step[:, 0], h / 4, 4 * h), theta[:, 1] + step[:, 1]], 1)
 
 
 class Sum:
@@ -216,12 +209,8 @@ class Sum:
         """Return (poles, residues, polynomial) for each weighting; folds start from all rows."""
         full = fit_fractions(u, y, w[0], self.start, self.degree)
         self.se, self.clear = full.position_se, full.significance
-        folds = [
-            fit_fractions(u, y, one, full.poles, self.degree, steps=6, errors=False)
-            for one in w[1:]
-        ]
-        poles, residues, a = zip(*((f.poles, f.residues, f.a) for f in (full, *folds)), strict=True)
-        return np.array(poles), np.array(residues), np.array(a)
+        folds = move_fractions(u, y, w[1:], full.poles, self.degree, steps=6)
+        return tuple(np.r_[one[None], many] for one, many in zip(full[:3], folds[:3], strict=True))
 
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, m)`."""

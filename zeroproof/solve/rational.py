@@ -1,21 +1,31 @@
 """Rational functions by least squares: many fits of the same rows at once, weighted differently.
 
 N = H_N a and D = H_D b. For given b the best a is a linear least squares fit, so only b is searched
-(variable projection, Golub & Pereyra 1973, with Kaufman's Jacobian); b lives on the unit sphere,
-since (a, b) and (c a, c b) are one function. A fold of a cross validation is the same problem with
-weights of 0 in its rows: all folds are solved together, as one batch of small matrices.
+(see `zeroproof.solve.varpro`); b lives on the unit sphere, since (a, b) and (c a, c b) are one
+function.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["Fits", "adjoint", "fit_rational"]
+from zeroproof._checks import positive, whole
+from zeroproof.errors import DataError, RangeError, ShapeError
+from zeroproof.layers.basis import chebyshev_basis
+from zeroproof.projective.gauge import target_scale
+from zeroproof.solve.forms import CoefficientForm
+from zeroproof.solve.spectral import listed
+from zeroproof.solve.varpro import adjoint, linear, refined
+
+__all__ = ["Fits", "fit_rational", "least_squares"]
 
 Array = NDArray[Any]
-_TINY = float(np.finfo(float).tiny)
-_TRIES = 5  # of one step, each with ten times the damping
+_STEPS = 12  # of every start of `least_squares`
+_FINISHED, _LONG = 5, 200  # of them go on, for so many steps at most
+_ENTRIES = 2**23  # of the features of starts that are tried at once
 
 
 class Fits(NamedTuple):
@@ -26,19 +36,25 @@ class Fits(NamedTuple):
     objective: Array  # (F,), the weighted sum of squares; inf where there is no fit
 
 
-class _State(NamedTuple):
-    D: Array  # (F, n)
-    Q: Array  # (F, m, n, k_N), orthonormal columns of w H_N / D
-    R: Array
-    c: Array  # (F, m, k_N)
-    fit: Array  # (F, m, n), the weighted answers
-    residual: Array
-    objective: Array  # (F,)
+class _Ratio(NamedTuple):
+    """N / D at points b."""
 
+    H_N: Array  # (n, k_N)
+    H_D: Array  # (n, k_D)
 
-def adjoint(x: Array) -> Array:
-    """Return the conjugate transpose of a stack of matrices."""
-    return np.swapaxes(x, -1, -2).conj()
+    def basis(self, b: Array) -> Array:
+        """Return H_N / D."""
+        return self.H_N / (b @ self.H_D.T)[..., None]
+
+    def slopes(self, b: Array, a: Array) -> Array:
+        """Return -y H_D / D for answers y; none along b, whose length is free."""
+        D = (b @ self.H_D.T)[:, None]
+        return -(a @ self.H_N.T / D**2)[..., None] * self.H_D
+
+    def moved(self, b: Array, step: Array) -> Array:
+        """Return b on the unit sphere."""
+        b = b + step
+        return b / np.linalg.norm(b, axis=1, keepdims=True)
 
 
 def fit_rational(
@@ -61,49 +77,99 @@ def fit_rational(
         w: Square roots of the weights, `(F, m, n)`; 0 leaves an entry out.
         warm: Where to start too, `(1, k_D)` or `(F, k_D)`.
         cold: Start from linearised fits; the better end of both starts is kept.
-        steps: Of Levenberg and Marquardt, at most.
-        resolved: Relative decrease of the objective at which a fit has ended.
+        steps: At most.
+        resolved: See `zeroproof.solve.varpro.refined`.
     """
-    if H_D.shape[1] == 1:
-        b = np.ones((len(w), 1), y.dtype)
-        return _finished(b, _state(H_N, H_D, y, w, b))
-    starts = [_linearized(H_N, H_D, y, w)] if cold or warm is None else []
+    model, F, q = _Ratio(H_N, H_D), len(w), H_D.shape[1]
+    starts = [_linearized(model, y, w)] if cold or warm is None else []
     if warm is not None:
-        starts.append(np.broadcast_to(warm, (len(w), H_D.shape[1])).copy())
-    ends = [_finished(*_refined(H_N, H_D, y, w, b, steps, resolved)) for b in starts]
-    if len(ends) == 1:
-        return ends[0]
-    second = ends[1].objective < ends[0].objective
-    return Fits(
-        *(
-            np.where(second.reshape((-1,) + (1,) * (one.ndim - 1)), two, one)
-            for one, two in zip(*ends, strict=True)
-        )
-    )
+        starts.append(np.broadcast_to(warm / np.linalg.norm(warm, axis=1, keepdims=True), (F, q)))
+    b = np.concatenate(starts).astype(np.result_type(H_N, H_D, y))
+    steps = steps if q > 1 else 0
+    b, at = refined(model, y, np.tile(w, (len(starts), 1, 1)), b, steps=steps, resolved=resolved)
+    best = at.objective.reshape(-1, F).argmin(0) * F + np.arange(F)
+    return Fits(np.moveaxis(at.c[best], 1, 2), b[best], at.objective[best])
 
 
-def _state(H_N: Array, H_D: Array, y: Array, w: Array, b: Array) -> _State:
-    """Solve for a, given b."""
-    # rows without weight may lie on a zero of D
-    D = np.where(w.max(1) > 0, b @ H_D.T, 1.0)
-    bad = ~np.isfinite(D).all(1) | (np.abs(D).min(1) <= 1e-300)
-    D[bad] = 1.0
-    with np.errstate(all="ignore"):
-        A = (w / D[:, None])[..., None] * H_N
-    bad |= ~np.isfinite(A).all((1, 2, 3))
-    A[bad] = H_N
-    Q, R = np.linalg.qr(A)
-    z = w * y
-    c = (adjoint(Q) @ z[..., None])[..., 0]
-    fit = (Q @ c[..., None])[..., 0]
-    residual = fit - z
-    square = (np.abs(residual) ** 2).sum((1, 2))
-    return _State(D, Q, R, c, fit, residual, np.where(bad, np.inf, square))
+def least_squares(
+    x: Tensor,
+    y: Tensor,
+    degrees: tuple[int, int],
+    *,
+    weight: Tensor | None = None,
+    weight_power: float = 0.0,
+    scale: float | None = None,
+    starts: int = 30,
+    seed: int = 0,
+) -> tuple[CoefficientForm, float]:
+    r"""Fit a rational function of one variable and given degrees, without start values.
+
+    Minimises Σ w \|N/D - y\|² / (1 + \|y/s\|²)^power. The starts are linearised fits, each with
+    other random row weights; all make a few steps, the best few go on to the end.
+
+    Args:
+        x: Points, `(n,)`.
+        y: Targets, `(n,)`, real or complex; those that are not finite are left out.
+        degrees: (p, q) of N and D.
+        weight: w, `(n,)`; 1 by default.
+        weight_power: 0 for plain least squares, 1 for relative errors where \|y\| exceeds s.
+        scale: s, in the units of y; the median of \|y\| by default.
+        starts: How many, at least 1; the first has even weights.
+        seed: Of the random weights: the same seed gives the same answer.
+
+    Returns:
+        The form, on Chebyshev polynomials scaled to the range of x, and the sum that was minimised.
+
+    Raises:
+        ShapeError: x is not `(n,)`, or y and weight do not match it.
+        DataError: x is not finite or constant, or no target is finite.
+        RangeError: The degrees have more unknowns than there are distinct finite rows, an option is
+            out of range, or D is 0 in a row of every start.
+
+    Examples:
+        >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)
+        >>> form, objective = least_squares(x, (1 + x) / (2 - x), (1, 1), starts=2)
+        >>> objective < 1e-28
+        True
+    """
+    if y.ndim != 1:
+        raise ShapeError(f"y must be (n,), got {tuple(y.shape)}")
+    whole(starts, "starts", low=1)
+    if not 0 <= weight_power < np.inf:
+        raise RangeError(f"weight_power must be at least 0, got {weight_power!r}")
+    table = checked_table(x, y, weight)
+    p, q = checked_degrees(degrees, table.x)
+    s = target_scale(table.y) if scale is None else positive(scale, "scale")
+    H_N, H_D = (chebyshev_basis(table.x, d, domain=table.domain).numpy() for d in (p, q))
+    model, targets = _Ratio(H_N, H_D), table.y.numpy()[None]
+    size = np.hypot(1, np.abs(targets[0]) / s)
+    w = (np.sqrt(table.weight.numpy()) / size**weight_power)[None, None]
+    spread = np.random.default_rng(seed).standard_normal((starts, len(size)))
+    spread[0] = 0
+    # weights of chordal and of absolute errors by turns: which starts lead to the end depends on y
+    power = 2 * (1 - np.arange(starts) % 2)
+    drawn = w * (np.exp(spread) / size ** power[:, None])[:, None]
+    begun = []
+    for some in np.array_split(drawn, min(starts, 1 + drawn.size * (p + q + 2) // _ENTRIES)):
+        b = _linearized(model, targets, some, sweeps=4)
+        many = np.repeat(w, len(b), 0)
+        b, at = refined(model, targets, many, b, steps=_STEPS, resolved=0.0)
+        begun += zip(at.objective, b, strict=True)
+    begun.sort(key=lambda pair: pair[0])
+    ends = [
+        refined(model, targets, w, b[None], steps=_LONG, resolved=0.0) for _, b in begun[:_FINISHED]
+    ]
+    best, at = min(ends, key=lambda end: end[1].objective[0])
+    objective = float(at.objective[0])
+    if not objective < np.inf:
+        raise RangeError(f"no start has D other than 0 in every row, got {starts} starts")
+    a, b = torch.from_numpy(at.c[0, 0]), torch.from_numpy(best[0])
+    return CoefficientForm(a, b, "chebyshev", table.domain), objective
 
 
-def _linearized(H_N: Array, H_D: Array, y: Array, w: Array, sweeps: int = 6) -> Array:
+def _linearized(model: _Ratio, y: Array, w: Array, sweeps: int = 6) -> Array:
     """Return b of the best of some Sanathanan-Koerner sweeps: |w t (N - y D)|² with t = 1 / |D|."""
-    F, m, n = w.shape
+    (F, m, n), (H_N, H_D) = w.shape, model
     t, best, least = np.ones((F, n)), np.zeros((F, H_D.shape[1]), y.dtype), np.full(F, np.inf)
     best[:, 0] = 1
     for _ in range(sweeps):
@@ -116,7 +182,7 @@ def _linearized(H_N: Array, H_D: Array, y: Array, w: Array, sweeps: int = 6) -> 
         if B.shape[1] > B.shape[2]:
             B = np.linalg.qr(B, mode="r")
         b = np.linalg.svd(B)[2][:, -1].conj()
-        objective = _state(H_N, H_D, y, w, b).objective
+        objective = linear(model, y, w, b).objective
         better = objective < least
         best = np.where(better[:, None], b, best)
         least = np.where(better, objective, least)
@@ -126,55 +192,61 @@ def _linearized(H_N: Array, H_D: Array, y: Array, w: Array, sweeps: int = 6) -> 
     return best
 
 
-def _refined(
-    H_N: Array, H_D: Array, y: Array, w: Array, b: Array, steps: int, resolved: float
-) -> tuple[Array, _State]:
-    """Levenberg-Marquardt in b; fits that have ended drop out of the batch."""
-    q = H_D.shape[1]
-    b = b / np.linalg.norm(b, axis=1, keepdims=True)
-    state = _state(H_N, H_D, y, w, b)
-    damping, live = np.full(len(b), 1e-6), np.isfinite(state.objective)
-    floor = 1e-32 * (np.abs(w * y) ** 2).sum((1, 2))
-    for _ in range(steps):
-        at = np.flatnonzero(live)
-        if not len(at):
-            break
-        J: Array = -(state.fit[at] / state.D[at, None])[..., None] * H_D
-        J = J - state.Q[at] @ (adjoint(state.Q[at]) @ J)
-        J = np.concatenate([J, state.residual[at][..., None]], -1).reshape(len(at), -1, q + 1)
-        if J.shape[1] > q + 1:
-            J = np.asarray(np.linalg.qr(J, mode="r"))
-        # J b = 0: the length of b is a direction that the singular values leave alone
-        U, s, Vh = np.linalg.svd(J[..., :q], full_matrices=False)
-        slope = (adjoint(U) @ J[..., q:])[..., 0]
-        pending, ended = np.ones(len(at), bool), np.ones(len(at), bool)
-        for _ in range(_TRIES):
-            k = np.flatnonzero(pending)
-            if not len(k):
-                break
-            i = at[k]
-            gain = s[k] / (s[k] ** 2 + (damping[i] * s[k, 0])[:, None] ** 2 + _TINY)
-            trial = b[i] - (adjoint(Vh[k]) @ (gain * slope[k])[..., None])[..., 0]
-            trial = trial / np.linalg.norm(trial, axis=1, keepdims=True)
-            new = _state(H_N, H_D, y, w[i], trial)
-            ok = new.objective < state.objective[i]
-            damping[i] = np.where(ok, np.maximum(damping[i] / 10, 1e-15), damping[i] * 10)
-            k, i = k[ok], i[ok]
-            fall = state.objective[i] - new.objective[ok]
-            ended[k] = (fall < resolved * state.objective[i]) | (new.objective[ok] <= floor[i])
-            b[i] = trial[ok]
-            for part, value in zip(state, new, strict=True):
-                part[i] = value[ok]
-            pending[k] = False
-        live[at] = ~ended
-    return b, state
+class Table(NamedTuple):
+    """Finite rows in float64 or complex128."""
+
+    x: Tensor  # (n,)
+    y: Tensor  # (n,) or (n, m)
+    weight: Tensor  # (n,)
+    domain: tuple[float, float]
 
 
-def _finished(b: Array, state: _State) -> Fits:
-    R = state.R.copy()
-    diagonal = np.abs(np.diagonal(R, axis1=-2, axis2=-1))
-    least = 1e-18 * diagonal.max(-1) + 1e-300  # keeps a matrix without full rank solvable
-    at = np.arange(R.shape[-1])
-    R[..., at, at] += np.where(diagonal < least[..., None], least[..., None], 0)
-    a = np.linalg.solve(R, state.c[..., None])[..., 0]
-    return Fits(np.moveaxis(a, 1, 2), b, state.objective)
+def checked_table(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Table:
+    """Return the rows whose target is finite, in double precision."""
+    if x.ndim != 1 or y.ndim not in {1, 2} or len(y) != len(x):
+        raise ShapeError(
+            f"x must be (n,) and y (n,) or (n, m), got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    wrong = ~torch.isfinite(x)
+    if bool(wrong.any()):
+        raise DataError(f"x must be finite, got {x[wrong][0].item()} in {listed(wrong)}")
+    kept, weight = _counted(y, weight)
+    x, y = (double(part[kept].detach()) for part in (x, y))
+    low, high = float(x.real.min()), float(x.real.max())
+    if low == high:
+        raise DataError(f"x must not be constant, got {low:g} in every row that counts")
+    return Table(x, y, weight, (low, high))
+
+
+def _counted(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the mask of the rows that are finite and of weight above 0, and their weights."""
+    if weight is None:
+        weight = torch.ones(len(y), dtype=torch.float64)
+    if weight.shape != (len(y),):
+        raise ShapeError(f"weight must be ({len(y)},), one per row, got {tuple(weight.shape)}")
+    if not bool((torch.isfinite(weight) & (weight >= 0)).all()):
+        raise DataError(f"weight must be finite and at least 0, got {weight.min().item():g}")
+    finite = torch.isfinite(y).reshape(len(y), -1).all(1)
+    kept = finite & (weight > 0)
+    if not bool(finite.any()):
+        raise DataError(f"at least one target must be finite, got {len(y)} rows of ⊥")
+    if not bool(kept.any()):
+        raise DataError("a row with a finite target must have a weight above 0, got none")
+    return kept, weight[kept].detach().to(torch.float64)
+
+
+def checked_degrees(degrees: tuple[int, int], x: Tensor) -> tuple[int, int]:
+    """Return (p, q) if the rows can tell p + q + 1 unknowns."""
+    p, q = (whole(d, "degrees") for d in degrees)
+    distinct = len(x.unique())
+    if p + q + 1 > distinct:
+        raise RangeError(
+            f"degrees ({p}, {q}) have {p + q + 1} unknowns and must not exceed "
+            f"the distinct finite rows, got {distinct}"
+        )
+    return p, q
+
+
+def double(x: Tensor) -> Tensor:
+    """Return x in float64, or complex128."""
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
