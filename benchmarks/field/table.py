@@ -21,7 +21,7 @@ from benchmarks.field.case import Bound, Case
 from benchmarks.field.cases import CASES
 from benchmarks.field.runs import Row, Run, figure, rows, run
 
-HEAD = "| case | rows x columns | measure | median / 90 % / worst | best rival | bound | | CPU s |"
+HEAD = "| case | rows, seeds | measure | median / 90 % / worst | best rival | bound | | CPU s |"
 FIGURES = ("median", "p90", "worst")
 SMOKE = (
     "diabetes",
@@ -112,7 +112,7 @@ def line(row: Row, *, first: bool = True) -> str:
     others = {name: value for name, value in row.others.items() if math.isfinite(value)}
     best = min(others, key=lambda name: others[name]) if others else ""
     rival = f"{best} {short(others[best])}" if best else ""
-    name, size, cost = row.case.name, row.size, short(row.seconds)
+    name, size, cost = row.case.name, f"{row.size}, {row.seeds}", short(row.seconds)
     name += " (held back)" * row.case.held_back
     if not first:
         name = size = cost = ""
