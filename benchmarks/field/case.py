@@ -103,37 +103,72 @@ def column(x: Array) -> Array:
     return np.asarray(x, dtype=float)[:, None]
 
 
-def noisy(y: Array, random: np.random.Generator, share: float, relative: bool = True) -> Array:
-    """Add normal noise, a share of each value or of the spread of all."""
+def noisy(y: Array, random: np.random.Generator, share: float, of: str = "value") -> Array:
+    """Add normal noise, a share of each value, of the spread or the range of all, or of one."""
     if not share:
         return y
-    size = np.abs(y) if relative else np.full(y.shape, np.std(y))
+    finite = np.isfinite(y)
+    size = {
+        "value": np.abs(y),
+        "spread": np.std(y[finite]),
+        "range": np.ptp(np.real(y[finite])),
+        "one": 1.0,
+    }[of]
     noise = random.standard_normal(y.shape)
     if np.iscomplexobj(y):
         noise = (noise + 1j * random.standard_normal(y.shape)) / np.sqrt(2)
-    return y + share * size * noise
+    return y + share * np.where(finite, size, 0) * noise  # what is infinite keeps its sign
 
 
-def drawn(
-    f: Function, low: Any, high: Any, rows: int, noise: float = 0.0, **known: Any
-) -> Callable[[int], Draw]:
-    """Return rows drawn evenly in a box, judged on 400 fresh ones.
+def drawn(  # noqa: PLR0913 - a design has as many sides
+    f: Function,
+    low: Any,
+    high: Any,
+    rows: int = 0,
+    noise: float = 0.0,
+    *,
+    of: str = "value",
+    at: Array | None = None,
+    fresh: int = 400,
+    step: float = 0.0,
+    wide: bool = False,
+    parts: bool = False,
+    **known: Any,
+) -> Callable[[int | np.random.Generator], Draw]:
+    """Return rows drawn evenly in a box, judged on fresh ones.
 
     Args:
         f: The law, of the columns.
         low: The box's lower corner; a number for one column.
         high: Its upper corner.
         rows: Their number.
-        noise: A share of each value, or of the spread of all with `relative=False`.
+        noise: A share, see `noisy`.
+        of: Of what.
+        at: Inputs of one column that are the same for every seed, instead of `rows` drawn ones.
+        fresh: Number of places to judge on; 0 for 400 that are spread evenly.
+        step: Distance of the values that inputs take; 0 for all numbers.
+        wide: Draw evenly in the logarithm.
+        parts: Hand out complex values as two real columns.
         **known: `poles` and `residues`.
     """
-    relative = known.pop("relative", True)
-    known = {name: np.array(value, float) for name, value in known.items()}
+    known = {name: np.asarray(value) for name, value in known.items()}
     box = np.atleast_1d(low), np.atleast_1d(high)
 
-    def draw(seed: int) -> Draw:
+    def inputs(random: np.random.Generator, count: int) -> Array:
+        shape = (count, len(box[0]))
+        if step:
+            first, last = (np.round(corner / step) for corner in box)
+            return step * random.integers(first, last + 1, shape)
+        return np.exp(random.uniform(*np.log(box), shape)) if wide else random.uniform(*box, shape)
+
+    def draw(seed: int | np.random.Generator) -> Draw:
         random = np.random.default_rng(seed)
-        X, T = (random.uniform(*box, (count, len(box[0]))) for count in (rows, 400))
-        return Draw(X, noisy(f(*X.T), random, noise, relative), T, f(*T.T), **known)
+        X = inputs(random, rows) if at is None else column(at)
+        even = np.geomspace if wide else np.linspace
+        T = inputs(random, fresh) if fresh else even(*box, 400)
+        y, truth = noisy(f(*X.T), random, noise, of), f(*T.T)
+        if parts:
+            y, truth = (np.c_[z.real, z.imag] for z in (y, truth))
+        return Draw(X, y, T, truth, **known)
 
     return draw

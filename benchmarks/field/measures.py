@@ -21,17 +21,17 @@ class Ours(NamedTuple):
     model: Any
     seconds: float  # of the processor
     error: float
-    plain_error: float | None  # of the same rows without outliers
+    plain: Any  # the fit of the same rows without outliers, if there are some
     predicted: Array
 
 
-def fitted(case: Case, X: Array, y: Array) -> tuple[Any, float]:
+def fitted(case: Case, X: Array, y: Array, **options: Any) -> tuple[Any, float]:
     """Fit the estimator as it comes, and return the processor's seconds it took."""
     from zeroproof import ProjectiveRegressor
 
     declared = np.iscomplexobj(y)
     symmetry = "conjugate" if case.conjugate else "auto"
-    model: Any = ProjectiveRegressor(symmetry=symmetry if declared else "none")
+    model: Any = ProjectiveRegressor(symmetry=symmetry if declared else "none", **options)
     start = time.process_time()
     model.fit(X, y)
     return model, time.process_time() - start
@@ -41,11 +41,8 @@ def ours(case: Case, draw: Draw) -> Ours:
     """Fit a draw and ask it."""
     model, seconds = fitted(case, draw.X, draw.y)
     predicted = np.asarray(model.predict(draw.T))
-    plain_error = None
-    if draw.plain is not None:
-        plain, _ = fitted(case, *draw.plain)
-        plain_error = case.error(np.asarray(plain.predict(draw.T)), draw)
-    return Ours(model, seconds, case.error(predicted, draw), plain_error, predicted)
+    plain = None if draw.plain is None else fitted(case, *draw.plain)[0]
+    return Ours(model, seconds, case.error(predicted, draw), plain, predicted)
 
 
 def spread_error(predicted: Array, draw: Draw) -> float:
@@ -157,11 +154,25 @@ def lost(draw: Draw, ours: Ours) -> float | None:
     return float(np.mean(~np.isfinite(ours.predicted[np.isfinite(draw.truth)])))
 
 
-def over_plain(draw: Draw, ours: Ours) -> float | None:
-    """Return the error over that of the same rows without outliers."""
-    if ours.plain_error is None:
-        return None
-    return max(ours.error, FLOOR) / max(ours.plain_error, FLOOR)
+def over_plain(error: Callable[[Array, Draw], float]) -> Callable[[Draw, Ours], float]:
+    """Return a measure: the error over that of the same rows without outliers."""
+
+    def of(draw: Draw, ours: Ours) -> float:
+        plain = error(np.asarray(ours.plain.predict(draw.T)), draw)
+        return max(ours.error, FLOOR) / max(plain, FLOOR)
+
+    return of
+
+
+def named(draw: Draw, ours: Ours) -> float:
+    """Return the share of the rows that are left out as outliers where none is one."""
+    model = ours.model if ours.plain is None else ours.plain
+    return len(model.left_out_) / len(draw.y if draw.plain is None else draw.plain[1])
+
+
+def cpu_seconds(draw: Draw, ours: Ours) -> float:
+    """Return the seconds of the processor that the fit took."""
+    return ours.seconds
 
 
 def stable_right(tolerance: float) -> Callable[[Draw, Ours], float | None]:

@@ -36,6 +36,7 @@ class Row(NamedTuple):
     values: list[float]
     others: dict[str, float]  # medians
     seconds: float
+    seeds: int
     failure: str
 
     @property
@@ -116,7 +117,7 @@ def rows(case: Case, runs: list[Run]) -> list[Row]:
             for name in runs[0].others.get(measure.name, {})
         }
         cost = median(seconds) if seconds else math.nan
-        found.append(Row(case, runs[0].size, measure, values, others, cost, note))
+        found.append(Row(case, runs[0].size, measure, values, others, cost, len(runs), note))
     return found
 
 

@@ -32,9 +32,10 @@ def table(tmp_path):
         ('"a, b",y\n1,2\n', ("a, b", "y"), [["1", "2"]]),
         ('"a ""b""",y\n"1","2"\n', ('a "b"', "y"), [["1", "2"]]),
         ("\n x , y \n\n1,2\n , \n3,4\n\n", ("x", "y"), [["1", "2"], ["3", "4"]]),
+        ("a;b\n1\n", ("a;b",), [["1"]]),
         ("größe,⊥\n1,2\n", ("größe", "⊥"), [["1", "2"]]),
     ],
-    ids=["plain", "no-end", "bom", "crlf", "cr", "comma", "quotes", "blank", "utf-8"],
+    ids=["plain", "no-end", "bom", "crlf", "cr", "comma", "quotes", "blank", "semicolon", "utf-8"],
 )
 def test_a_table_is_read(table, content, columns, cells):
     found = read_csv(table(content))
@@ -50,6 +51,17 @@ def test_a_table_is_read(table, content, columns, cells):
         ("x,y\n", "must have at least one row below its header, got none"),
         ("x,,y\n1,2,3\n", "must name every column, got an empty name in the header"),
         ("x,y, x \n1,2,3\n", "must name each column once, got 'x' twice"),
+        (
+            "x;y\n1.5;2\n",
+            "must have commas between its columns, got ';' between columns. This writes",
+        ),
+        ("x;y\n1.5;2\n", "tr ';' ',' < data.csv > commas.csv"),
+        (
+            "x;y\n1,5;2\n2;3\n",
+            "and points in its numbers, got ';' between columns and decimal commas",
+        ),
+        ("x;y\n1,5;2\n2;3\n", "tr ',;' '.,' < data.csv > commas.csv"),
+        ("x\ty\n1\t2\n", "tr '\\t' ',' < data.csv"),
         ("x,y\n\n1,2\n3\n", "line 4: must have 2 cells as the header, got 1"),
         ("x,y\n1,2\n3,4,5\n", "line 3: must have 2 cells as the header, got 3"),
         ("x,y\n1,2\n3,\0\n", "line 3: must be text, got a NUL byte"),

@@ -52,7 +52,7 @@ def test_a_model_with_constant_denominators_has_no_pole():
     assert (view.distance == math.inf).all()
     found = diagnose(view._replace(score=torch.full((9,), 1e-3)), 0)
     assert found.nearest_pole is None
-    assert "a plain model would do" in found.verdict
+    assert "The network has no pole near the rows" in found.verdict
 
 
 def test_looking_at_rows_changes_neither_the_model_nor_the_rows():
@@ -68,9 +68,9 @@ def test_looking_at_rows_changes_neither_the_model_nor_the_rows():
 @pytest.mark.parametrize(
     ("score", "negative", "singular", "crosses", "verdict"),
     [
-        ([0.5, 0.9], [[False], [False]], 0, False, "Nothing here is near a singularity"),
-        ([0.5, 0.9], [[True], [True]], 0, False, "a plain model would do"),
-        ([0.01, 0.9], [[True], [True]], 0, False, "some come near one"),
+        ([0.5, 0.9], [[False], [False]], 0, False, "The network has no pole near the rows"),
+        ([0.5, 0.9], [[True], [True]], 0, False, "Whether the data have one it cannot tell"),
+        ([0.01, 0.9], [[True], [True]], 0, False, "some come near one of the network"),
         ([0.5, 0.9], [[True], [False]], 0, True, "a pole lies inside the data"),
         ([0.5, 0.9], [[True, False], [True, True]], 0, True, "a pole lies inside the data"),
         (
@@ -78,9 +78,15 @@ def test_looking_at_rows_changes_neither_the_model_nor_the_rows():
             [[False], [False]],
             3,
             False,
-            "3 rows have a singular target. The model has no",
+            "3 rows have a singular target. The network has no",
         ),
-        ([0.5, 0.9], [[True], [False]], 1, True, "singular target. The denominator changes sign"),
+        (
+            [0.5, 0.9],
+            [[True], [False]],
+            1,
+            True,
+            "singular target. The network's denominator changes sign",
+        ),
     ],
 )
 def test_the_verdict(score, negative, singular, crosses, verdict):

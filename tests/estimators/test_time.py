@@ -1,9 +1,8 @@
 """What a fit may cost, and what it says of that."""
 
 import io
-import signal
 import sys
-import time
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,15 +12,20 @@ import torch
 from zeroproof import ProjectiveRegressor
 from zeroproof.solve.search import Budget
 
-real = time.process_time
-
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Let the clock of fits run so many times faster: as if the machine were that busy."""
+    """Let every look of a fit at the clock cost so many seconds, or do what is asked for."""
 
-    def set_to(times):
-        fake = SimpleNamespace(process_time=lambda: times * real())
+    def set_to(seconds, then=lambda look: None):
+        looks = count(1)
+
+        def process_time():
+            look = next(looks)
+            then(look)
+            return seconds * look
+
+        fake = SimpleNamespace(process_time=process_time)
         monkeypatch.setattr("zeroproof.solve.search.time", fake)
 
     return set_to
@@ -49,31 +53,29 @@ def noisy(rng):
 
 
 @pytest.mark.parametrize("case", [oscillator, waves, many_poles, noisy])
-@pytest.mark.parametrize("times", [8, 200])
-def test_a_busy_machine_gives_the_same_model_or_says_what_was_not_tried(clock, case, times):
+@pytest.mark.parametrize("seconds", [0.05, 1.0])
+def test_a_busy_machine_gives_the_same_model_or_says_what_was_not_tried(clock, case, seconds):
     X, y = case(np.random.default_rng(0))
     options = {"time_budget": 3.0}
     clock(0)
     idle = ProjectiveRegressor(**options).fit(X, y)
-    clock(times)
+    clock(seconds)
     busy = ProjectiveRegressor(**options).fit(X, y)
     if set(busy.fit_.cut) == set(idle.fit_.cut):
         np.testing.assert_array_equal(busy.predict(X), idle.predict(X))
     else:
         assert f"Not tried within the budget: {busy.fit_.cut[0]}" in busy.summary()
         assert "time_budget" in busy.summary()
-    if times == 200 and case is waves:  # laws of low degree are found before the first look
+    if seconds == 1 and case is waves:  # laws of low degree are found before the first look
         assert busy.fit_.cut
 
 
 @pytest.mark.parametrize("columns", [40, 1000])
-def test_many_columns_and_few_rows_cost_little(columns):
+def test_many_columns_and_few_rows_are_fitted_with_a_warning(columns):
     rng = np.random.default_rng(columns)
     X, y = rng.normal(size=(20, columns)), rng.normal(size=20)
-    before = real()
     with pytest.warns(UserWarning, match="20 rows for"):
         model = ProjectiveRegressor().fit(X, y)
-    assert real() - before < 5
     assert np.isfinite(model.predict(X)).all()
 
 
@@ -113,30 +115,27 @@ def test_small_problems_take_one_thread_and_give_the_others_back(monkeypatch):
     assert seen == [1]
 
 
-@pytest.mark.parametrize("after", [0.3, 1.0, 2.0])
-def test_a_fit_stops_within_a_second_when_it_is_interrupted(after):
+def test_a_fit_ends_at_once_when_it_is_interrupted_wherever_it_is(clock):
     rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, (2000, 7))
-    y = np.tan(2 * X[:, 0] + X[:, 6] ** 2) + 0.05 * rng.normal(size=2000)
-    fired = []
+    X = rng.uniform(-1, 1, (80, 2))
+    y = np.tan(2 * X[:, 0] + X[:, 1] ** 2) + 0.05 * rng.normal(size=80)
+    looks = []
+    clock(0, looks.append)
+    ProjectiveRegressor(time_budget=3.0).fit(X, y)
+    for at in (1, len(looks) // 2, len(looks)):
+        seen = []
 
-    def interrupt(*_):
-        fired.append(real())
-        raise KeyboardInterrupt
+        def interrupt(look, at=at, seen=seen):
+            seen.append(look)
+            if look == at:
+                raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGVTALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_VIRTUAL, after)
-        due = real() + after
+        clock(0, interrupt)
+        model = ProjectiveRegressor(time_budget=3.0)
         with pytest.raises(KeyboardInterrupt):
-            ProjectiveRegressor().fit(X, y)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, old)
-    assert (
-        real() - due < 1.5
-    )  # the timer counts user seconds alone, the clock those of the system too
-    assert real() - fired[0] < 0.2
+            model.fit(X, y)
+        assert seen[-1] == at  # nothing catches it and goes on
+        assert not hasattr(model, "fitted_")
 
 
 def test_a_budget_notes_what_it_does_not_suffice_for(monkeypatch):

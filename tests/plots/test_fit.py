@@ -18,16 +18,16 @@ def lines(axis):
     return {line.get_label(): line for line in axis.lines}
 
 
-def curve(y, decoded, x=None, grid=None):
+def curve(y, decoded, x=None, grid=None, tau=(0.01, 0.1), **more):
     x = np.linspace(-1, 1, len(y)) if x is None else x
     grid = np.linspace(-1, 1, len(decoded)) if grid is None else grid
-    return plot_curve(x, {"y": np.asarray(y, float)}, grid, [answers(decoded)], (0.01, 0.1), "x")
+    return plot_curve(x, {"y": np.asarray(y, float)}, grid, [answers(decoded)], tau, "x", **more)
 
 
 def test_a_curve_shows_data_fit_score_and_thresholds():
     grid = np.linspace(-1, 1, 41)
     figure = curve(np.linspace(-1, 1, 9) ** 2, grid**2, grid=grid)
-    top, below = figure.axes
+    top, below = figure.axes  # the score falls to 0.7, within ten times tau_train
     drawn = lines(top)
     assert set(drawn) == {"data", "fit"}
     np.testing.assert_allclose(drawn["fit"].get_ydata(), grid**2)
@@ -62,6 +62,66 @@ def test_constant_data_has_an_axis_of_some_height(value):
     assert low < value < high
 
 
+def test_a_score_that_stays_far_above_its_thresholds_is_not_shown():
+    (top,) = curve(np.arange(4.0), np.arange(7.0), tau=(1e-6, 1e-5)).axes
+    assert top.get_xlabel() == "x"
+
+
+def test_residuals_stand_below_the_fit():
+    x = np.linspace(-1, 1, 50)
+    y = x + 0.1 * np.sin(40 * x)
+    _, below = curve(y, x, at_rows=[answers(x)], tau=(1e-9, 1e-8)).axes
+    assert below.get_ylabel() == "data - fit"
+    (drawn,) = (line for line in below.lines if line.get_marker() == ".")
+    np.testing.assert_allclose(drawn.get_ydata(), y - x)
+    low, high = below.get_ylim()
+    assert low == -high
+    assert high > 0.09
+
+
+@pytest.mark.parametrize("known", [None, [np.array([])]])
+def test_limits_follow_a_peak_of_the_fit_between_rows(known):
+    peak = lambda x: 1 / ((x - 0.345) ** 2 + 1e-4)  # noqa: E731
+    x, grid = np.linspace(-1, 1, 21), np.linspace(-1, 1, 2001)
+    low, high = curve(peak(x), peak(grid), poles=known).axes[0].get_ylim()
+    assert high > peak(grid).max() > 3 * peak(x).max()
+    assert low < peak(grid).min()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("shift", [0.0, 1.5e-3])
+def test_limits_do_not_follow_a_pole(power, shift):
+    f = lambda x: (x - 0.3051) ** -power + 0.0  # noqa: E731
+    x, grid = np.linspace(-1, 1, 60), np.linspace(-1, 1, 2001)
+    known = [np.array([0.3051 + shift])]  # a pole is known to its error only
+    low, high = curve(f(x), f(grid), poles=known).axes[0].get_ylim()
+    assert max(abs(low), abs(high)) < 1000
+
+
+def test_rows_beyond_the_limits_and_rows_left_out_are_marked_at_the_edge():
+    x = np.linspace(-1, 1, 40)
+    y = x.copy()
+    y[[3, 7, 11]] = 50, -60, 70
+    left = np.zeros(40, bool)
+    left[[3, 7]] = True
+    at_rows = [answers(x)._replace(left_out=left)]
+    top, _ = curve(y, x, at_rows=at_rows, tau=(1e-9, 1e-8)).axes
+    low, high = top.get_ylim()
+    assert high < 50
+    drawn = lines(top)
+    np.testing.assert_array_equal(drawn["left out"].get_xdata(), x[[3, 7]])
+    np.testing.assert_array_equal(drawn["left out"].get_ydata(), [high, low])
+    np.testing.assert_array_equal(drawn["beyond the axis"].get_ydata(), [high])
+    assert len(drawn["data"].get_xdata()) == 37
+
+
+def test_a_legend_does_not_cover_the_panel():
+    figure = curve(np.arange(9.0), np.arange(9.0))
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert axis.get_legend().get_window_extent().y0 >= axis.get_window_extent().y1 - 1
+
+
 def test_each_target_has_its_own_column():
     y = np.arange(4.0)
     found = [answers(y), answers(-y)]
@@ -85,8 +145,35 @@ def test_parity_shows_answers_gaps_and_the_shares_of_scores():
     assert {text.get_text() for text in below.get_legend().get_texts()} == {"finite", "⊥ or ±∞"}
 
 
-def test_targets_that_are_mostly_zero_have_a_scale():
-    assert plot_parity({"y": np.zeros(3)}, [answers(np.zeros(3))]).axes[0].get_xscale() == "asinh"
+def test_parity_of_regular_rows_shows_residuals_and_rows_left_out():
+    y = np.arange(1.0, 9.0)
+    left = y == 4
+    top, below = plot_parity({"y": y}, [answers(y + 0.5)._replace(left_out=left)]).axes
+    assert list(lines(top)["left out"].get_xdata()) == [4.0]
+    assert below.get_ylabel() == "data - fit"
+    assert top.get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.r_[np.full(90, 3.0), 3 + np.linspace(0.0, 4, 90), 40],
+        np.r_[np.linspace(2, 3, 99), 30],
+        np.r_[np.linspace(-1, 1, 99), -1e6, 1e9],
+        np.r_[np.linspace(100, 101, 99), 110],
+    ],
+)
+def test_an_axis_of_values_far_out_has_some_ticks_within_them(y):
+    (top, _) = plot_parity({"y": y}, [answers(y)]).axes
+    assert top.get_xscale() == "asinh"
+    ticks = top.get_xticks()
+    assert 3 <= len(ticks) <= 7
+    assert y.min() <= ticks.min() < ticks.max() <= y.max()
+
+
+@pytest.mark.parametrize("y", [np.zeros(3), np.full(4, -2.5)])
+def test_constant_targets_have_a_parity_plot(y, tmp_path):
+    plot_parity({"y": y}, [answers(y)]).savefig(tmp_path / "constant.png")
 
 
 def test_pictures_are_written_without_pyplot(tmp_path, monkeypatch):

@@ -22,24 +22,26 @@ def clockless(history):
 # --- the loop
 
 
-def test_it_learns_a_pole(Tuples):
-    torch.manual_seed(0)
-    model = Tuples(32)
-    x = torch.linspace(-1, 1, 256)[:, None]
-    loader = DataLoader(TensorDataset(x, 1 / (x - 0.3)), batch_size=32, shuffle=True)
-    trainer = SCMTrainer(
-        model,
-        torch.optim.Adam(model.parameters(), lr=1e-2),
-        SCMTrainingLoss(normalizer="attached"),
-        loader,
-        config=TrainingConfig(max_epochs=40, seed=0, progress=False),
-    )
-    history = trainer.fit()
-    assert history[-1]["train_loss"] < history[0]["train_loss"] / 20
-    decoded, bottom, _ = strict_inference(*model(x))
-    chordal = (torch.atan(decoded) - torch.atan(1 / (x - 0.3))).sin().abs()
-    assert not bottom.any()
-    assert chordal.mean() < 0.05
+def test_most_networks_learn_a_pole(Tuples):
+    learned = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = Tuples(32)
+        x = torch.linspace(-1, 1, 256)[:, None]
+        loader = DataLoader(TensorDataset(x, 1 / (x - 0.3)), batch_size=32, shuffle=True)
+        trainer = SCMTrainer(
+            model,
+            torch.optim.Adam(model.parameters(), lr=1e-2),
+            SCMTrainingLoss(normalizer="attached"),
+            loader,
+            config=TrainingConfig(max_epochs=40, seed=seed, progress=False),
+        )
+        history = trainer.fit()
+        decoded, bottom, _ = strict_inference(*model(x))
+        chordal = (torch.atan(decoded) - torch.atan(1 / (x - 0.3))).sin().abs()
+        falls = history[-1]["train_loss"] < history[0]["train_loss"] / 20
+        learned.append(falls and not bottom.any() and chordal.mean() < 0.05)
+    assert sum(learned) >= 3
 
 
 def test_a_step_is_that_of_a_bare_loop(trained, seeded, weights):

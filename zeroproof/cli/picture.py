@@ -33,6 +33,7 @@ def picture(fitted: "TrainedFit", X: Tensor, y: Tensor) -> Any:
         _answers(fitted, grid, len(shown)),
         (run.config.tau_infer, run.config.tau_train),
         run.features[0],
+        at_rows=_answers(fitted, X, len(shown)),
     )
 
 

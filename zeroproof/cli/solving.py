@@ -152,4 +152,5 @@ def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
 
     order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
     X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()
-    fitted.picture(X, y, rows.targets).savefig(path, dpi=150)
+    left_out = torch.isin(order, torch.tensor(fitted.fit.left_out)).numpy()
+    fitted.picture(X, y, rows.targets, left_out).savefig(path, dpi=150)

@@ -94,7 +94,7 @@ def _error_line(label: str, rms: float, relative: float) -> str:
 def _diagnosis_lines(found: Mapping[str, Any]) -> list[str]:
     nearest = found["nearest_pole"]
     pole = (
-        "no pole was found"
+        "the network has no pole"
         if nearest is None
         else f"nearest pole {nearest:.3g} standard deviations of the inputs from a row"
     )

@@ -48,6 +48,7 @@ def read_csv(path: str | Path) -> Table:
     _check_header(path, columns)
     if len(rows) == 1:
         raise DataError(f"{path} must have at least one row below its header, got none")
+    _check_separator(path, columns, [row for _, row in rows[1:]])
     for line, row in rows[1:]:
         if len(row) != len(columns):
             raise DataError(
@@ -74,6 +75,20 @@ def _check_header(path: Path, columns: tuple[str, ...]) -> None:
             raise DataError(f"{path} must name every column, got an empty name in the header")
         if columns.count(name) > 1:
             raise DataError(f"{path} must name each column once, got {name!r} twice")
+
+
+def _check_separator(path: Path, columns: tuple[str, ...], cells: list[list[str]]) -> None:
+    """Refuse what spreadsheets of many countries write: `;` or tabs, often with 1,5 for 1.5."""
+    for mark in ";\t":
+        if len(columns) == 1 and mark in columns[0] and all(mark in ",".join(r) for r in cells):
+            decimal = any(len(row) > 1 for row in cells)
+            before, after = (f",{mark}", ".,") if decimal else (mark, ",")
+            points, commas = (" and points in its numbers", " and decimal commas")
+            raise DataError(
+                f"{path} must have commas between its columns{points * decimal}, got {mark!r} "
+                f"between columns{commas * decimal}. This writes such a file: "
+                f"tr {before!r} {after!r} < {path.name} > commas.csv"
+            )
 
 
 def numbers(

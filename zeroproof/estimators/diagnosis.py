@@ -78,15 +78,21 @@ def diagnose(view: RowView, singular_targets: int) -> Diagnosis:
     smallest, nearest = float(view.score.min()), float(view.distance.min())
     near = smallest < _NEAR and nearest < math.inf
     if crosses:
-        verdict = "The denominator changes sign between rows: a pole lies inside the data."
+        verdict = (
+            "The network's denominator changes sign between rows: a pole lies inside the data."
+        )
     elif near:
-        verdict = "No pole between rows, but some come near one: compare with a plain model."
+        verdict = "No pole between rows, but some come near one of the network: try a plain one."
     else:
-        verdict = "Nothing here is near a singularity: a plain model would do."
+        # the data may have one all the same: a network of few steps, or a plain one, never does
+        verdict = (
+            "The network has no pole near the rows and answers as a plain model would. Whether "
+            "the data have one it cannot tell: train longer, or fit ProjectiveRegressor."
+        )
     if singular_targets:
         rows = "1 row has" if singular_targets == 1 else f"{singular_targets} rows have"
         if not crosses and not near:
-            verdict = "The model has no pole near the rows and does not explain it."
+            verdict = "The network has no pole near the rows and does not explain it."
         verdict = f"{rows} a singular target. {verdict}"
     known = nearest if nearest < math.inf else None
     return Diagnosis(singular_targets, smallest, known, crosses, verdict)

@@ -21,7 +21,7 @@ from zeroproof.projective import denominator_score
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.projective.gauge import rescaled
 from zeroproof.projective.pair import Pair
-from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable, on_interval
+from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable
 from zeroproof.solve.race import SIGNIFICANT
 from zeroproof.solve.recipe import lift
 
@@ -271,6 +271,7 @@ class Fitted(NamedTuple):
         X: NDArray[np.float64],
         y: NDArray[Any],
         names: tuple[str, ...] | None = None,
+        left_out: NDArray[np.bool_] | None = None,
     ) -> Any:
         """Return the figure: a curve over one column, else predictions against targets.
 
@@ -278,6 +279,7 @@ class Fitted(NamedTuple):
             X: Rows of the columns that are used.
             y: Targets, `(n,)` or `(n, k)`.
             names: Names of the targets.
+            left_out: Rows that the fit did not use, `(n,)`.
 
         Complex targets are drawn as real and imaginary part, two targets each, and named so.
         """
@@ -288,12 +290,20 @@ class Fitted(NamedTuple):
             y = y.view(np.float64)
         names = names or plain
         targets = {name: y[:, j] for j, name in enumerate(names[:_MOST_TARGETS])}
+        at_rows = [
+            answers._replace(left_out=left_out) for answers in self._shown_answers(X, len(targets))
+        ]
         if X.shape[1] > 1:
-            return plot_parity(targets, self._shown_answers(X, len(targets)))
+            return plot_parity(targets, at_rows)
         low, high = float(X.min()), float(X.max())
         # decades of x, as of doses and frequencies, crowd at the left of a linear axis
         decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
         grid = np.geomspace(low, high, _GRID) if decades else np.linspace(low, high, _GRID)
+        poles = self._shown_poles(len(targets))
+        peaks = np.concatenate(
+            [p.real + p.imag * np.linspace(-3, 3, 13)[:, None] for p in poles], 1
+        )
+        grid = np.unique(np.r_[grid, peaks[(peaks > low) & (peaks < high)]])  # narrow ones too
         config = self.thresholds
         figure = plot_curve(
             X[:, 0],
@@ -302,17 +312,23 @@ class Fitted(NamedTuple):
             self._shown_answers(grid[:, None], len(targets)),
             (config.tau_infer, config.tau_train),
             self.names[0],
-            self._shown_poles((low, high), len(targets)),
+            [p.real[(p.imag == 0) & (p.real >= low) & (p.real <= high)] for p in poles],
+            at_rows,
         )
         for axis in figure.axes if decades else ():
             axis.set_xscale("log")
         return figure
 
-    def _shown_poles(self, shown: tuple[float, float], count: int) -> list[Any]:
+    def _shown_poles(self, count: int) -> list[NDArray[Any]]:
+        """Return the poles of each target drawn, in x, real ones with imaginary part 0."""
         each = 2 if self.fit.model.tuples(self.domain[:1]).N.is_complex() else 1
-        tables = [self.found_poles(j // each) for j in range(count)]
-        kept = (self._in_x(table.position[~table.spurious]) for table in tables)
-        return [on_interval(p, *shown).numpy() for p in kept]
+        found = []
+        for j in range(count):
+            table = self.pole_table(j // each)
+            p = self._in_x(table.position)
+            real = table.inside if table.inside is not None else p.imag == 0
+            found.append(torch.where(real, p.real + 0j, p)[~table.spurious].numpy())
+        return found
 
     def _shown_answers(self, X: NDArray[np.float64], count: int) -> list[Answers]:
         rows = torch.from_numpy(X)

@@ -245,7 +245,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         )
         self.fitted_ = fitted._replace(labels=self.labels_)
         part = np.random.default_rng(0).permutation(len(X))[:_SHOWN]
-        self._shown = X[part], y[part]
+        self._shown = X[part], y[part], np.isin(np.flatnonzero(use)[part], self.left_out_)
         return self
 
     @contextmanager
@@ -409,8 +409,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         if X is None:
             if not hasattr(self, "_shown"):
                 raise DataError("plot() needs X and y after `load`, got none")
-            X, y = self._shown
-            return self.fitted_.picture(X, y)
+            X, y, left_out = self._shown
+            return self.fitted_.picture(X, y, left_out=left_out)
         rows = self._rows(X, reset=False)[:, self.fitted_.columns]
         y, _ = read_targets(y, len(rows), "bottom")
         return self.fitted_.picture(rows, y)

@@ -1,6 +1,5 @@
 """A fit in one picture: the curve for one input, predictions against targets for several."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,11 @@ from zeroproof._extras import require
 from zeroproof.plots._axes import COLORS, panels, tidy
 
 __all__ = ["Answers", "plot_curve", "plot_parity"]
+
+_FAR = 5.0  # bodies of the data: values farther out need an axis that is logarithmic there
+_NEAR = 10.0  # times tau_train: a score that comes so near is shown
+_FEWEST_TICKS = 3
+_MOST_TICKS = 7
 
 
 class Answers(NamedTuple):
@@ -18,6 +22,7 @@ class Answers(NamedTuple):
     gap: Any
     score: Any
     error: Any = None  # standard errors; nan where they are not known
+    left_out: Any = None  # rows that the fit did not use; none if it is not known
 
 
 def plot_curve(
@@ -28,10 +33,14 @@ def plot_curve(
     thresholds: tuple[float, float],
     x_name: str,
     poles: Sequence[Any] | None = None,
+    at_rows: Sequence[Answers] | None = None,
 ) -> Any:
-    """Draw data and fitted curve for each target over one input; below, the score and thresholds.
+    """Draw data and fitted curve for each target over one input.
 
-    A band shows ± 1.96 standard errors of the curve where these are known.
+    Below are the residuals, if the answers at the rows are given, and the score with its
+    thresholds, if it comes near them. A band shows ± 1.96 standard errors of the
+    curve where these are known. The axis of y holds the body of the data and every peak of the
+    fit, but no pole; rows beyond it are marked at its edge.
 
     Args:
         x: Inputs of the data, `(rows,)`.
@@ -41,92 +50,175 @@ def plot_curve(
         thresholds: (tau_infer, tau_train).
         x_name: Label of the input.
         poles: Real poles, an array for each target; where the curve jumps if they are left out.
+        at_rows: Answers at `x`, one per target; rows they call left out are marked.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
     numpy = require("numpy", extra="plots")
-    figure, axes = panels(2, len(targets), share_x="col")
-    for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
-        top, below = axes[column], axes[len(targets) + column]
-        finite = numpy.isfinite(y)
-        top.plot(x[finite], y[finite], ".", color=COLORS["quiet"], ms=4, label="data")
-        low, high = _limits(numpy, y[finite])
-        top.set_ylim(low, high)
-        singular = numpy.full(int((~finite).sum()), 1.0)
-        if len(singular):
-            where = {"transform": top.get_xaxis_transform(), "clip_on": False}
-            top.plot(
-                x[~finite],
-                singular,
-                "v",
-                color=COLORS["val"],
-                ms=5,
-                label="⊥ or ±∞ in the data",
-                **where,
-            )
-        known = None if poles is None else poles[column]
-        curve, lines = _broken(numpy, grid, answer.decoded, (low, high), known)
-        for index, pole in enumerate(lines):
-            top.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
-        if answer.error is not None and numpy.isfinite(answer.error).any():
-            # beyond the picture the band would only be clipped, and next to a pole overflow
-            wide = numpy.minimum(1.96 * answer.error, 10 * (high - low))
-            edges = (numpy.clip(curve + sign * wide, 2 * low - high, 2 * high - low)
-                     for sign in (-1, 1))  # fmt: skip
-            top.fill_between(
-                grid,
-                *edges,
-                color=COLORS["train"],
-                alpha=0.25,
-                lw=0,
-                label="± 1.96 standard errors",
-            )
-        top.plot(grid, curve, color=COLORS["train"], lw=1.6, label="fit")
-        tidy(top, name)
-        below.plot(grid, answer.score, color=COLORS["train"], lw=1.2, label="score")
-        for tau, label, style in zip(thresholds, ("τ_infer", "τ_train"), ("-", "--"), strict=True):
-            below.axhline(tau, color=COLORS["val"], lw=1, ls=style, label=label)
-        below.set_yscale("log")
-        tidy(below, "score")
-        below.set_xlabel(x_name)
+    left_out = _left_out(numpy, at_rows[0] if at_rows else None, x)
+    known = [None] * len(targets) if poles is None else poles
+    curves = [
+        _curve(numpy, grid, answer.decoded, y[numpy.isfinite(y) & ~left_out], real)
+        for y, answer, real in zip(targets.values(), answers, known, strict=True)
+    ]
+    # a score that stays far above the thresholds has nothing to show: D is near its size all over
+    singular = any((answer.score <= _NEAR * thresholds[1]).any() for answer in answers)
+    kinds = ["fit", *["residuals"] * (at_rows is not None), *["score"] * singular]
+    figure, axes = panels(
+        len(kinds),
+        len(targets),
+        share_x="col",
+        height=(1.8 + 1.5 * len(kinds)) / len(kinds),
+        shares=[2.0, *[1.0] * (len(kinds) - 1)],
+    )
+    for column, ((name, y), answer, curve) in enumerate(
+        zip(targets.items(), answers, curves, strict=True)
+    ):
+        panel = dict(zip(kinds, axes[column :: len(targets)], strict=True))
+        _draw_fit(numpy, panel["fit"], x, y, grid, answer, curve, left_out)
+        tidy(panel["fit"], name)
+        if at_rows is not None:
+            residual = y - at_rows[column].decoded
+            _draw_residuals(numpy, panel["residuals"], x, residual, left_out)
+        if singular:
+            _draw_score(panel["score"], grid, answer.score, thresholds)
+        panel[kinds[-1]].set_xlabel(x_name)
     return figure
 
 
-def _limits(numpy: Any, y: Any) -> tuple[float, float]:
+class _Curve(NamedTuple):
+    """A fitted curve, broken at its poles, and the limits of y that show it."""
+
+    values: Any
+    poles: Any
+    low: float
+    high: float
+
+
+def _curve(numpy: Any, grid: Any, decoded: Any, y: Any, poles: Any) -> _Curve:
+    """Break a curve at its poles: those known, or where it leaves on one side and comes back."""
+    values, (low, high) = decoded.copy(), _body(numpy, y)
+    if poles is None:
+        side = numpy.where(values > high, 1, numpy.where(values < low, -1, 0))
+        jump = numpy.flatnonzero(side[:-1] * side[1:] < 0)
+        poles, near = (grid[jump] + grid[jump + 1]) / 2, jump
+    else:
+        near = numpy.searchsorted(grid, poles)
+        near = near[near < len(grid)]
+    values[near] = numpy.nan
+    # A peak turns, a pole does not: next to it the curve only rises or only falls. Two points on
+    # either side may lie beyond a pole that is known to a rounding error only.
+    calm = values.copy()
+    for shift in (-2, -1, 1, 2):
+        calm[numpy.clip(near + shift, 0, len(grid) - 1)] = numpy.nan
+    step = numpy.diff(calm)
+    turns = calm[1:-1][step[:-1] * step[1:] <= 0]
+    if len(turns) and (turns.min() < low or turns.max() > high):
+        low, high = min(low, turns.min()), max(high, turns.max())
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    return _Curve(values, poles, low, high)
+
+
+def _left_out(numpy: Any, answer: Answers | None, rows: Any) -> Any:
+    if answer is None or answer.left_out is None:
+        return numpy.zeros(len(rows), bool)
+    return numpy.asarray(answer.left_out, bool)
+
+
+def _body(numpy: Any, y: Any) -> tuple[float, float]:
     """Limits that show the body of the data when single rows next to a pole would flatten it."""
     low, high = numpy.quantile(y, [0.1, 0.9])
     body = (high - low) or 1.0
     return max(low - 2 * body, y.min() - 0.1 * body), min(high + 2 * body, y.max() + 0.1 * body)
 
 
-def _broken(
-    numpy: Any, grid: Any, decoded: Any, limits: tuple[float, float], poles: Any
-) -> tuple[Any, Any]:
-    """Break the curve at its poles: those known, or where it leaves on one side and comes back."""
-    curve, (low, high) = decoded.copy(), limits
-    if poles is not None:
-        after = numpy.searchsorted(grid, poles)
-        curve[after[after < len(grid)]] = numpy.nan
-        return curve, poles
-    side = numpy.where(decoded > high, 1, numpy.where(decoded < low, -1, 0))
-    jump = numpy.flatnonzero(side[:-1] * side[1:] < 0)
-    curve[jump] = numpy.nan
-    return curve, (grid[jump] + grid[jump + 1]) / 2
+def _points(numpy: Any, axis: Any, x: Any, y: Any, left_out: Any, label: str) -> None:
+    """Draw rows; those beyond the limits as arrows at the edge, those left out as crosses."""
+    low, high = axis.get_ylim()
+    over, under = y > high, y < low
+    ways = (
+        (~left_out & ~over & ~under, ".", COLORS["quiet"], 4, label),
+        (~left_out & over, "^", COLORS["quiet"], 3, "beyond the axis"),
+        (~left_out & under, "v", COLORS["quiet"], 3, None if over.any() else "beyond the axis"),
+        (left_out, "x", COLORS["left out"], 6, "left out"),
+    )
+    for rows, marker, color, size, name in ways:
+        shown = rows & numpy.isfinite(y)
+        if shown.any():
+            at = numpy.clip(y[shown], low, high)
+            edge = {"clip_on": False} if marker != "." else {}
+            axis.plot(x[shown], at, marker, color=color, ms=size, label=name, ls="", **edge)
 
 
-def _decades(scale: float, largest: float) -> list[float]:
-    """Return 0 and some powers of ten of either sign, none in the linear part, where they crowd."""
-    low = math.ceil(math.log10(scale))
-    high = max(low, math.floor(math.log10(max(largest, scale))))
-    powers = [10.0**k for k in range(low, high + 1, 1 + (high - low) // 4)]
-    return [-power for power in reversed(powers)] + [0.0, *powers]
+def _draw_fit(
+    numpy: Any, axis: Any, x: Any, y: Any, grid: Any, answer: Answers, curve: _Curve, left_out: Any
+) -> None:
+    low, high = curve.low, curve.high
+    axis.set_ylim(low, high)
+    _points(numpy, axis, x, y, left_out, "data")
+    finite = numpy.isfinite(y)
+    if not finite.all():
+        axis.plot(
+            x[~finite],
+            numpy.full(int((~finite).sum()), 1.0),
+            "v",
+            color=COLORS["val"],
+            ms=5,
+            label="⊥ or ±∞ in the data",
+            transform=axis.get_xaxis_transform(),
+            clip_on=False,
+        )
+    for index, pole in enumerate(curve.poles):
+        axis.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
+    if answer.error is not None and numpy.isfinite(answer.error).any():
+        # beyond the picture the band would only be clipped, and next to a pole overflow
+        wide = numpy.minimum(1.96 * answer.error, 10 * (high - low))
+        edges = (
+            numpy.clip(curve.values + sign * wide, 2 * low - high, 2 * high - low)
+            for sign in (-1, 1)
+        )
+        axis.fill_between(
+            grid,
+            *edges,
+            color=COLORS["train"],
+            alpha=0.25,
+            lw=0,
+            label="± 1.96 standard errors",
+        )
+    axis.plot(grid, curve.values, color=COLORS["train"], lw=1.6, label="fit")
+
+
+def _draw_residuals(numpy: Any, axis: Any, x: Any, residual: Any, left_out: Any) -> None:
+    """Draw data less fit over x; next to a pole they grow, so their body sets the limits."""
+    used = residual[numpy.isfinite(residual) & ~left_out]
+    if len(used):
+        axis.set_ylim(*_symmetric(*_body(numpy, used)))
+    axis.axhline(0, color=COLORS["train"], lw=1)
+    _points(numpy, axis, x, residual, left_out, "")
+    axis.set_ylabel("data - fit")
+    axis.grid(visible=True, alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _symmetric(low: float, high: float) -> tuple[float, float]:
+    size = max(-low, high) or 1.0
+    return -size, size
+
+
+def _draw_score(axis: Any, grid: Any, score: Any, thresholds: tuple[float, float]) -> None:
+    axis.plot(grid, score, color=COLORS["train"], lw=1.2, label="score")
+    for tau, label, style in zip(thresholds, ("τ_infer", "τ_train"), ("-", "--"), strict=True):
+        axis.axhline(tau, color=COLORS["val"], lw=1, ls=style, label=label)
+    axis.set_yscale("log")
+    tidy(axis, "score")
 
 
 def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
-    """Draw predictions against targets, and below how scores separate rows.
+    """Draw predictions against targets; below, the residuals, or how scores separate rows.
 
-    The scale is asinh: linear near 0, logarithmic far out.
+    Scores are shown if some row is ⊥ or in the gap, in the data or by the fit. Where values
+    reach far beyond their body the scale is asinh: linear near 0, logarithmic far out.
 
     Args:
         targets: Values of the data per target, `(rows,)`.
@@ -136,25 +228,30 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
         A `matplotlib.figure.Figure`.
     """
     numpy = require("numpy", extra="plots")
-    figure, axes = panels(2, len(targets), share_x=False, width=4.6, height=3.2)
+    figure, axes = panels(2, len(targets), share_x=False, width=4.6, height=3.2, shares=[1.7, 1])
     for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
         top, below = axes[column], axes[len(targets) + column]
         finite = numpy.isfinite(y)
-        scale = float(numpy.median(numpy.abs(y[finite]))) or 1.0
-        for rows, color, label in (
-            (finite & ~answer.gap, COLORS["train"], "answer"),
-            (finite & answer.gap, COLORS["val"], "in the gap"),
+        out = _left_out(numpy, answer, y)
+        shown = numpy.concatenate([y[finite], answer.decoded[numpy.isfinite(answer.decoded)]])
+        low, high = float(shown.min()), float(shown.max())
+        for rows, marker, color, label in (
+            (finite & ~answer.gap & ~out, ".", COLORS["train"], "answer"),
+            (finite & answer.gap & ~out, ".", COLORS["val"], "in the gap"),
+            (finite & out, "x", COLORS["left out"], "left out"),
         ):
-            top.plot(y[rows], answer.decoded[rows], ".", ms=3, alpha=0.5, color=color, label=label)
-        top.set_xscale("asinh", linear_width=scale)
-        top.set_yscale("asinh", linear_width=scale)
-        ticks = _decades(scale, numpy.abs(y[finite]).max())
-        for axis in (top.xaxis, top.yaxis):
-            axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-            axis.set_ticks([], minor=True)
-        top.axline((0, 0), (scale, scale), color=COLORS["quiet"], lw=0.8, zorder=0)
+            if rows.any():
+                look = {"ms": 3, "alpha": 0.5} if marker == "." else {"ms": 6}
+                top.plot(y[rows], answer.decoded[rows], marker, color=color, label=label, **look)
+        _spread_out(numpy, top, "xy", y[finite], low, high)
+        top.plot([low, high], [low, high], color=COLORS["quiet"], lw=0.8, zorder=0)
         top.set_xlabel(f"{name}, data")
         tidy(top, f"{name}, predicted")
+        if finite.all() and not answer.gap.any() and not answer.bottom.any():
+            _draw_residuals(numpy, below, answer.decoded, y - answer.decoded, out)
+            _spread_out(numpy, below, "x", y[finite], low, high)
+            below.set_xlabel(f"{name}, predicted")
+            continue
         bins = numpy.linspace(0, 1, 41)
         for rows, color, label in (
             (finite, COLORS["train"], "finite"),
@@ -173,3 +270,42 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
         below.set_xlabel("score")
         tidy(below, "share of rows")
     return figure
+
+
+def _spread_out(numpy: Any, panel: Any, ways: str, y: Any, low: float, high: float) -> None:
+    """Make axes of a panel asinh if some of [low, high] lies far beyond the body of y."""
+    body = float(numpy.ptp(numpy.quantile(y, [0.1, 0.9]))) or float(numpy.ptp(y))
+    if high - low <= _FAR * body:
+        return
+    scale = float(numpy.median(numpy.abs(y))) or 1.0
+    ticks = _decades(numpy, scale, low, high)
+    for way in ways:
+        getattr(panel, f"set_{way}scale")("asinh", linear_width=scale)
+        axis = getattr(panel, f"{way}axis")
+        axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axis.set_ticks([], minor=True)
+
+
+def _decades(numpy: Any, scale: float, low: float, high: float) -> Any:
+    """Return 0 and powers of ten of either sign in [low, high], none so small that they crowd.
+
+    Where this gives less than three, as between 3 and 30, also their multiples.
+    """
+    first, last = numpy.floor(numpy.log10([scale, max(-low, high, scale)]))
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        sizes = numpy.outer(10.0 ** numpy.arange(first, last + 1), steps).ravel()
+        ticks = _thinned(numpy, sizes[sizes >= 0.9 * scale], low, high)
+        if len(ticks) >= _FEWEST_TICKS:
+            return ticks
+    return numpy.linspace(low, high, _FEWEST_TICKS)
+
+
+def _thinned(numpy: Any, sizes: Any, low: float, high: float) -> Any:
+    """Return 0 and ± every k-th size, those in [low, high], with the least k that suffices."""
+    for k in range(1, len(sizes) + 1):
+        chosen = sizes[::-k][::-1]
+        ticks = numpy.concatenate([-chosen[::-1], [0.0], chosen])
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) <= _MOST_TICKS:
+            return ticks
+    return sizes[:0]

@@ -1,16 +1,14 @@
 """NIST StRD, rational class: residual sums of least squares through the estimator."""
 
-import json
 from collections.abc import Iterator
 
 from benchmarks.solve.measure import Effort, Row, fit_rows
-from benchmarks.solve.nist import BOUND, DATA, lre, table
+from benchmarks.solve.nist import BOUND, certified, lre, table
 
 
 def nist(effort: Effort) -> Iterator[Row]:
     """Fit with the certified degrees and no start values; LRE counts the digits that agree."""
-    certified = json.loads((DATA / "certified.json").read_text(encoding="utf-8"))
-    for name, facts in certified.items():
+    for name, facts in certified().items():
         x, y = (part.numpy() for part in table(name))
         degrees = facts["numerator_degree"], facts["denominator_degree"]
         target = facts["certified_residual_sum_of_squares"]
