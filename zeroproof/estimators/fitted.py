@@ -174,18 +174,19 @@ class Fitted(NamedTuple):
         if not self.spread:
             return self._placed(self.found_poles(output))
 
+        low, high = self.interval
+        half = (high - low) / 2
+
         def told(resolution: float) -> PoleTable:
             table = self.found_poles(output, resolution)
             if not len(table.position):
                 return self._placed(table)
-            return pole_errors(self.fit, self.spread[output], self._placed(table), output)
+            return pole_errors(self.fit, self.spread[output], self._placed(table), output, half)
 
         table = told(RESOLUTION)
         if not len(table.position) or self.fit.model.judged:
             return table
         if table.position_se is not None:
-            low, high = self.interval
-            half = (high - low) / 2
             p, r, se = table.position, table.residue, table.position_se
             gap, size = (p[:, None] - p).abs(), torch.maximum(r.abs()[:, None], r.abs())
             split = (gap > 0) & (gap < (3 * (se[:, None] + se)).clamp(max=_COARSEST * half))
@@ -319,7 +320,7 @@ class Fitted(NamedTuple):
             axis.set_xscale("log")
         return figure
 
-    def _shown_poles(self, count: int) -> list[NDArray[Any]]:
+    def _shown_poles(self, count: int) -> list[Any]:
         """Return the poles of each target drawn, in x, real ones with imaginary part 0."""
         each = 2 if self.fit.model.tuples(self.domain[:1]).N.is_complex() else 1
         found = []

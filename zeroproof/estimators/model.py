@@ -134,9 +134,9 @@ class FormModel(NamedTuple):
     def as_readout(self, domain: tuple[float, float]) -> "ReadoutModel | None":
         """Return features that hold such a function, for coefficients to be solved from many rows.
 
-        None for a real system: no polynomial head has its few poles over decades.
+        None where N and D are no polynomials of x, and for poles over decades.
         """
-        if self.judged:
+        if not all(form.polynomials for form in self.forms):
             return None
         low, high = domain
         column = Column(0, "identity", (low + high) / 2, (high - low) / 2)

@@ -41,10 +41,11 @@ from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
     FractionForm,
+    InverseForm,
     SigmoidForm,
 )
 from zeroproof.solve.fractions import with_conjugates
-from zeroproof.solve.line import LineEntry, Sigmoid, Sum, Support, race_line
+from zeroproof.solve.line import InversePowers, LineEntry, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.rational import least_squares
 from zeroproof.solve.recipe import Recipe
@@ -156,7 +157,7 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
     race, used, entry, y = line.race, line.rows, line.race.entry, line.rows.y.numpy()
     branches = _branches(race, used.X[:, 0].numpy(), y)
-    model, name, polish = _model(entry, request.scale), entry.name, False
+    model, name, polish = _model(entry, request.scale, used.X[:, 0]), entry.name, False
     free = request.features == "auto" and request.degrees is None and not request.affine
     if request.degrees is not None and request.polish == "auto" and y.shape[1] == 1:
         model, polish = _least_squares(used, request), True
@@ -170,10 +171,10 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
         model, used, race
     ):  # written another way it may be worth less
         others = sorted(race.entries, key=lambda e: e.held.body)
-        sound = (_model(e, request.scale) for e in (*race.tied[1:], *others))
+        sound = (_model(e, request.scale, used.X[:, 0]) for e in (*race.tied[1:], *others))
         model = next((each for each in sound if _delivers(each, used, race)), model)
     significant = entry.candidate.q > 0 and not isinstance(entry.candidate, Support)
-    alternates = tuple(_model(e, request.scale) for e in race.tied[1:_TIES])
+    alternates = tuple(_model(e, request.scale, used.X[:, 0]) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = closed(race, y, model, name, recipe)
     found = found._replace(
@@ -447,8 +448,8 @@ def _polynomial(
     return ReadoutModel(*maps, N, D, "y", scale), recipe
 
 
-def _model(entry: LineEntry, scale: float) -> Model:
-    """Return the model of an entry."""
+def _model(entry: LineEntry, scale: float, x: Tensor) -> Model:
+    """Return the model of an entry that was fitted at x."""
     c, axis = entry.candidate, entry.candidate.axis
     domain = (axis.middle - axis.half, axis.middle + axis.half)
     parts = [torch.from_numpy(np.array(part[0])) for part in entry.fit]
@@ -458,6 +459,10 @@ def _model(entry: LineEntry, scale: float) -> Model:
         return FormModel(
             (SigmoidForm(low, high, h / axis.half, at, axis.transform == "log", domain),), scale
         )
+    if isinstance(c, InversePowers):
+        domain, unit = (float(x.min()), float(x.max())), 1 / axis.half
+        forms = (InverseForm(each, unit, domain) for each in parts[0].T.contiguous())
+        return FormModel(tuple(forms), scale)
     if isinstance(c, Support):
         z, f, v = parts
         used = v != 0  # a point without weight would be ⟨0, 0⟩

@@ -36,6 +36,7 @@ from zeroproof.solve.forms import (
     ConjugateForm,
     FactoredForm,
     FractionForm,
+    InverseForm,
     SigmoidForm,
 )
 from zeroproof.solve.recipe import Recipe
@@ -49,8 +50,8 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
-        FractionForm, SigmoidForm, ConjugateForm, Column, GradedFeatures, RandomFeatures,
-        ModuleFeatures, Recipe, ClosedForm, Compared, Fitted, Labels, Region,
+        FractionForm, InverseForm, SigmoidForm, ConjugateForm, Column, GradedFeatures,
+        RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Compared, Fitted, Labels, Region,
     )
 }  # fmt: skip
 # fields of earlier versions whose names are methods now

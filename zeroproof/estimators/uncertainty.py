@@ -106,13 +106,22 @@ def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Ten
     return torch.stack(columns, 1)
 
 
-def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> PoleTable:
+def pole_errors(
+    fit: ClosedForm, L: Tensor, table: PoleTable, output: int, half: float
+) -> PoleTable:
     r"""Return the table with standard errors and significance.
 
     When coefficients move by dθ, f moves by G dθ, whose Laurent series at a pole p of order m and
     strength s begins with m s dp / (x - p)^(m + 1): the integral of (x - p)^m G over a circle
     around p is m s dp / dθ, and that of G is the slope of the residue. The significance is \|s\|
     over its own standard error.
+
+    Args:
+        fit: The fit.
+        L: Root of the covariance of the output.
+        table: Its poles.
+        output: Which one.
+        half: Half the range of the data.
     """
     p = table.position
     if fit.model.systems:
@@ -124,9 +133,10 @@ def pole_errors(fit: ClosedForm, L: Tensor, table: PoleTable, output: int) -> Po
         residue = residue * fit.model.scale
         return table._replace(position_se=place, residue_se=residue, significance=clear)
     gap = (p[:, None] - p).abs()
-    gap = gap.masked_fill(gap == 0, torch.inf).amin(1).clamp(max=1e300)
-    span = (p.real.max() - p.real.min()) if len(p) > 1 else p.abs().max() if len(p) else p.real
-    radius = torch.where(gap < 1e300, gap / 2, 1e-3 * (span + 1e-300))
+    gap = gap.masked_fill(gap == 0, torch.inf).amin(1)
+    # x = 0 is a branch point of functions of log x; much nearer to a pole, rounding of x - p shows
+    alone = (p.abs() / 2).clamp(min=1e-8 * half, max=1e-3 * half)
+    radius = torch.where(gap < torch.inf, gap / 2, alone)
     angle = torch.arange(_NODES) * (2 * torch.pi / _NODES)
     circle = torch.polar(torch.ones(_NODES, dtype=torch.float64), angle.double())
     errors = []

@@ -38,6 +38,7 @@ __all__ = [
     "FactoredForm",
     "Form",
     "FractionForm",
+    "InverseForm",
     "SigmoidForm",
     "interpolated",
     "interval_poles",
@@ -56,6 +57,7 @@ class Form(ABC):
     Attributes:
         domain: (low, high) where it was fitted, in the units of x.
         judged: Did the race that fitted it tell its poles from noise?
+        polynomials: Are N and D polynomials of x, of the degrees it says?
 
     Examples:
         >>> z, w = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
@@ -64,7 +66,7 @@ class Form(ABC):
     """
 
     domain: tuple[float, float]
-    judged = False
+    judged, polynomials = False, True
 
     @property
     @abstractmethod
@@ -506,6 +508,41 @@ class FractionForm(Form):
 
 
 @dataclass(frozen=True, eq=False)
+class InverseForm(Form):
+    """f = Σ c_k (unit / x)^k: a polynomial of 1/x, whose only pole is at 0."""
+
+    c: Tensor  # (p + 1,), real or complex, ascending
+    unit: float  # in the units of x
+    domain: tuple[float, float]
+    polynomials = False
+
+    @property
+    def degrees(self) -> tuple[int, int]:
+        return len(self.c) - 1, len(self.c) - 1
+
+    @property
+    def free(self) -> int:
+        return len(self.c)
+
+    def tuples(self, x: Tensor) -> Pair:
+        v = x / self.unit
+        return Pair(polynomial(v, self.c.flip(0), "monomial"), v ** (len(self.c) - 1))
+
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        G = monomial_basis(self.unit / x, len(self.c) - 1)
+        return G.to(torch.promote_types(G.dtype, self.c.dtype)) @ self.c.to(G.dtype), G
+
+    def denominator_zeros(self) -> Tensor:
+        return torch.zeros(len(self.c) - 1, dtype=torch.complex128)
+
+    def numerator_zeros(self) -> Tensor:
+        return self.unit * polynomial_zeros(self.c.flip(0), "monomial")
+
+    def described(self, name: str) -> str:
+        return f"a polynomial of degree {len(self.c) - 1} in 1/{name}"
+
+
+@dataclass(frozen=True, eq=False)
 class SigmoidForm(Form):
     """f = low + (high - low) / (1 + exp(-slope (t(x) - middle))), t = x or log x; D is constant."""
 
@@ -515,6 +552,7 @@ class SigmoidForm(Form):
     middle: Tensor
     log: bool
     domain: tuple[float, float]
+    polynomials = False
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -566,7 +604,7 @@ class ConjugateForm(Form):
     c: Tensor  # r, a, g, d, and e if there is a linear term
     domain: tuple[float, float]
     part: str = ""  # "real" or "imaginary": f is H(ix), or -i H(ix), which is real
-    judged = True
+    judged, polynomials = True, False
 
     @property
     def degrees(self) -> tuple[int, int]:

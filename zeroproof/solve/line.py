@@ -36,7 +36,7 @@ from zeroproof.solve.rational import Fits, fit_rational
 from zeroproof.solve.search import Budget
 from zeroproof.solve.varpro import adjoint, linear, refined
 
-__all__ = ["Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
+__all__ = ["InversePowers", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
 
 Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 EPS = float(np.finfo(float).eps)
@@ -94,7 +94,7 @@ class Polynomial:
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b) for each weighting."""
-        A, z = w[..., None] * chebyshev.chebvander(u, self.p), (w * y)[..., None]
+        A, z = w[..., None] * self.basis(u), (w * y)[..., None]
         if self.ridge:
             penalty = np.sqrt(self.ridge * len(u)) * np.median(w[0])
             P = penalty * np.diag(np.r_[0, 0, np.ones(self.p - 1)][: self.p + 1])
@@ -110,7 +110,23 @@ class Polynomial:
 
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, m)`."""
-        return chebyshev.chebvander(u, self.p) @ fit[0]
+        return self.basis(u) @ fit[0]
+
+    def basis(self, u: Array) -> Array:
+        """Return T_0(u) … T_p(u)."""
+        return chebyshev.chebvander(u, self.p)
+
+
+class InversePowers(Polynomial):
+    """Polynomial of 1/x, as potentials are: beside the data a pole of many powers.
+
+    In powers of u, which is in (0, 1]: Chebyshev polynomials would cancel where y is small, by all
+    the decades that y spans.
+    """
+
+    def basis(self, u: Array) -> Array:
+        """Return 1, u, … u^p."""
+        return np.vander(u, self.p + 1, increasing=True)
 
 
 class Rational:
@@ -499,17 +515,12 @@ class _Race:
             self.enter(Polynomial(axis, min(7, self.distinct - 1), ridge))
 
     def _inverse_powers(self) -> None:
-        """Enter polynomials of 1/x: beside the data a pole of many powers, as potentials have."""
-        if (
-            self.asked.plain
-            or self.x.min() <= 0
-            or self.x.max() < 1.5 * self.x.min()
-            or self.distinct < LEAVE_ONE_OUT
-        ):
+        low, high = self.x.min(), self.x.max()
+        if self.asked.plain or low <= 0 or high < 1.5 * low or self.distinct < LEAVE_ONE_OUT:
             return
-        axis = Axis.of(self.x, "inverse")
+        axis = Axis("inverse", 0.0, 1 / float(low))
         for p in range(1, min(self.cap, 13)):
-            self.enter(Polynomial(axis, p))
+            self.enter(InversePowers(axis, p))
 
     def _rational(self, axis: Axis, *, quick: bool) -> None:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
