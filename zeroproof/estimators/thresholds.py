@@ -104,10 +104,13 @@ def thresholds_of(
     """
     score = score_of(fit, X, scale)
     singular = ~torch.isfinite(y)
+    between = None
+    if bool(singular.any()) and not fit.model.constant_denominator:
+        between = _between(score, singular, scale)
+    if between is not None:
+        return between
     if fit.model.constant_denominator:
         chosen = TAU_INFER.value
-    elif bool(singular.any()):
-        return _between(score, singular, scale)
     elif known:
         chosen = _SMALLEST
     else:
@@ -153,8 +156,11 @@ def limits_of(
     return thresholds, None
 
 
-def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
-    """Separate singular rows from the others, at the cost of 1 % of these at most."""
+def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig | None:
+    """Separate singular rows from the others, at the cost of 1 % of these at most.
+
+    None where all of them lie among the others: such labels know nothing of the scores.
+    """
     score, singular = score.flatten(), singular.flatten()
     found = choose_thresholds(score, singular, least=_SMALLEST)
     finite = score[~singular]
@@ -167,12 +173,10 @@ def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig:
             "'not measured', leave such rows out with missing='drop'",
             stacklevel=4,
         )
+        if bool((singular & ~stray).sum() == 0):
+            return None
         kept = choose_thresholds(score[~stray], singular[~stray], least=_SMALLEST)
-        # the guide's threshold, where none of them is kept, knows nothing of these scores
-        tau = (
-            kept.tau_infer if bool((singular & ~stray).any()) else _FROM_DATA * float(finite.min())
-        )
-        tau = max(tau, _SMALLEST)
+        tau = max(kept.tau_infer, _SMALLEST)
     train = max(tau, min(max(_GAP * tau, found.tau_train), most))
     return InferenceConfig(tau_infer=tau, tau_train=train, score="angle", scale=scale)
 

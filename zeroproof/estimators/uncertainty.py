@@ -134,8 +134,9 @@ def pole_errors(
         return table._replace(position_se=place, residue_se=residue, significance=clear)
     gap = (p[:, None] - p).abs()
     gap = gap.masked_fill(gap == 0, torch.inf).amin(1)
-    # x = 0 is a branch point of functions of log x; much nearer to a pole, rounding of x - p shows
-    alone = (p.abs() / 2).clamp(min=1e-8 * half, max=1e-3 * half)
+    # x = 0 is a branch point of functions of log x, which have no pole there; much nearer to a pole
+    # rounding of x - p shows
+    alone = (p.abs() / 2).clamp(min=1e-8 * half, max=1e-3 * half).where(p != 0, half / 2)
     radius = torch.where(gap < torch.inf, gap / 2, alone)
     angle = torch.arange(_NODES) * (2 * torch.pi / _NODES)
     circle = torch.polar(torch.ones(_NODES, dtype=torch.float64), angle.double())
