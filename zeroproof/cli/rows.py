@@ -29,6 +29,14 @@ class TableRows(NamedTuple):
     features: tuple[str, ...]
     targets: tuple[str, ...]
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return a name for each output: that of a target, or of real and imaginary part."""
+        each = len(self.targets) // self.y.shape[1]
+        return tuple(
+            ",".join(self.targets[i : i + each]) for i in range(0, len(self.targets), each)
+        )
+
 
 def read_rows(data: str, target: str, features: str) -> TableRows:
     """Read the columns that were asked for; all but the targets if no features are named.

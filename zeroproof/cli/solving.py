@@ -105,6 +105,7 @@ def _fitted(
         seen=rows.features,
         names=tuple(rows.features[i] for i in kept),
         thresholds=_thresholds(model.fitted_.thresholds, common),
+        outputs=rows.outputs,
     )
     return fitted, model.get_params(deep=False) | {"linear_in": linear, "verbose": False}
 

@@ -60,6 +60,7 @@ class Fitted(NamedTuple):
         region: Inputs without an answer, if labels fill one.
         labels: How many rows were labelled, and what is answered there.
         rows: How many rows were fitted; 0 where that is not known.
+        outputs: Names of several outputs, if they have some.
     """
 
     fit: ClosedForm
@@ -75,6 +76,13 @@ class Fitted(NamedTuple):
     region: Region | None = None
     labels: Labels | None = None
     rows: int = 0
+    outputs: tuple[str, ...] = ()
+
+    def called(self, output: int) -> str:
+        """Return the name of an output."""
+        if self.fit.model.outputs == 1:
+            return "y"
+        return self.outputs[output] if self.outputs else f"y{output}"
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -179,6 +179,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """
         X = self._rows(X, reset=True)
         given = X.shape[1]
+        outputs = tuple(map(str, getattr(y, "columns", ())))
         y, use = read_targets(y, len(X), self.missing)
         weight = weighted = read_weight(sample_weight, len(X))
         use &= weight > 0
@@ -232,6 +233,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             spread=spread,
             region=region,
             rows=len(X),
+            outputs=outputs,
         )
         bottom = fitted.strict(rows.X).bottom_mask
         singular = ~torch.isfinite(rows.y)

@@ -26,6 +26,7 @@ _CAUGHT, _LOST = 0.9, 0.02  # of labelled and of finite rows: fewer, or more, co
 _FEW_ROWS, _ROWS_EACH = 30, 5  # below these, in all and for each coefficient, rows are few
 _POOR = 0.9  # of the constant's error
 _REAL = 1e-12  # of the half range: a smaller imaginary part is rounding
+_MANY, _EVEN = 6, 0.5  # real poles; spread of the logarithms of their ratios, over the mean
 _PROBES = 2000  # places in the box of the data where the sign of D is looked at
 # what to import where a model that is not delivered does better
 _TOOLS = {
@@ -64,7 +65,7 @@ def report(fitted: Fitted) -> list[tuple[str, str]]:
     """
     doubts, advice = _doubts(fitted), _advice(fitted)
     return [
-        ("What y is", f"{described(fitted.fit, fitted.names)}."),
+        ("What y is", f"{described(fitted)}."),
         ("How well", " ".join(_quality(fitted.fit))),
         ("Where it diverges", " ".join(_divergence(fitted))),
         ("What is ⊥", " ".join(_bottom(fitted))),
@@ -73,13 +74,12 @@ def report(fitted: Fitted) -> list[tuple[str, str]]:
     ]
 
 
-def described(fit: ClosedForm, names: Sequence[str]) -> str:
+def described(fitted: Fitted) -> str:
     """Return one clause about the model: y = ..., of which columns."""
+    fit, names = fitted.fit, fitted.names
     if isinstance(fit.model, FormModel):
-        forms = [form.described(names[0]) for form in fit.model.forms]
-        if len(forms) == 1:
-            return f"y = {forms[0]}"
-        return "; ".join(f"y{j} = {form}" for j, form in enumerate(forms))
+        forms = enumerate(fit.model.forms)
+        return "; ".join(f"{fitted.called(j)} = {form.described(names[0])}" for j, form in forms)
     recipe = fit.recipe
     if recipe is None:
         widths = len(fit.model.a), len(fit.model.b)
@@ -174,7 +174,7 @@ def _divergence(fitted: Fitted) -> list[str]:
     count = model.denominators
     said = []
     for output in range(min(count, _OUTPUTS)):
-        said += _poles_of(fitted, output, f"y{output}: " if count > 1 else "")
+        said += _poles_of(fitted, output, f"{fitted.called(output)}: " if count > 1 else "")
     if count > _OUTPUTS:
         said.append(f"Further outputs: poles(output={_OUTPUTS}), …")
     said = [f"It has {branch}." for branch in fit.branches] + said
@@ -194,10 +194,14 @@ def _systems(fitted: Fitted, count: int) -> list[str]:
         log = torch.linspace(math.log(low), math.log(high), _PROBES, dtype=torch.float64)
         x = torch.cat([x, log.exp().clamp(low, high)])
     for j in range(min(count, _OUTPUTS)):
-        table, of = fitted.pole_table(j), f"y{j}: " if count > 1 else ""
+        table, of = fitted.pole_table(j), f"{fitted.called(j)}: " if count > 1 else ""
         p = table.position
         if not j or not fitted.fit.shared:
+            error = torch.zeros(()) if table.position_se is None else table.position_se
+            at_zero = p.abs() <= 2 * error
             stable = "all Re s < 0, stable" if (p.real < 0).all() else "not all Re s < 0, unstable"
+            if at_zero.any() and (p.real < 0)[~at_zero].all():
+                stable = "one at s = 0 within its error, which integrates; all others Re s < 0"
             listed = "; ".join(_rows(table, p.imag >= 0)) or "none"
             prefix = "" if fitted.fit.shared else of
             said.append(
@@ -366,6 +370,11 @@ def _doubts(fitted: Fitted) -> list[str]:
         said.append(f"Few rows: {fitted.rows} for {fit.model.free} coefficients.")
     if fit.cut:
         said.append(f"Not tried within the budget: {_listed(fit.cut)}.")
+    if fit.model.systems and _evenly_spread(fitted.pole_table(0)):
+        said.append(
+            "So many real poles, spread evenly over the decades, may stand for a law that is no "
+            "rational function: a diffusion (Warburg) or constant-phase element."
+        )
     weak = _weak_poles(fitted)
     if weak:
         said.append(f"The noise could have made {weak} of the poles.")
@@ -381,6 +390,15 @@ def _doubts(fitted: Fitted) -> list[str]:
             f"range outside the data they {found}."
         )
     return said
+
+
+def _evenly_spread(table: PoleTable) -> bool:
+    """Tell whether many real poles lie at nearly equal ratios, as those of a cut do."""
+    p = table.position
+    if len(p) < _MANY or bool((p.imag != 0).any()):
+        return False
+    gaps = p.abs().log().sort().values.diff()
+    return bool(gaps.std() < _EVEN * gaps.mean())
 
 
 def _advice(fitted: Fitted) -> list[str]:
