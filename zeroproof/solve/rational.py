@@ -87,7 +87,7 @@ def fit_rational(
     b = np.concatenate(starts).astype(np.result_type(H_N, H_D, y))
     steps = steps if q > 1 else 0
     b, at = refined(model, y, np.tile(w, (len(starts), 1, 1)), b, steps=steps, resolved=resolved)
-    best = at.objective.reshape(-1, F).argmin(0) * F + np.arange(F)
+    best = at.objective.reshape(len(starts), F).argmin(0) * F + np.arange(F)
     return Fits(np.moveaxis(at.c[best], 1, 2), b[best], at.objective[best])
 
 
