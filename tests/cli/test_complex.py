@@ -49,7 +49,7 @@ def test_a_signal_is_fitted_answered_and_its_poles_are_listed(fit, zeroproof, ta
 def test_several_signals_and_none_of_symmetry(fit, zeroproof, table, tmp_path):
     outcome = fit(table, "--complex", "re,im,re2,im2")
     assert outcome.code == 0
-    assert "y1: Least real part" in outcome.out
+    assert "re2,im2: Least real part" in outcome.out
     listed = zeroproof("poles", tmp_path / "run")
     assert "re,im: 2 poles" in listed.out
     assert "re2,im2: 2 poles" in listed.out

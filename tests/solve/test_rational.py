@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_certified_residual_sums_are_reached_without_start_values(name, seed):
 def test_the_end_is_a_stationary_point_of_the_stated_objective(power):
     y, s = noisy(), 0.7
     form, found = least_squares(T, y, (1, 1), weight_power=power, scale=s, starts=3)
-    form = form._replace(a=form.a.requires_grad_(), b=form.b.requires_grad_())
+    form = replace(form, a=form.a.requires_grad_(), b=form.b.requires_grad_())
     objective = ((form(T) - y).square() / (1 + (y / s) ** 2) ** power).sum()
     assert found == pytest.approx(float(objective.detach()), rel=1e-12)
     for slope in torch.autograd.grad(objective, (form.a, form.b)):
