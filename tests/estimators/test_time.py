@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
-from zeroproof.solve.search import Budget
+from zeroproof.solve.race import Budget
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def clock(monkeypatch):
             return seconds * look
 
         fake = SimpleNamespace(process_time=process_time)
-        monkeypatch.setattr("zeroproof.solve.search.time", fake)
+        monkeypatch.setattr("zeroproof.solve.race.time", fake)
 
     return set_to
 
@@ -140,7 +140,7 @@ def test_a_fit_ends_at_once_when_it_is_interrupted_wherever_it_is(clock):
 
 def test_a_budget_notes_what_it_does_not_suffice_for(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("zeroproof.solve.search.time", SimpleNamespace(process_time=lambda: now[0]))
+    monkeypatch.setattr("zeroproof.solve.race.time", SimpleNamespace(process_time=lambda: now[0]))
     budget = Budget(10.0)
     part = budget.part(0.5)
     assert part.allows("a", 4.0)

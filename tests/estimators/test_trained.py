@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.estimators import FitOptions, fit_table
+from zeroproof.estimators.options import check_options
 from zeroproof.estimators.trained import (
     ChordalLoss,
     RowBatches,
-    check_options,
     frame_targets,
     squared_loss,
     standardise_targets,

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve.factored import fit_factored
+from zeroproof.solve.rational import fit_factored
 
 GRID = torch.linspace(-1, 1, 101, dtype=torch.float64)
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.interpolate import AAA
 
 from zeroproof.errors import RangeError
-from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import BarycentricForm, CoefficientForm
 from zeroproof.solve.line import race_line
 from zeroproof.solve.poles import barycentric_zeros, on_interval, polynomial_zeros
+from zeroproof.solve.rational import fit_factored
 
 A = 0.137
 TAN = [-math.pi / 8, math.pi / 8]

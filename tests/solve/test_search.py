@@ -37,7 +37,7 @@ INF, NAN = math.inf, math.nan
 @pytest.fixture(autouse=True)
 def _idle(monkeypatch):
     """Let a busy machine not end a search early."""
-    monkeypatch.setattr("zeroproof.solve.search.time", SimpleNamespace(process_time=lambda: 0.0))
+    monkeypatch.setattr("zeroproof.solve.race.time", SimpleNamespace(process_time=lambda: 0.0))
 
 
 def drawn(rows, columns, seed=0):
@@ -165,7 +165,7 @@ def test_a_larger_budget_tries_more():
 def test_twice_the_budget_on_the_clock_ends_the_search(monkeypatch):
     seconds = iter(range(10_000))
     clock = SimpleNamespace(process_time=lambda: next(seconds))
-    monkeypatch.setattr("zeroproof.solve.search.time", clock)
+    monkeypatch.setattr("zeroproof.solve.race.time", clock)
     assert len(tried(*noise(), budget=3.0)) < 7
 
 

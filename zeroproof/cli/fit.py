@@ -94,7 +94,7 @@ def _fit(given: dict[str, Any]) -> None:
     from zeroproof.cli.solving import solve
     from zeroproof.cli.training import train
     from zeroproof.estimators import FitOptions
-    from zeroproof.estimators.trained import check_options
+    from zeroproof.estimators.options import check_options
 
     method = given.get("method", "")
     own = own_options(method, given)

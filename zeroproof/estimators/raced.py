@@ -36,7 +36,6 @@ from zeroproof.estimators.signals import real_system, two_parts
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.factored import fit_factored
 from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
@@ -47,7 +46,7 @@ from zeroproof.solve.forms import (
 from zeroproof.solve.fractions import with_conjugates
 from zeroproof.solve.line import InversePowers, LineEntry, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
-from zeroproof.solve.rational import least_squares
+from zeroproof.solve.rational import fit_factored, least_squares
 from zeroproof.solve.recipe import Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, Candidate, split

@@ -42,7 +42,7 @@ from zeroproof.estimators.uncertainty import spread_of
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.projective.gauge import target_scale
 from zeroproof.solve.poles import PoleTable
-from zeroproof.solve.search import Budget
+from zeroproof.solve.race import Budget
 
 require("sklearn", extra="sklearn")
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402  (said by name if it is absent)

@@ -22,6 +22,7 @@ from zeroproof.solve.race import (
     POLE,
     SIGNIFICANT,
     TYPICAL,
+    Budget,
     Entry,
     Held,
     RaceFit,
@@ -33,7 +34,6 @@ from zeroproof.solve.race import (
     winner,
 )
 from zeroproof.solve.rational import Fits, fit_rational
-from zeroproof.solve.search import Budget
 from zeroproof.solve.varpro import adjoint, linear, refined
 
 __all__ = ["InversePowers", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]

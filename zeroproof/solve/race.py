@@ -5,6 +5,8 @@ the smallest one that the best does not beat by more than a standard error wins,
 pole among the rows has to win by more than that.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ __all__ = [
     "POLE",
     "SIGNIFICANT",
     "TYPICAL",
+    "Budget",
     "Entry",
     "Held",
     "RaceFit",
@@ -113,6 +116,40 @@ def _size(y: Floats, noise: str) -> Floats:
     s = max(float(np.median(size)), _SMALLEST * float(np.quantile(size, 0.95))) or 1.0
     c = NOISES[noise]
     return np.hypot(c * s, size) if c < 1 else np.full(y.shape, s)
+
+
+class Budget:
+    """CPU seconds of this process that a fit may spend, and what was not tried within them.
+
+    CPU seconds do not pass while a busy machine lets others run. Several threads that work at once
+    each count.
+    """
+
+    def __init__(self, seconds: float = math.inf, bar: Any = None) -> None:
+        self.start = time.process_time()
+        self.end, self.bar = self.start + seconds, bar  # a progress bar in seconds
+        self.cut: list[str] = []
+
+    def left(self) -> float:
+        """Return the seconds that are left, below 0 where they are overdrawn."""
+        now = time.process_time()
+        if self.bar is not None:
+            self.bar.update(min(now - self.start, self.bar.total) - self.bar.n)
+        return self.end - now
+
+    def part(self, share: float) -> "Budget":
+        """Return a share of what is left; what it does not suffice for is noted here too."""
+        one = Budget(share * self.left(), self.bar)
+        one.start, one.cut = self.start, self.cut
+        return one
+
+    def allows(self, what: str, seconds: float = 0.0) -> bool:
+        """Tell whether so many seconds are left; note what is not tried otherwise."""
+        if self.left() > seconds:
+            return True
+        if what not in self.cut:
+            self.cut.append(what)
+        return False
 
 
 class Held:

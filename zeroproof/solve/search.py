@@ -4,12 +4,11 @@
 """
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +18,13 @@ from zeroproof.projective.angle import chordal_distance, misalignment
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.path import readout_path
+from zeroproof.solve.race import Budget
 from zeroproof.solve.recipe import Recipe, answers, bases, lift
 
 __all__ = [
     "CLEAN",
     "FLOOR",
     "ROUNDING",
-    "Budget",
     "Candidate",
     "SearchOptions",
     "Split",
@@ -59,40 +58,6 @@ ROUNDING = 1e-20  # scores below it are those of clean data
 FLOOR = 1e-32
 RHOS = (1e-2, 1e-4, 1e-6, 1e-9, 1e-12, 1e-19, 1e-30)
 _HOPELESS = 100.0  # times the score to beat, after one sweep
-
-
-class Budget:
-    """CPU seconds of this process that a fit may spend, and what was not tried within them.
-
-    CPU seconds do not pass while a busy machine lets others run. Several threads that work at once
-    each count.
-    """
-
-    def __init__(self, seconds: float = math.inf, bar: Any = None) -> None:
-        self.start = time.process_time()
-        self.end, self.bar = self.start + seconds, bar  # a progress bar in seconds
-        self.cut: list[str] = []
-
-    def left(self) -> float:
-        """Return the seconds that are left, below 0 where they are overdrawn."""
-        now = time.process_time()
-        if self.bar is not None:
-            self.bar.update(min(now - self.start, self.bar.total) - self.bar.n)
-        return self.end - now
-
-    def part(self, share: float) -> "Budget":
-        """Return a share of what is left; what it does not suffice for is noted here too."""
-        one = Budget(share * self.left(), self.bar)
-        one.start, one.cut = self.start, self.cut
-        return one
-
-    def allows(self, what: str, seconds: float = 0.0) -> bool:
-        """Tell whether so many seconds are left; note what is not tried otherwise."""
-        if self.left() > seconds:
-            return True
-        if what not in self.cut:
-            self.cut.append(what)
-        return False
 
 
 class SearchOptions(NamedTuple):
