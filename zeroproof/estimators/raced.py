@@ -36,15 +36,11 @@ from zeroproof.estimators.signals import real_system, two_parts
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.forms import (
-    BarycentricForm,
-    CoefficientForm,
-    FractionForm,
-    InverseForm,
-    SigmoidForm,
+from zeroproof.solve.line import (
+    LineEntry,
+    Support,
+    race_line,
 )
-from zeroproof.solve.fractions import with_conjugates
-from zeroproof.solve.line import InversePowers, LineEntry, Sigmoid, Sum, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.rational import fit_factored, least_squares
 from zeroproof.solve.recipe import Recipe
@@ -449,40 +445,14 @@ def _polynomial(
 
 def _model(entry: LineEntry, scale: float, x: Tensor) -> Model:
     """Return the model of an entry that was fitted at x."""
-    c, axis = entry.candidate, entry.candidate.axis
-    domain = (axis.middle - axis.half, axis.middle + axis.half)
-    parts = [torch.from_numpy(np.array(part[0])) for part in entry.fit]
-    if isinstance(c, Sigmoid):
-        low, high, h, middle = parts[0].unbind()
-        at = axis.middle + axis.half * middle
-        return FormModel(
-            (SigmoidForm(low, high, h / axis.half, at, axis.transform == "log", domain),), scale
-        )
-    if isinstance(c, InversePowers):
-        domain, unit = (float(x.min()), float(x.max())), 1 / axis.half
-        forms = (InverseForm(each, unit, domain) for each in parts[0].T.contiguous())
+    c = entry.candidate
+    forms = c.forms(entry.fit, x.numpy())
+    if forms:
         return FormModel(tuple(forms), scale)
-    if isinstance(c, Support):
-        z, f, v = parts
-        used = v != 0  # a point without weight would be ⟨0, 0⟩
-        at, v = axis.middle + axis.half * z[used], v[used]
-        return FormModel(tuple(BarycentricForm(at, each[used], v) for each in f), scale)
-    if isinstance(c, Sum):
-        p, sums, a = parts[0].numpy(), parts[1].numpy(), parts[2]
-        forms = []
-        for residues, tail in zip(sums, a, strict=True):
-            whole = (p, residues) if tail.is_complex() else with_conjugates(p, residues)
-            places, r = (torch.from_numpy(axis.half * part + 0j) for part in whole)
-            forms.append(FractionForm(axis.middle + places, r, tail, domain))
-        return FormModel(tuple(forms), scale)
-    a, b = parts
-    if axis.transform == "identity":
-        forms = (CoefficientForm(each, b, "chebyshev", domain) for each in a.T.contiguous())
-        return FormModel(tuple(forms), scale)
-    column = [Column(0, *axis)]
-    return ReadoutModel(
-        graded_features(column, c.p), graded_features(column, c.q), a, b[:, None], "y", scale
-    )
+    a, b = (torch.from_numpy(np.array(part[0])) for part in entry.fit)
+    columns = [Column(0, *c.axis)]
+    maps = graded_features(columns, c.p), graded_features(columns, c.q)
+    return ReadoutModel(*maps, a, b[:, None], "y", scale)
 
 
 def _recipe(entry: LineEntry) -> Recipe:

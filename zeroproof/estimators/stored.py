@@ -34,6 +34,7 @@ from zeroproof.solve.forms import (
     BarycentricForm,
     CoefficientForm,
     ConjugateForm,
+    ExponentialForm,
     FactoredForm,
     FractionForm,
     InverseForm,
@@ -50,8 +51,9 @@ _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
-        FractionForm, InverseForm, SigmoidForm, ConjugateForm, Column, GradedFeatures,
-        RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Compared, Fitted, Labels, Region,
+        FractionForm, InverseForm, ExponentialForm, SigmoidForm, ConjugateForm, Column,
+        GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Compared, Fitted,
+        Labels, Region,
     )
 }  # fmt: skip
 # fields of earlier versions whose names are methods now

@@ -164,6 +164,8 @@ def _divergence(fitted: Fitted) -> list[str]:
     model = fit.model
     if fit.model.constant_denominator:
         told = [f"It has {branch}." for branch in fit.branches]
+        forms = model.forms if isinstance(model, FormModel) else ()
+        told += filter(None, (form.divergence(fitted.names[0]) for form in forms))
         return told or ["Nowhere: the denominator is constant."]
     if model.systems:
         return _systems(fitted, model.outputs)

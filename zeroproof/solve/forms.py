@@ -35,6 +35,7 @@ __all__ = [
     "BarycentricForm",
     "CoefficientForm",
     "ConjugateForm",
+    "ExponentialForm",
     "FactoredForm",
     "Form",
     "FractionForm",
@@ -125,6 +126,10 @@ class Form(ABC):
     def system(self) -> System | None:
         """Return H(s) where f(x) = H(ix) is the response of a real system, with poles in s."""
         return None
+
+    def divergence(self, name: str) -> str:
+        """Say where f diverges without a zero of D; nothing if nowhere."""
+        return ""
 
     def described(self, name: str) -> str:
         """Say what the form is, as a function of `name`."""
@@ -540,6 +545,56 @@ class InverseForm(Form):
 
     def described(self, name: str) -> str:
         return f"a polynomial of degree {len(self.c) - 1} in 1/{name}"
+
+
+@dataclass(frozen=True, eq=False)
+class ExponentialForm(Form):
+    """f = a + b exp(rate (t(x) - start)), t = x or log x, then a power law; D is constant."""
+
+    a: Tensor  # each of them `()`
+    b: Tensor
+    rate: Tensor
+    start: Tensor
+    log: bool
+    domain: tuple[float, float]
+    polynomials = False
+
+    @property
+    def degrees(self) -> tuple[int, int]:
+        """Return (0, 0): it is no rational function."""
+        return 0, 0
+
+    @property
+    def free(self) -> int:
+        return 3
+
+    def tuples(self, x: Tensor) -> Pair:
+        t = (torch.log(x) if self.log else x) - self.start
+        N = self.a + self.b * torch.exp(self.rate * t)
+        return Pair(N, torch.ones_like(N))
+
+    def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        t = (torch.log(x) if self.log else x) - self.start
+        z = torch.exp(self.rate * t)
+        return self.tuples(x).N, torch.stack([torch.ones_like(z), z, self.b * t * z], 1)
+
+    def denominator_zeros(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.complex128)
+
+    def numerator_zeros(self) -> Tensor:
+        """Return none: it has one on the line at most, which no pole is to be told from."""
+        return torch.zeros(0, dtype=torch.complex128)
+
+    def divergence(self, name: str) -> str:
+        if not self.log or self.rate >= 0:
+            return ""
+        return f"Beyond the data, at {name} = 0, like {name}^{float(self.rate):.4g}."
+
+    def described(self, name: str) -> str:
+        rate = f"k = {float(self.rate):.4g}"
+        if self.log:
+            return f"a + b {name}^k, a power law, with {rate}"
+        return f"a + b exp(k {name}), an exponential, with {rate}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,20 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.polynomial import chebyshev
 from scipy import linalg
 
 from zeroproof.errors import RangeError
+from zeroproof.solve.forms import (
+    BarycentricForm,
+    CoefficientForm,
+    ExponentialForm,
+    Form,
+    FractionForm,
+    InverseForm,
+    SigmoidForm,
+)
 from zeroproof.solve.fractions import (
     fit_fractions,
     fraction_values,
@@ -36,7 +46,16 @@ from zeroproof.solve.race import (
 from zeroproof.solve.rational import Fits, fit_rational
 from zeroproof.solve.varpro import adjoint, linear, refined
 
-__all__ = ["InversePowers", "Polynomial", "Rational", "Sigmoid", "Sum", "Support", "race_line"]
+__all__ = [
+    "Exponential",
+    "InversePowers",
+    "Polynomial",
+    "Rational",
+    "Sigmoid",
+    "Sum",
+    "Support",
+    "race_line",
+]
 
 Array = Any  # of NumPy, real or complex: its types do not tell one from the other
 EPS = float(np.finfo(float).eps)
@@ -77,6 +96,11 @@ class Axis(NamedTuple):
         """Return u."""
         return (_THERE[self.transform](x) - self.middle) / self.half
 
+    @property
+    def domain(self) -> tuple[float, float]:
+        """Return the range of t(x)."""
+        return self.middle - self.half, self.middle + self.half
+
     def inverse(self, u: Array) -> Array:
         """Return x."""
         return _BACK[self.transform](self.middle + self.half * u)
@@ -116,6 +140,10 @@ class Polynomial:
         """Return T_0(u) … T_p(u)."""
         return chebyshev.chebvander(u, self.p)
 
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x for each output, of the first weighting; none in log x."""
+        return _quotients(self.axis, fit)
+
 
 class InversePowers(Polynomial):
     """Polynomial of 1/x, as potentials are: beside the data a pole of many powers.
@@ -127,6 +155,11 @@ class InversePowers(Polynomial):
     def basis(self, u: Array) -> Array:
         """Return 1, u, … u^p."""
         return np.vander(u, self.p + 1, increasing=True)
+
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x for each output."""
+        domain, unit = (float(x.min()), float(x.max())), 1 / self.axis.half
+        return [InverseForm(c, unit, domain) for c in _tensor(fit[0][0].T)]
 
 
 class Rational:
@@ -152,6 +185,21 @@ class Rational:
         D = fit[1] @ chebyshev.chebvander(u, self.q).T
         with np.errstate(all="ignore"):
             return N / D[..., None]
+
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x for each output; none in log x."""
+        return _quotients(self.axis, fit)
+
+
+def _quotients(axis: Axis, fit: tuple[Array, ...]) -> list[Form]:
+    if axis.transform != "identity":
+        return []
+    a, b = (_tensor(part[0]) for part in fit)
+    return [CoefficientForm(each, b, "chebyshev", axis.domain) for each in a.T.contiguous()]
+
+
+def _tensor(x: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x))
 
 
 class Sigmoid:
@@ -182,6 +230,13 @@ class Sigmoid:
         """Return answers, `(F, n, 1)`."""
         return _Curve(u).basis(fit[0][:, 2:]) @ fit[0][:, :2, None]
 
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x."""
+        low, high, h, middle = _tensor(fit[0][0])
+        axis, log = self.axis, self.axis.transform == "log"
+        at = axis.middle + axis.half * middle
+        return [SigmoidForm(low, high, h / axis.half, at, log, axis.domain)]
+
 
 class _Curve(NamedTuple):
     """The model of a sigmoid: points are (h, c), their coefficients (a, b)."""
@@ -204,6 +259,57 @@ class _Curve(NamedTuple):
         """Return the sum; h changes fourfold at most."""
         h = theta[:, 0]
         return np.stack([np.clip(h + step[:, 0], h / 4, 4 * h), theta[:, 1] + step[:, 1]], 1)
+
+
+class Exponential:
+    """a + b exp(h u): decay and growth, and in log x a power law; the tail of a sigmoid."""
+
+    p = q = 0
+    free, kind = 3.0, "an exponential"
+    rates = np.outer([1, -1], 2.0 ** np.arange(-3, 7)).ravel()
+
+    def __init__(self, axis: Axis) -> None:
+        self.axis = axis
+        self.name = "exponential" if axis.transform == "identity" else "power law"
+
+    def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
+        """Return (a, b, h) for each weighting, from the best of some rates."""
+        tail, grid = _Tail(u), self.rates[:, None]
+        square = linear(tail, y, np.repeat(w[:1], len(grid), 0), grid).objective
+        start = np.repeat(grid[square.argmin()][None], len(w), 0)
+        theta, at = refined(tail, y, w, start, steps=50, resolved=1e-10)
+        return (np.concatenate([at.c[:, 0], theta], 1),)
+
+    def value(self, fit: tuple[Array, ...], u: Array) -> Array:
+        """Return answers, `(F, n, 1)`."""
+        return _Tail(u).basis(fit[0][:, 2:]) @ fit[0][:, :2, None]
+
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x."""
+        a, b, h = _tensor(fit[0][0])
+        axis, log = self.axis, self.axis.transform == "log"
+        start = axis.middle + axis.half * torch.sign(h)
+        return [ExponentialForm(a, b, h / axis.half, start, log, axis.domain)]
+
+
+class _Tail(NamedTuple):
+    """The model of an exponential, 1 at the end of [-1, 1] where it is largest; points are h."""
+
+    u: Array
+
+    def basis(self, h: Array) -> Array:
+        """Return 1 and exp(h (u ∓ 1))."""
+        tail = np.exp(np.clip(h * (self.u - np.sign(h)), -700, 700))
+        return np.stack([np.ones_like(tail), tail], -1)
+
+    def slopes(self, h: Array, c: Array) -> Array:
+        """Return the slopes by h."""
+        slope = c[:, 0, 1:] * self.basis(h)[..., 1] * (self.u - np.sign(h))
+        return slope[:, None, :, None]
+
+    def moved(self, h: Array, step: Array) -> Array:
+        """Return the sum; h changes fourfold at most and keeps its sign."""
+        return np.sign(h) * np.clip(np.abs(h) + np.sign(h) * step, np.abs(h) / 4, 4 * np.abs(h))
 
 
 class Sum:
@@ -238,6 +344,15 @@ class Sum:
             answers.append(answer.real if real else answer)
         return np.stack(answers)
 
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x for each output."""
+        axis, (p, sums, a), found = self.axis, (part[0] for part in fit), []
+        for residues, tail in zip(sums, a, strict=True):
+            whole = (p, residues) if np.iscomplexobj(tail) else with_conjugates(p, residues)
+            places, r = (_tensor(axis.half * part + 0j) for part in whole)
+            found.append(FractionForm(axis.middle + places, r, _tensor(tail), axis.domain))
+        return found
+
 
 class Support:
     """AAA: N / D in barycentric form through m rows (Nakatsukasa, Sète & Trefethen 2018).
@@ -271,6 +386,13 @@ class Support:
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, m)`."""
         return np.stack([_barycentric(u, *one) for one in zip(*fit, strict=True)])
+
+    def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
+        """Return the function of x for each output."""
+        z, f, v = (_tensor(part[0]) for part in fit)
+        used = v != 0  # a point without weight would be ⟨0, 0⟩
+        at, v = self.axis.middle + self.axis.half * z[used], v[used]
+        return [BarycentricForm(at, each[used], v) for each in f]
 
 
 def _greedy(u: Array, y: Array, w: Array, most: int) -> Iterator[tuple[Any, Array]]:
@@ -505,6 +627,8 @@ class _Race:
             self.enter(Polynomial(axis, 1))
         self.enter(Polynomial(axis, 2))
         real = self.y.shape[1] == 1 and not np.iscomplexobj(self.y) and not self.asked.plain
+        if self.cap >= 3 and real:
+            self.enter(Exponential(axis))
         if self.cap >= 4 and real:
             self.enter(Sigmoid(axis))
         if self.distinct < 7:
