@@ -196,7 +196,7 @@ LAWS = [
 
 
 def _trust(name: str, f: Any, low: Any, high: Any, rows: int, noise: float) -> Case:
-    few, fresh = drawn(f, low, high, rows, noise), drawn(f, low, high, fresh=20_000)
+    few, fresh = drawn(f, low, high, rows, noise), drawn(f, low, high, fresh=100_000)
 
     def draw(seed: int) -> Draw:
         finely = fresh(1000 + seed)  # so many that some lie next to a pole
