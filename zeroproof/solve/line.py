@@ -167,14 +167,15 @@ class Rational:
 
     kind = "rational functions of higher degree"
 
-    def __init__(self, axis: Axis, p: int, q: int) -> None:
+    def __init__(self, axis: Axis, p: int, q: int, start: Array = None) -> None:
         self.axis, self.p, self.q, self.free = axis, p, q, float(p + q + 1)
+        self.start = start  # coefficients of D to start from too, (1, q + 1)
         self.name = f"rational function of degrees ({p}, {q})" + _IN[axis.transform]
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b) for each weighting; folds start from the fit of all rows, and cold."""
         H_N, H_D = chebyshev.chebvander(u, self.p), chebyshev.chebvander(u, self.q)
-        full = fit_rational(H_N, H_D, y, w[:1])
+        full = fit_rational(H_N, H_D, y, w[:1], warm=self.start)
         folds = fit_rational(H_N, H_D, y, w[1:], warm=full.b, cold=cold, steps=10, resolved=1e-4)
         both = Fits(*(np.concatenate(pair) for pair in zip(full, folds, strict=True)))
         return both.a, both.b
@@ -729,21 +730,27 @@ class _Race:
     def _around(self, axis: Axis) -> None:
         """Enter the neighbours of the best, then as many poles as matter, N longer."""
         top = self._best(axis)
-        if top is None or not top.candidate.q:
-            return
-        p, q = top.candidate.p, top.candidate.q
-        for pair in ((p - 1, q), (p + 1, q), (p, q - 1), (p, q + 1)):
-            self.enter(Rational(axis, *pair))
-        top = self._best(axis) or top
-        clear = [pole for pole in top.poles if pole.significance > SIGNIFICANT]
-        for q in sorted({len(clear), sum(pole.inside for pole in clear)}):
-            if 0 < q <= top.candidate.q:
-                for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
-                    self.enter(Rational(axis, p, q))
+        if top is not None and top.candidate.q:
+            p, q = top.candidate.p, top.candidate.q
+            for pair in ((p - 1, q), (p + 1, q), (p, q - 1), (p, q + 1)):
+                self.enter(Rational(axis, *pair))
+        for top in {self._best(axis), self._best(axis, doubtful=True)}:
+            if top is None:
+                continue
+            clear = [pole for pole in top.poles if pole.significance > SIGNIFICANT]
+            beside = [pole for pole in top.poles if not pole.inside]
+            for some in (clear, [pole for pole in clear if pole.inside], [*clear, *beside]):
+                some = list(dict.fromkeys(some))
+                q = len(some)
+                if 0 < q <= top.candidate.q:
+                    b = chebyshev.chebfromroots([pole.u for pole in some])
+                    start = (b if np.iscomplexobj(self.y) else b.real)[None]
+                    for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
+                        self.enter(Rational(axis, p, q, start))
 
-    def _best(self, axis: Axis) -> LineEntry | None:
+    def _best(self, axis: Axis, *, doubtful: bool = False) -> LineEntry | None:
         mine = [e for e in self.entries if isinstance(e.candidate, Polynomial | Rational)]
-        mine = [e for e in mine if e.candidate.axis is axis and not e.doubtful]
+        mine = [e for e in mine if e.candidate.axis is axis and e.doubtful <= doubtful]
         return min(mine, key=lambda e: e.held.body, default=None)
 
     def enter(self, candidate: Any) -> LineEntry | None:
