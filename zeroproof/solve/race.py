@@ -39,6 +39,7 @@ FOLDS = 10
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
 SMALL_NOISE = 0.2  # of a target, beside its size
 _ZEROS = 0.01  # share of targets
+_FEWEST = 8  # rows that tell how noise grows
 _GAIN, _GAIN_SPREAD = 0.1, 2.0  # of log likelihood for each row, and in standard errors
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
 # standard errors that a pole, and a curve where a plain model would do, must win by
@@ -95,8 +96,8 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
         errors: Sizes of held-out errors for each noise, `(n, m)`, where they count.
         y: The targets there.
     """
-    if np.mean(np.abs(y) <= 1e-12 * np.abs(y).max()) > _ZEROS:
-        return "additive"  # noise that follows y would be none there
+    if len(y) < _FEWEST or np.mean(np.abs(y) <= 1e-12 * np.abs(y).max()) > _ZEROS:
+        return "additive"  # few rows do not tell; where y is 0 noise that follows it would be none
     over = {noise: (error / deviation(y, noise)).mean(1) for noise, error in errors.items()}
     plain = over["additive"]
 
