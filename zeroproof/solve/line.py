@@ -72,6 +72,7 @@ _SIZES = (16, 24, 32, 48, 64, 100)  # of AAA, from whose poles sums start
 _SPLIT, _DOUBLE = 3.0, 1e-6  # standard errors, and half widths, between the halves of one pole
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
+_FEWEST_WHITE, _LARGE = 200, 8.0  # rows that tell; times the median error
 _MOST_TERMS = 100  # of AAA
 _LEAST = 8  # candidates that are fitted whatever the clock says
 _THERE: dict[str, Any] = {"identity": lambda x: x, "log": np.log, "inverse": np.reciprocal}
@@ -651,6 +652,8 @@ class _Race:
         """Enter diagonal degrees until two in a row are at rounding, with neighbours at first."""
         exact = 0
         for k in _QUICK if quick else DEGREES:
+            if k > _SMALL and self._white():
+                return
             plain = axis is self.axes[0]  # a sum of poles in log x is none in x
             if plain and k == next(d for d in DEGREES if d > _SMALL) and self._sums(axis):
                 return
@@ -659,6 +662,22 @@ class _Race:
             exact += any(e is not None and e.exact for e in entries)
             if exact > 1 or 2 * k + 1 > self.cap:
                 return
+
+    def _white(self) -> bool:
+        """Tell whether errors of neighbours have nothing to do with each other, and none is large.
+
+        Then nothing is left to find. Errors are ranked, so that a few large ones do not decide.
+        """
+        best = min(self.entries, key=lambda e: e.held.body)
+        if len(self.x) < _FEWEST_WHITE or best.exact or np.iscomplexobj(self.y):
+            return False
+        left = (best.answers - self.y) / self.g
+        size = np.abs(left)
+        if not size.max() < _LARGE * np.median(size):
+            return False
+        rank = left[np.argsort(self.x)].argsort(0).argsort(0) / len(left) - 0.5
+        r = 12 * (rank[1:] * rank[:-1]).mean(0)  # over the variance of a rank
+        return bool((np.abs(r) < 2 / np.sqrt(len(left))).all())
 
     def _sums(self, axis: Axis) -> bool:
         """Enter sums of poles, and tell whether larger denominators have nothing to add.
@@ -739,8 +758,8 @@ class _Race:
                 continue
             clear = [pole for pole in top.poles if pole.significance > SIGNIFICANT]
             beside = [pole for pole in top.poles if not pole.inside]
-            for some in (clear, [pole for pole in clear if pole.inside], [*clear, *beside]):
-                some = list(dict.fromkeys(some))
+            kept = clear, [pole for pole in clear if pole.inside], list({*clear, *beside})
+            for some in kept:
                 q = len(some)
                 if 0 < q <= top.candidate.q:
                     b = chebyshev.chebfromroots([pole.u for pole in some])
