@@ -758,7 +758,11 @@ class _Race:
                 continue
             clear = [pole for pole in top.poles if pole.significance > SIGNIFICANT]
             beside = [pole for pole in top.poles if not pole.inside]
-            kept = clear, [pole for pole in clear if pole.inside], list({*clear, *beside})
+            kept = (
+                clear,
+                [pole for pole in clear if pole.inside],
+                list(dict.fromkeys([*clear, *beside])),
+            )
             for some in kept:
                 q = len(some)
                 if 0 < q <= top.candidate.q:
