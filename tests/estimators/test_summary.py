@@ -38,7 +38,8 @@ def parts_of(model):
             ["degrees (0, 1) in speed", "At speed = 0.25 ± ", "(residue 3 ± ", "exceeds |y|"],
         ),
         (lambda: fitted(LINE, x**2, degrees=(2, 0)), ["polynomial of degree 2", "is constant"]),
-        (lambda: fitted(LINE, np.exp(x)), ["No pole among the data, x0 from -1 to 1"]),
+        (lambda: fitted(LINE, np.exp(x)), ["an exponential, with k = 1", "is constant"]),
+        (lambda: fitted(LINE, np.cosh(x)), ["No pole among the data, x0 from -1 to 1"]),
         (lambda: fitted(LINE, np.c_[x, 1 / (x - 0.25)]), ["y0: No pole", "y1: At x0 = 0.25"]),
         (
             lambda: fitted(LINE, np.random.default_rng(0).normal(size=120), degrees=(1, 1)),
@@ -62,8 +63,8 @@ def parts_of(model):
         (lambda: fitted(LINE, 1 / (x - 0.3 - 0.1j)), ["No pole among", "0.3 + 0.1i ± "]),
     ],
     ids=[
-        "line", "polynomial", "exponential", "outputs", "noise", "linear", "root", "random",
-        "fourier", "chebyshev", "module", "complex",
+        "line", "polynomial", "exponential", "catenary", "outputs", "noise", "linear", "root",
+        "random", "fourier", "chebyshev", "module", "complex",
     ],
 )  # fmt: skip
 def test_a_summary_answers_six_questions_in_their_order(model, parts):

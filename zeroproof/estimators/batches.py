@@ -6,19 +6,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zeroproof.errors import DataError, ShapeError
-from zeroproof.estimators.closed_form import block, crosses
+from zeroproof.estimators.closed_form import crosses
 from zeroproof.estimators.fitted import Fitted
-from zeroproof.estimators.model import ReadoutModel
-from zeroproof.estimators.options import Rows, as_array
-from zeroproof.solve import choose_rho, streamed_readout
+from zeroproof.estimators.model import Model
+from zeroproof.estimators.options import as_array
 from zeroproof.solve.search import ROUNDING
 from zeroproof.solve.spectral import re_iterable
-from zeroproof.solve.tall_qr import gathered
+from zeroproof.solve.tall_qr import TallQR, gathered, stacked
 
 __all__ = ["Sample", "sampled", "solved_from"]
 
+_SWEEPS = 4  # the last one only measures
+_RESOLVED = 1e-12  # of the largest singular value: a smaller one is the gauge
 _SAMPLE = 6000  # rows that decide what to fit
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIXING = (
@@ -56,7 +58,11 @@ def sampled(batches: Iterable[tuple[Any, Any]]) -> Sample:
 def solved_from(
     fitted: Fitted, batches: Iterable[tuple[Any, Any]], sample: Sample, missing: str = "bottom"
 ) -> Fitted:
-    """Return the fit with its coefficients solved from all rows, on all processes.
+    """Return the fit with coefficients and their covariance from all finite rows of all processes.
+
+    Some Gauss-Newton steps on the squared error of y over its noise start from the fit of the
+    sample: rows leave a triangular factor of their slopes, block by block. Forms that are held by
+    poles or support points, and outputs that share a denominator, keep the fit of the sample.
 
     Args:
         fitted: A fit of the sample.
@@ -64,18 +70,31 @@ def solved_from(
         sample: From `sampled`.
         missing: `"drop"` leaves rows with a nan in y out.
     """
-    fit, (low, high) = fitted.fit, fitted.domain[:, 0].tolist()
-    readout = fit.model.as_readout((low, high))
-    if readout is None or fit.error < ROUNDING:  # the sample told everything
-        return fitted
-    a, b = _solved(fitted, readout, batches, sample, drop=missing == "drop")
-    model = readout._replace(a=a, b=b)
+    fit, model = fitted.fit, fitted.fit.model
+    if fit.error < ROUNDING or (model.outputs > 1 and model.denominators == 1):
+        return fitted  # the sample told everything
+    best, least, spread = model, torch.inf, fitted.spread
+    for _ in range(_SWEEPS):
+        factors = [
+            _factor(fitted, model, batches, j, drop=missing == "drop") for j in range(model.outputs)
+        ]
+        square = sum(float(R[:, -1].abs().square().sum()) for R, _ in factors)
+        if not square < least:
+            break
+        solved = [_step(R, count) for R, count in factors]
+        best, least = model, square
+        spread = tuple(root for _, root in solved) if spread else ()
+        for j, (step, _) in enumerate(solved):
+            moved = model.moved(j, step)
+            if moved is None:
+                return fitted
+            model = moved
     if fitted.affine:
         X = torch.from_numpy(sample.X[:, fitted.columns])
-        if crosses(model, X):
+        if crosses(best, X):
             return fitted  # of the sample, whose D keeps its sign
-        fitted = fitted._replace(sign=model.tuples(X).D[0].sign())
-    return fitted._replace(fit=fit._replace(model=model))
+        fitted = fitted._replace(sign=best.tuples(X).D[0].sign())
+    return fitted._replace(fit=fit._replace(model=best), spread=spread)
 
 
 def _drawn(blocks: Iterable[Any]) -> Sample | None:
@@ -132,33 +151,39 @@ def _pairs(blocks: Iterable[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray
             yield X.astype(np.float64), y
 
 
-def _solved(
-    fitted: Fitted, readout: ReadoutModel, blocks: Iterable[Any], sample: Sample, *, drop: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    maps, power = (readout.H_N, readout.H_D), fitted.fit.power
-    shared = readout.b.shape[1] == 1
+def _step(R: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the step that a factor of (slopes, residual) asks for, and its covariance root."""
+    slopes, size = R[:-1, :-1], torch.linalg.vector_norm(R[:-1, :-1], dim=0).clamp(1e-300)
+    U, S, Vh = torch.linalg.svd(slopes / size)
+    known = _RESOLVED * S[:1] < S
+    root = Vh.mH[:, known] / S[known] / size[:, None]
+    sigma = float(R[-1, -1].abs()) / max(count - int(known.sum()), 1) ** 0.5
+    return root @ (U.mH @ R[:-1, -1])[known], root * sigma
 
-    def rows(X: NDArray[np.float64], y: NDArray[Any]) -> Rows:
-        y = y.reshape(len(y), -1)
-        if drop:
-            kept = ~np.isnan(y).any(1)
-            X, y = X[kept], y[kept]
-        targets = torch.from_numpy(np.array(y))
-        infinite = torch.isinf(targets)
-        targets = torch.where(infinite, targets, targets / fitted.thresholds.scale)
-        columns = readout.inputs(torch.from_numpy(X[:, fitted.columns]))
-        return Rows(columns, targets, torch.ones(len(X), dtype=torch.float64))
 
-    H_N, H_D, Y_n, Y_d, weight = block(maps, rows(sample.X, sample.y), power, readout.target)
-    half = len(H_N) // 8
-    rho = choose_rho(
-        H_N, Y_n, Y_d, slice(half, None), slice(0, half or None), H_D=H_D, weight=weight
-    ).rho
-
-    class Blocks:
-        def __iter__(self) -> Iterator[Any]:
-            for X, y in _pairs(blocks):
-                yield block(maps, rows(X, y), power, readout.target)
-
-    head = streamed_readout(Blocks(), rho=rho, shared_denominator=shared)
-    return head.a.reshape(len(head.a), -1), head.b.reshape(len(head.b), -1)
+def _factor(
+    fitted: Fitted, model: Model, blocks: Iterable[Any], output: int, *, drop: bool
+) -> tuple[Tensor, int]:
+    """Return the factor of the weighted (slopes, residual) of finite rows, and their number."""
+    qr, count, error = None, 0, None
+    try:
+        for X, targets in _pairs(blocks):
+            Y = targets.reshape(len(targets), -1)
+            kept = np.isfinite(Y[:, output])
+            if drop:
+                kept &= ~np.isnan(Y).any(1)
+            y = torch.from_numpy(np.array(Y[kept, output]))
+            rows = torch.from_numpy(np.array(X[kept][:, list(fitted.columns)]))
+            answer, G = model.slopes(rows, output)
+            # as `row_weight` of the power that the fit was made with
+            root = (1 + (y / fitted.thresholds.scale).abs().square()) ** (fitted.fit.power / 2 - 1)
+            rows = torch.cat([G, (y - answer)[:, None]], 1) * root[:, None]
+            rows = rows[torch.isfinite(rows).all(1)]
+            qr = qr or TallQR(rows.shape[1], like=rows)
+            qr.add(rows)
+            count += len(rows)
+    except Exception as raised:  # noted, so that no other process waits for ever
+        error = raised
+    own = None if qr is None else (qr.factor(), count)
+    parts = [part for part in gathered(own, error, distributed=True) if part is not None]
+    return stacked([R for R, _ in parts]), sum(number for _, number in parts)

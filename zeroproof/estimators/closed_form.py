@@ -115,6 +115,7 @@ class ClosedForm(NamedTuple):
         left_out: Rows that no model explains and that the fit did not use.
         cut: What was not tried within the time budget.
         branches: Points of one column where y has a step, a kink, a logarithm or a broken power.
+        crosses: Would a pole among the rows, which the affine topology has not, do clearly better?
     """
 
     model: Model
@@ -134,6 +135,7 @@ class ClosedForm(NamedTuple):
     left_out: tuple[int, ...] = ()
     cut: tuple[str, ...] = ()
     branches: tuple[Branch, ...] = ()
+    crosses: bool = False
 
 
 class Scored(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
-from zeroproof.layers.features import Column, Features, feature_matrix, graded_features
+from zeroproof.layers.features import Features, feature_matrix
 from zeroproof.projective.pair import Pair
 from zeroproof.solve.centres import distances
 from zeroproof.solve.forms import Form, interpolated, quotient_slopes
@@ -131,19 +131,12 @@ class FormModel(NamedTuple):
         """
         raise RangeError("a rational form has one column, got two")
 
-    def as_readout(self, domain: tuple[float, float]) -> "ReadoutModel | None":
-        """Return features that hold such a function, for coefficients to be solved from many rows.
-
-        None where N and D are no polynomials of x, and for poles over decades.
-        """
-        if not all(form.polynomials for form in self.forms):
+    def moved(self, output: int, step: Tensor) -> "FormModel | None":
+        """Return the model with the coefficients of one output moved; none where forms cannot."""
+        form = self.forms[output].moved(step)
+        if form is None:
             return None
-        low, high = domain
-        column = Column(0, "identity", (low + high) / 2, (high - low) / 2)
-        p, q = map(max, zip(*(form.degrees for form in self.forms), strict=True))
-        empty = torch.zeros(0, len(self.forms))
-        maps = graded_features([column], p), graded_features([column], q)
-        return ReadoutModel(*maps, empty, empty, "y", self.scale)
+        return self._replace(forms=(*self.forms[:output], form, *self.forms[output + 1 :]))
 
 
 class ReadoutModel(NamedTuple):
@@ -309,9 +302,13 @@ class ReadoutModel(NamedTuple):
         output = one_of(output, range(self.outputs), "output") if self.denominators > 1 else 0
         return pole_curve(lambda X: self.head(X).D[:, output], domain.T.tolist(), points=points)
 
-    def as_readout(self, domain: tuple[float, float]) -> "ReadoutModel":
-        """Return the model: its features hold such a function."""
-        return self
+    def moved(self, output: int, step: Tensor) -> "ReadoutModel":
+        """Return the model with the coefficients of one output moved."""
+        a, b = self.a.clone(), self.b.clone()
+        step = step.to(a.dtype)
+        a[:, output] += step[: len(a)]
+        b[:, output] += step[len(a) :]
+        return self._replace(a=a, b=b)
 
 
 Model: TypeAlias = FormModel | ReadoutModel

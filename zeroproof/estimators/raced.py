@@ -52,7 +52,7 @@ __all__ = ["fit_by_race", "raced"]
 
 Array = NDArray[Any]
 
-_ENOUGH = 20  # distinct inputs, for transforms of y to be looked for
+_ENOUGH = 30  # distinct inputs, for transforms of y to be looked for
 _NEAR_LINE, _PLACES = 0.05, 4  # half widths; places looked at
 _TRIFLE = 1e-5  # of the typical y: an error below it makes no outlier
 _TIES = 5
@@ -172,9 +172,13 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     alternates = tuple(_model(e, request.scale, used.X[:, 0]) for e in race.tied[1:_TIES])
     recipe = _recipe(entry) if isinstance(model, ReadoutModel) else None
     found = closed(race, y, model, name, recipe)
-    found = found._replace(
-        significant=significant, alternates=alternates, branches=branches, polished=polish
+    crosses = request.affine and any(
+        e.inside and ahead(e.held, entry.held, POLE) for e in race.entries
     )
+    found = found._replace(
+        significant=significant, alternates=alternates, branches=branches, polished=polish,
+        crosses=crosses,
+    )  # fmt: skip
     return boosted(found, race, used)
 
 
@@ -539,7 +543,9 @@ def _ahead(
                 break
             if mean < 0 and ratio < 1:  # will not win by three standard errors
                 return None
-    if not ahead(held, ours, POLE):
+    # with so many coefficients a fit may be right in most rows and mean nothing
+    typical = TYPICAL if 2 * best.weights <= len(y) else math.inf
+    if not ahead(held, ours, POLE, typical):
         return None
     fit = fit_closed_form(sample if used is None else used, request, Scored(found, power))
     others = tuple(each._replace(delivered=False) for each in compared(race))

@@ -199,7 +199,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         request = checked_request(asked, y, seen, columns, scale)
         rows = rows_of(X, y, weight, scale)
         names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
-        with warnings.catch_warnings(), _threads(rows.X), self._bar(request.budget) as bar:
+        quiet = warnings.catch_warnings(), np.errstate(all="ignore")
+        with quiet[0], quiet[1], _threads(rows.X), self._bar(request.budget) as bar:
             request = request._replace(clock=Budget(request.budget, bar))
             warnings.simplefilter("ignore", UserWarning)  # candidates' own: few rows, common zeros
             try:
@@ -486,7 +487,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """Return the sign of each D on most rows; warn where it is not that of all."""
         D = fit.model.tuples(X).D
         sign = torch.where(D.sign().sum(0) < 0, -1.0, 1.0).double()
-        if bool((D * sign < 0).any()):
+        if fit.crosses or bool((D * sign < 0).any()):
             warnings.warn(
                 "D changes its sign between rows: the data cross a pole, where the affine "
                 "topology has no answer; use topology='projective'",

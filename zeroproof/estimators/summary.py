@@ -370,6 +370,10 @@ def _doubts(fitted: Fitted) -> list[str]:
         said.append(f"{len(fit.left_out)} rows were left out as outliers (from 1: {rows}{more}).")
     if _few(fitted):
         said.append(f"Few rows: {fitted.rows} for {fit.model.free} coefficients.")
+    if fit.crosses:
+        said.append(
+            "A pole among the rows, which the affine topology has not, does clearly better."
+        )
     if fit.cut:
         said.append(f"Not tried within the budget: {_listed(fit.cut)}.")
     if fit.model.systems and _evenly_spread(fitted.pole_table(0)):
@@ -413,6 +417,8 @@ def _advice(fitted: Fitted) -> list[str]:
         )
     elif _constant(fit):
         said.append("Measure what else y may depend on, or more rows.")
+    elif fit.crosses:
+        said.append("Let the fit cross it: topology='projective'.")
     elif fit.model.constant_denominator and fit.comparison and not fit.cut:
         said.append("Nothing here needs a pole: a plain model does it.")
     if fit.left_out:
@@ -425,7 +431,8 @@ def _advice(fitted: Fitted) -> list[str]:
         said.append("Measure more rows, most of all where y changes fast.")
     elif _weak_poles(fitted):
         said.append("Measure more rows near the poles.")
-    if fit.model.outputs == 2 and not fit.model.constant_denominator:
+    one = fit.model.systems or not fit.model.is_real
+    if fit.model.outputs == 2 and not one and not fit.model.constant_denominator:
         said.append(
             "If the two targets are real and imaginary part of one signal, declare them: complex "
             "y, --complex."

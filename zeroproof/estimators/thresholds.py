@@ -104,12 +104,14 @@ def thresholds_of(
     """
     score = score_of(fit, X, scale)
     singular = ~torch.isfinite(y)
-    between = None
-    if bool(singular.any()) and not fit.model.constant_denominator:
+    constant = fit.model.constant_denominator
+    if bool(singular.any()) and constant:
+        _warn_unexplained(int(singular.sum()))
+    elif bool(singular.any()):
         between = _between(score, singular, scale)
-    if between is not None:
-        return between
-    if fit.model.constant_denominator:
+        if between is not None:
+            return between
+    if constant:
         chosen = TAU_INFER.value
     elif known:
         chosen = _SMALLEST
@@ -156,6 +158,14 @@ def limits_of(
     return thresholds, None
 
 
+def _warn_unexplained(count: int) -> None:
+    warnings.warn(
+        f"{count} targets are inf or nan where the fit is regular: if that means 'not measured', "
+        "leave such rows out with missing='drop'",
+        stacklevel=5,
+    )
+
+
 def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig | None:
     """Separate singular rows from the others, at the cost of 1 % of these at most.
 
@@ -168,11 +178,7 @@ def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig |
     tau = found.tau_infer
     if tau > most:
         stray = singular & (score > most)
-        warnings.warn(
-            f"{int(stray.sum())} targets are inf or nan where the fit is regular: if that means "
-            "'not measured', leave such rows out with missing='drop'",
-            stacklevel=4,
-        )
+        _warn_unexplained(int(stray.sum()))
         if bool((singular & ~stray).sum() == 0):
             return None
         kept = choose_thresholds(score[~stray], singular[~stray], least=_SMALLEST)

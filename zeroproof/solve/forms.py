@@ -6,7 +6,7 @@ Coefficients of D lose relative accuracy beside multiple poles; roots and suppor
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -58,7 +58,6 @@ class Form(ABC):
     Attributes:
         domain: (low, high) where it was fitted, in the units of x.
         judged: Did the race that fitted it tell its poles from noise?
-        polynomials: Are N and D polynomials of x, of the degrees it says?
 
     Examples:
         >>> z, w = torch.tensor([0.0, 1.0]), torch.tensor([1.0, -1.0])
@@ -67,7 +66,7 @@ class Form(ABC):
     """
 
     domain: tuple[float, float]
-    judged, polynomials = False, True
+    judged = False
 
     @property
     @abstractmethod
@@ -98,6 +97,13 @@ class Form(ABC):
 
         Which coefficients is the form's own affair: slopes of any of them span the same space.
         """
+
+    def moved(self, step: Tensor) -> "Form | None":
+        """Return the form with its coefficients moved, as `slopes` orders them; none if it cannot.
+
+        Only where coefficients are the fields themselves.
+        """
+        return None
 
     @abstractmethod
     def denominator_zeros(self) -> Tensor:
@@ -274,6 +280,10 @@ class CoefficientForm(Form):
         else:
             H_N, H_D = (chebyshev_basis(x, degree, domain=self.domain) for degree in self.degrees)
         return quotient_slopes(H_N, H_D, self.a, self.b)
+
+    def moved(self, step: Tensor) -> "CoefficientForm":
+        a, b = step.to(self.a.dtype).split([len(self.a), len(self.b)])
+        return replace(self, a=self.a + a, b=self.b + b)
 
     def denominator_zeros(self) -> Tensor:
         zeros = polynomial_zeros(self.b, self.basis, self.domain)
@@ -519,7 +529,6 @@ class InverseForm(Form):
     c: Tensor  # (p + 1,), real or complex, ascending
     unit: float  # in the units of x
     domain: tuple[float, float]
-    polynomials = False
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -535,7 +544,11 @@ class InverseForm(Form):
 
     def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         G = monomial_basis(self.unit / x, len(self.c) - 1)
-        return G.to(torch.promote_types(G.dtype, self.c.dtype)) @ self.c.to(G.dtype), G
+        dtype = torch.promote_types(G.dtype, self.c.dtype)
+        return G.to(dtype) @ self.c.to(dtype), G
+
+    def moved(self, step: Tensor) -> "InverseForm":
+        return replace(self, c=self.c + step.to(self.c.dtype))
 
     def denominator_zeros(self) -> Tensor:
         return torch.zeros(len(self.c) - 1, dtype=torch.complex128)
@@ -557,7 +570,6 @@ class ExponentialForm(Form):
     start: Tensor
     log: bool
     domain: tuple[float, float]
-    polynomials = False
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -577,6 +589,9 @@ class ExponentialForm(Form):
         t = (torch.log(x) if self.log else x) - self.start
         z = torch.exp(self.rate * t)
         return self.tuples(x).N, torch.stack([torch.ones_like(z), z, self.b * t * z], 1)
+
+    def moved(self, step: Tensor) -> "ExponentialForm":
+        return replace(self, a=self.a + step[0], b=self.b + step[1], rate=self.rate + step[2])
 
     def denominator_zeros(self) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
@@ -607,7 +622,6 @@ class SigmoidForm(Form):
     middle: Tensor
     log: bool
     domain: tuple[float, float]
-    polynomials = False
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -628,6 +642,11 @@ class SigmoidForm(Form):
         z = torch.sigmoid(self.slope * t)
         k = (self.high - self.low) * z * (1 - z)
         return self.tuples(x).N, torch.stack([1 - z, z, k * t, -k * self.slope], 1)
+
+    def moved(self, step: Tensor) -> "SigmoidForm":
+        now = (self.low, self.high, self.slope, self.middle)
+        low, high, slope, middle = (part + d for part, d in zip(now, step, strict=True))
+        return replace(self, low=low, high=high, slope=slope, middle=middle)
 
     def denominator_zeros(self) -> Tensor:
         return torch.zeros(0, dtype=torch.complex128)
@@ -659,7 +678,7 @@ class ConjugateForm(Form):
     c: Tensor  # r, a, g, d, and e if there is a linear term
     domain: tuple[float, float]
     part: str = ""  # "real" or "imaginary": f is H(ix), or -i H(ix), which is real
-    judged, polynomials = True, False
+    judged = True
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -715,8 +734,12 @@ class ConjugateForm(Form):
         return PoleTable(p, residue, strength, multiplicity, none).at(order)
 
     def described(self, name: str) -> str:
-        k = self.degrees[1]
-        tail = ", a constant and a term linear in s" if len(self.c) > k + 1 else " and a constant"
+        k = self.degrees[1] // (2 if self.part else 1)  # a part has their mirror images too
+        tail = (
+            ", a constant and a term linear in s"
+            if len(self.c) > self.degrees[1] + 1
+            else " and a constant"
+        )
         poles = f"{k} pole{'s' * (k != 1)}{tail}"
         part = f"the {self.part} part of " if self.part else ""
         return f"{part}the response of a real system at s = i {name}: {poles}"

@@ -603,6 +603,8 @@ class _Race:
         if self.asked.degrees is not None:
             p, q = self.asked.degrees
             self.enter(Rational(first, p, q) if q else Polynomial(first, p))
+            if not quick:
+                self.enter(Polynomial(first, 0))  # to compare with
             return
         constant = self.enter(Polynomial(first, 0))
         if constant is not None and constant.exact:
@@ -890,9 +892,9 @@ class _Race:
                     return True
             return False
 
-        if self.asked.degrees is not None:  # whatever they make of the rows
-            return [e for e in self.entries if not (self.asked.affine and e.inside)]
         entries = [e for e in self.entries if not (self.asked.affine and e.inside)]
+        if self.asked.degrees is not None:  # whatever they make of the rows
+            return [e for e in entries if (e.candidate.p, e.candidate.q) == self.asked.degrees]
         return [e for e in entries if not e.doubtful and not wild(e)] or entries[:1]
 
 
