@@ -24,6 +24,7 @@ _SHOWN = 8  # poles, columns
 _OUTPUTS = 4  # whose poles are listed
 _CAUGHT, _LOST = 0.9, 0.02  # of labelled and of finite rows: fewer, or more, contradict the model
 _FEW_ROWS, _ROWS_EACH = 30, 5  # below these, in all and for each coefficient, rows are few
+_TOO_MANY = 0.05  # of the finite rows
 _POOR = 0.9  # of the constant's error
 _REAL = 1e-12  # of the half range: a smaller imaginary part is rounding
 _MANY, _EVEN = 6, 0.5  # real poles; spread of the logarithms of their ratios, over the mean
@@ -370,6 +371,11 @@ def _doubts(fitted: Fitted) -> list[str]:
         said.append(f"{len(fit.left_out)} rows were left out as outliers (from 1: {rows}{more}).")
     if _few(fitted):
         said.append(f"Few rows: {fitted.rows} for {fit.model.free} coefficients.")
+    labels = fitted.labels
+    if labels is not None and fitted.region is None and labels.lost > _TOO_MANY:
+        said.append(
+            f"{labels.lost:.0%} of the finite rows are answered ⊥: this fit does not know them."
+        )
     if fit.crosses:
         said.append(
             "A pole among the rows, which the affine topology has not, does clearly better."

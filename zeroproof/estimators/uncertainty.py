@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.estimators.closed_form import ClosedForm
+from zeroproof.estimators.model import FormModel
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import deviation
 from zeroproof.solve.system import covariance_root
@@ -132,11 +133,15 @@ def pole_errors(
         )
         residue = residue * fit.model.scale
         return table._replace(position_se=place, residue_se=residue, significance=clear)
+    own = fit.model.forms[output].pole_errors(L) if isinstance(fit.model, FormModel) else None
+    if own is not None:
+        place, residue, clear = own
+        residue = residue * fit.model.scale
+        return table._replace(position_se=place, residue_se=residue, significance=clear)
     gap = (p[:, None] - p).abs()
     gap = gap.masked_fill(gap == 0, torch.inf).amin(1)
-    # x = 0 is a branch point of functions of log x, which have no pole there; much nearer to a pole
-    # rounding of x - p shows
-    alone = (p.abs() / 2).clamp(min=1e-8 * half, max=1e-3 * half).where(p != 0, half / 2)
+    # x = 0 is a branch point of functions of log x; much nearer to a pole, rounding of x - p shows
+    alone = (p.abs() / 2).clamp(min=1e-8 * half, max=1e-3 * half)
     radius = torch.where(gap < torch.inf, gap / 2, alone)
     angle = torch.arange(_NODES) * (2 * torch.pi / _NODES)
     circle = torch.polar(torch.ones(_NODES, dtype=torch.float64), angle.double())

@@ -89,18 +89,21 @@ def _told(
     """Return the squares left, over those of a smooth curve or of a pole too, and what is there."""
     half = max(gap[0] - x[0], x[-1] - gap[1])
 
-    def square(place: float, *terms: Any) -> float:
-        """Return the squares left by a cubic and further terms of (|d|, sign d)."""
+    def fitted(place: float, *terms: Any) -> tuple[float, Array]:
+        """Return the squares that a cubic and terms of (|d|, sign d) leave, and all factors."""
         d = (x - place) / half
         with np.errstate(all="ignore"):
             further = (t(np.abs(d), np.sign(d)) for t in terms)
             A = np.stack([np.ones_like(d), d, d**2, d**3, *further], 1)
         A = A / size[:, None]
         if not np.isfinite(A).all():
-            return np.inf
-        A = A / np.linalg.norm(A, axis=0)
-        c = np.linalg.lstsq(A, y / size)[0]
-        return float((np.abs(A @ c - y / size) ** 2).sum())
+            return np.inf, np.zeros(A.shape[1])
+        length = np.linalg.norm(A, axis=0)
+        c = np.linalg.lstsq(A / length, y / size)[0] / length
+        return float((np.abs(A @ c - y / size) ** 2).sum()), c
+
+    def square(place: float, *terms: Any) -> float:
+        return fitted(place, *terms)[0]
 
     def power(alpha: float) -> tuple[Any, Any]:
         return (lambda t, s: t**alpha), (lambda t, s: s * t**alpha)
@@ -153,6 +156,10 @@ def _told(
         ("kink", 1.0, kink),
     ):
         squares, at = best(*terms)
+        if kind == "kink":  # |d - δ| = |d| - δ sign d: a step this small is where the kink lies
+            *_, jump, bend = fitted(at, *step)[1]
+            at = float(np.clip(at - half * jump / (bend or 1e-300), *gap))
+            squares = min(squares, square(at, *kink))
         near = abs(alpha - exponent) < _NEAR and squares < _CLEARLY * least
         if near or squares < 2 * least + rounding:
             told, least = (kind, exponent, at), squares

@@ -98,6 +98,13 @@ class Form(ABC):
         Which coefficients is the form's own affair: slopes of any of them span the same space.
         """
 
+    def pole_errors(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return errors of poles and residues, and significance, from a root of the covariance.
+
+        None where they follow from the slopes around each pole.
+        """
+        return None
+
     def moved(self, step: Tensor) -> "Form | None":
         """Return the form with its coefficients moved, as `slopes` orders them; none if it cannot.
 
@@ -529,6 +536,7 @@ class InverseForm(Form):
     c: Tensor  # (p + 1,), real or complex, ascending
     unit: float  # in the units of x
     domain: tuple[float, float]
+    judged = True
 
     @property
     def degrees(self) -> tuple[int, int]:
@@ -546,6 +554,10 @@ class InverseForm(Form):
         G = monomial_basis(self.unit / x, len(self.c) - 1)
         dtype = torch.promote_types(G.dtype, self.c.dtype)
         return G.to(dtype) @ self.c.to(dtype), G
+
+    def pole_errors(self, L: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        error = torch.linalg.vector_norm(L, dim=1).real.clamp(1e-300)  # of each c
+        return 0 * error[:1], self.unit * error[1:2], (self.c.abs() / error)[-1:]
 
     def moved(self, step: Tensor) -> "InverseForm":
         return replace(self, c=self.c + step.to(self.c.dtype))

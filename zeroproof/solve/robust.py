@@ -69,7 +69,7 @@ def trimmed_rows(X: Array, bases: Iterable[Array], y: Array, seed: int = 0) -> N
         # at rounding only the rows that are left out tell bases apart
         missed = float((~rows).mean()) * _ROUNDING if error < _ROUNDING else error
         found.append((missed * len(drawn) / max(kept - free, 1), A, H, v))
-        if missed < _MOST_OUT * _ROUNDING:
+        if missed < _MOST_OUT * _ROUNDING and _apart(X, _angle(A, H, v), _within(A, H, v)):
             break
     if not found:
         return np.ones(n, bool)
@@ -135,6 +135,8 @@ def _apart(X: Array, error: Array, kept: NDArray[np.bool_]) -> bool:
         error: Their errors under a fit of the rows kept, `(n,)`.
         kept: Which rows were kept.
     """
+    if kept.all():
+        return True
     typical, largest = np.median(error[kept]), error[kept].max()
     far = np.median(error[~kept]) > _POPULATION * _FAR * typical
     gap = np.log(error[~kept].min() / max(largest, 1e-300)) * 2 * (~kept).sum()
