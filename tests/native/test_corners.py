@@ -9,8 +9,8 @@ from zeroproof import SCM, native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.inference import strict_inference
 from zeroproof.layers import Rational
-from zeroproof.losses import implicit_loss, margin_loss, sign_consistency_loss
-from zeroproof.native import _compiler, _loss_kernels, _rational_kernels
+from zeroproof.losses import implicit_loss, loops, margin_loss, sign_consistency_loss
+from zeroproof.native import _compiler, _rational_kernels
 from zeroproof.training import SCMTrainingLoss
 
 both_ways = pytest.mark.usefixtures("both_ways")
@@ -147,9 +147,7 @@ def test_a_pause_begun_between_forward_and_backward_holds(monkeypatch):
     N, D = torch.randn(2, 50).unbind()
     N.requires_grad_()
     loss = SCMTrainingLoss()((N, D), (N.detach(), D)) + implicit_loss(N, D, D, D)
-    from zeroproof.native import losses
-
-    monkeypatch.setattr(losses, "gradients", None)  # called, it would fail
+    monkeypatch.setattr(loops, "gradients", None)  # called, it would fail
     with native.disabled():
         loss.backward()
     assert N.grad is not None
@@ -175,7 +173,7 @@ def test_pauses_of_several_threads_may_overlap():
 
 
 def test_kernels_kept_on_disk_are_those_of_all_sources():
-    for kernel in (_loss_kernels.sums, _rational_kernels.pullback):
+    for kernel in (loops._sums, _rational_kernels.pullback):
         assert kernel._cache._cache_file._source_stamp == _compiler._STAMP
 
 
