@@ -417,8 +417,8 @@ class _Eager(torch.autograd.Function):
                 each = [
                     _slopes(e, o, r, factors, ruling, shared) for e in _chunks(x, known, weight, r)
                 ]
-                joint = (torch.cat(z) if len(z) > 1 else z[0] for z in zip(*each, strict=True))
-                found = tuple(_narrowed(z, y) for z, y in zip(joint, (N, D), strict=True))
+                by_N, by_D = each[0] if len(each) == 1 else map(torch.cat, zip(*each, strict=True))
+                found = _narrowed(by_N, N), _narrowed(by_D, D)
         wanted = zip(found, ctx.needs_input_grad[2:4], strict=True)
         return (None, None, *(z if want else None for z, want in wanted), *[None] * 4)
 

@@ -64,6 +64,7 @@ def implicit_loss(
         RangeError: An option outside what it may be.
 
     Examples:
+        >>> import torch
         >>> N, D = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])
         >>> Y_n, Y_d = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0])  # 2 and -∞
         >>> implicit_loss(N, D, Y_n, Y_d)

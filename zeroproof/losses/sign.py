@@ -56,6 +56,7 @@ def sign_consistency_loss(
         RangeError: An option outside what it may be, or `"angle"` with complex tuples.
 
     Examples:
+        >>> import torch
         >>> N, D = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
         >>> Y_n, Y_d = torch.tensor([-1.0, 3.0]), torch.tensor([0.0, 1.0])  # -∞ and 3
         >>> sign_consistency_loss(N, D, Y_n, Y_d)
