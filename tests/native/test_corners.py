@@ -1,6 +1,7 @@
 """What kernels meet in the wild: dependent tensors, hooks, batches of gradients, odd tensors."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from zeroproof import SCM, native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.inference import strict_inference
 from zeroproof.layers import Rational
-from zeroproof.losses import implicit_loss, margin_loss, sign_consistency_loss
-from zeroproof.native import _compiler, _loss_kernels, _rational_kernels
+from zeroproof.losses import formulas, implicit_loss, loops, margin_loss, sign_consistency_loss
+from zeroproof.native import _compiler, _rational_kernels
 from zeroproof.training import SCMTrainingLoss
 
 both_ways = pytest.mark.usefixtures("both_ways")
@@ -147,9 +148,7 @@ def test_a_pause_begun_between_forward_and_backward_holds(monkeypatch):
     N, D = torch.randn(2, 50).unbind()
     N.requires_grad_()
     loss = SCMTrainingLoss()((N, D), (N.detach(), D)) + implicit_loss(N, D, D, D)
-    from zeroproof.native import losses
-
-    monkeypatch.setattr(losses, "gradients", None)  # called, it would fail
+    monkeypatch.setattr(loops, "gradients", None)  # called, it would fail
     with native.disabled():
         loss.backward()
     assert N.grad is not None
@@ -175,8 +174,10 @@ def test_pauses_of_several_threads_may_overlap():
 
 
 def test_kernels_kept_on_disk_are_those_of_all_sources():
-    for kernel in (_loss_kernels.sums, _rational_kernels.pullback):
+    for kernel in (loops._sums, _rational_kernels.pullback):
         assert kernel._cache._cache_file._source_stamp == _compiler._STAMP
+    # formulas whose code they take from other rooms too: an edited one must not run as it was
+    assert {Path(formulas.__file__), Path(loops.__file__)} <= {*_compiler._SOURCES}
 
 
 def test_a_covered_row_far_from_the_threshold_has_no_slope():

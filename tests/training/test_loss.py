@@ -138,12 +138,12 @@ def test_an_oriented_fit_accepts_either_sign_where_it_is_unknown():
 @pytest.mark.parametrize("part", ["margin", "sign", "rejection"])
 def test_a_weight_of_zero_skips_its_part(part, monkeypatch):
     outputs, targets, _ = batch()
-    worker = {"margin": "margin_values", "sign": "sign_values", "rejection": "soft_values"}[part]
+    worker = {"margin": "margin", "sign": "sign", "rejection": "covered"}[part]
 
     def fail(*_, **__):
         raise AssertionError(part)
 
-    monkeypatch.setattr(f"zeroproof.training.loss.{worker}", fail)
+    monkeypatch.setattr(f"zeroproof.losses.formulas.{worker}", fail)
     loss_fn = SCMTrainingLoss(**{f"lambda_{part}": 0.0})
     components = loss_fn.components(outputs, targets)
     assert components[part] == 0

@@ -7,7 +7,6 @@ from zeroproof import losses
 from zeroproof.defaults import GAMMA
 from zeroproof.estimators import trained
 from zeroproof.integrations.objective import ProjectiveObjective
-from zeroproof.losses import coverage, implicit, margin, sign
 from zeroproof.training import SCMTrainingLoss, TrainingConfig
 
 __all__ = ["LOSSES"]
@@ -51,7 +50,7 @@ def _detached_total(N, D, Y_n, Y_d):
 def _implicit(name, **options):
     return _loss(
         name,
-        (losses.implicit_loss, implicit.implicit_values),
+        (losses.implicit_loss,),
         lambda N, D, Y_n, Y_d: losses.implicit_loss(N, D, Y_n, Y_d, **options),
         N,
         D,
@@ -98,7 +97,7 @@ SINGLE = (
     ),
     _loss(
         "margin_loss",
-        (losses.margin_loss, margin.margin_values),
+        (losses.margin_loss,),
         lambda D: losses.margin_loss(D, 3.0),
         D,
     ),
@@ -118,7 +117,7 @@ SINGLE = (
     ),
     _loss(
         "sign_consistency_loss",
-        (losses.sign_consistency_loss, sign.sign_values),
+        (losses.sign_consistency_loss,),
         lambda N, D, Y_n, Y_d: losses.sign_consistency_loss(N, D, Y_n, Y_d, 0.5),
         N,
         D,
@@ -137,7 +136,7 @@ SINGLE = (
     ),
     _loss(
         "soft_coverage",
-        (losses.soft_coverage, coverage.soft_values),
+        (losses.soft_coverage,),
         lambda score: losses.soft_coverage(score, 1.0, 0.5),
         Input(bottom=NAN),
         reasons=SHARE,

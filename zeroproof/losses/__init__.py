@@ -1,6 +1,6 @@
 """Losses of homogeneous tuples, and of coverage."""
 
-from zeroproof.losses._reduction import Parts
+from zeroproof.losses.counting import Parts
 from zeroproof.losses.coverage import rejection_loss, soft_coverage
 from zeroproof.losses.implicit import implicit_loss
 from zeroproof.losses.margin import margin_loss

@@ -3,18 +3,16 @@
 No gradient policy acts here: under REJECT this is what a model still learns from.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
 from zeroproof._checks import in_range, positive
 from zeroproof.defaults import TARGET_COVERAGE, TAU_TRAIN, TEMPERATURE
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.losses._reduction import mean, weighted
+from zeroproof.losses.gradients import Recipe, covered
 from zeroproof.projective.gauge import widen
 
-__all__ = ["coverage", "rejection_loss", "soft_coverage", "soft_values"]
+__all__ = ["coverage", "rejection_loss", "soft_coverage"]
 
 
 def coverage(bottom_mask: Tensor) -> Tensor:
@@ -50,18 +48,10 @@ def soft_coverage(score: Tensor, tau: float, temperature: float = TEMPERATURE.va
         >>> soft_coverage(torch.tensor([1.0, 0.5, 1e-4, 0.0]), tau=1e-4, temperature=1e-5)
         tensor(0.6250)
     """
-    values = soft_values(score, tau, temperature)
-    return mean(weighted(values, torch.ones_like(values, dtype=torch.bool)))
-
-
-def soft_values(score: Tensor, tau: float, temperature: float) -> Tensor:
-    """Return σ((score - τ) / T) of every entry; the arguments of `soft_coverage`."""
     in_range(tau, TAU_TRAIN, name="tau")
     positive(temperature, "temperature")
     _real(score, "score")
-    score = widen(score)
-    score = torch.where(torch.isfinite(score), score, -math.inf)
-    return ((score - tau) / temperature).sigmoid()
+    return covered(widen(score), Recipe((0.0, 0.0, 0.0, 1.0), tau=tau, temperature=temperature))
 
 
 def rejection_loss(

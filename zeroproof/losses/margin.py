@@ -1,21 +1,19 @@
 """The margin loss: what keeps denominators away from 0."""
 
-import math
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, threshold
-from zeroproof.autodiff.gate import gate
 from zeroproof.defaults import TAU_TRAIN
 from zeroproof.errors import RangeError
-from zeroproof.losses._reduction import Counting, finite_rows, reduced
-from zeroproof.losses._single import NOTHING, single
-from zeroproof.projective.angle import SCORES, denominator_score
+from zeroproof.losses.counting import Counting
+from zeroproof.losses.gradients import Recipe, single
+from zeroproof.projective.angle import SCORES
 from zeroproof.projective.gauge import widen
 
-__all__ = ["margin_loss", "margin_values"]
+__all__ = ["margin_loss"]
 
 
 def margin_loss(
@@ -63,56 +61,21 @@ def margin_loss(
         >>> margin_loss(D, relative=True)
         tensor(0.1250)
     """
-    _check(tau_train, N, relative=relative, score=score, scale=scale)
-    options = {"relative": relative, "score": score, "scale": scale}
-    recipe = NOTHING._replace(margin=True, tau=float(tau_train), **options)
-    D = widen(D)
-    numerators = D.detach() if N is None else widen(N)
-    targets = numerators.detach()  # that nobody looks at
-
-    def plain(n: Tensor, D: Tensor) -> Tensor:
-        values = margin_values(D, tau_train, None if N is None else n, **options)
-        return reduced(*values, **counting)
-
-    tuples = (numerators, D, targets, targets)
-    # D = 0 alone is no ⟨0, 0⟩
-    return single("margin", tuples, recipe, plain, counting, masks=N is not None)
-
-
-def _check(tau_train: float, N: Tensor | None, *, relative: bool, score: str, scale: float) -> None:
     threshold(tau_train, TAU_TRAIN, score if relative else "denominator")
     one_of(score, SCORES, "score")
     positive(scale, "scale")
     if N is None and score == "angle":
         raise RangeError("N must be given for score='angle', got None")
-
-
-def margin_values(
-    D: Tensor, tau_train: float, N: Tensor | None, *, relative: bool, score: str, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Return (loss of every entry, rows that count); the arguments of `margin_loss`."""
-    _check(tau_train, N, relative=relative, score=score, scale=scale)
-    N, D, rows = _operands(N, D)
-    if score == "denominator" and not relative:
-        distance = D.abs().expand(N.shape)  # the guide's formula, derivative 0 at D = 0
-    else:
-        distance = denominator_score(N, D, score, scale)
-    limits = torch.finfo(distance.dtype)
-    tau = min(max(tau_train, limits.tiny), limits.max)  # 0 and ∞ in float32 are numbers in Python
-    gap = (1 - distance / tau if relative else tau - distance).relu()
-    size = gap.detach()
-    # saturated, with the gradient of that size
-    return (size.clamp_max(math.sqrt(limits.max) / 2) + (gap - size)).square(), rows
-
-
-def _operands(N: Tensor | None, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if N is None:
-        D = widen(D)
-        rows = finite_rows(D)
-        N, D = gate(D, D, ~rows)  # D = 0 alone is no ⟨0, 0⟩
-    else:
-        pair_shapes(N, D)
-        N, D = widen(N), widen(D)
-        rows = finite_rows(N, D)
-        N, D = gate(N, D, ((N == 0) & (D == 0)) | ~rows)
-    return torch.where(rows, N, 1), torch.where(rows, D, 1), rows
+    recipe = Recipe(
+        factors=(0.0, 1.0, 0.0, 0.0),
+        tau=tau_train,
+        relative=relative,
+        score=score,
+        scale=scale,
+        masks=N is not None,  # D = 0 alone is no ⟨0, 0⟩
+    )
+    D = widen(D)
+    N = torch.ones_like(D).detach() if N is None else widen(N)
+    pair_shapes(N, D)
+    targets = torch.ones_like(N).detach()  # that nobody looks at
+    return single("margin", (N, D, targets, targets), recipe, counting)

@@ -2,18 +2,15 @@
 
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import TAU_SING
-from zeroproof.errors import RangeError
-from zeroproof.losses._reduction import Counting, Operands, operands, reduced
-from zeroproof.losses._single import NOTHING, single
-from zeroproof.projective.angle import cross, turned
+from zeroproof.losses.counting import Counting
+from zeroproof.losses.gradients import Recipe, single
 from zeroproof.projective.gauge import widen
 
-__all__ = ["VARIANTS", "sign_consistency_loss", "sign_values"]
+__all__ = ["VARIANTS", "sign_consistency_loss"]
 
 VARIANTS = ("cosine", "angle")
 
@@ -59,37 +56,13 @@ def sign_consistency_loss(
         RangeError: An option outside what it may be, or `"angle"` with complex tuples.
 
     Examples:
+        >>> import torch
         >>> N, D = torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0])
         >>> Y_n, Y_d = torch.tensor([-1.0, 3.0]), torch.tensor([0.0, 1.0])  # -∞ and 3
         >>> sign_consistency_loss(N, D, Y_n, Y_d)
         tensor(2.)
     """
-
-    def plain(N: Tensor, D: Tensor) -> Tensor:
-        return reduced(*sign_values(N, D, Y_n, Y_d, tau_sing, variant=variant), **counting)
-
     in_range(tau_sing, TAU_SING)
     one_of(variant, VARIANTS, "variant")
-    recipe = NOTHING._replace(sign=True, tau_sing=tau_sing, sign_variant=variant)
-    return single("sign", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, plain, counting)
-
-
-def sign_values(
-    N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, tau_sing: float, *, variant: str
-) -> tuple[Tensor, Tensor]:
-    """Return (loss of every entry, singular entries that count); legal arguments."""
-    if variant == "angle" and any(x.is_complex() for x in (N, D, Y_n, Y_d)):
-        raise RangeError("variant must be 'cosine' for complex tuples, got 'angle'")
-    tuples = operands(N, D, Y_n, Y_d)
-    counts = tuples.rows & (widen(Y_d).abs() < tau_sing)
-    if variant == "cosine":
-        return torch.where(tuples.origin, 1, turned(*tuples[:4])), counts
-    return _half_squared_angle(tuples), counts
-
-
-def _half_squared_angle(tuples: Operands) -> Tensor:
-    N, D, Y_n, Y_d = tuples[:4]
-    # a right angle at ⟨0, 0⟩, set before atan2, whose derivative at (0, 0) is nan
-    along = torch.where(tuples.origin, 0, N * Y_n + D * Y_d)
-    across = torch.where(tuples.origin, 1, cross(N, D, Y_n, Y_d))
-    return torch.atan2(across, along).square() / 2
+    recipe = Recipe(factors=(0.0, 0.0, 1.0, 0.0), tau_sing=tau_sing, sign_variant=variant)
+    return single("sign", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, counting)

@@ -15,8 +15,12 @@ _CONTRACT = {"contract"}
 _SUM = {"contract", "reassoc", "nsz"}
 
 
-# Numba would compile a kernel anew only when its own file changes, not when one that it calls does
-_SOURCES = sorted(Path(__file__).parent.glob("_*.py"))
+# Numba would compile a kernel anew only when its own file changes, not when one that it calls does,
+# nor when a formula does whose code it takes from another room
+_ROOM = Path(__file__).parent
+_SOURCES = sorted(
+    [*_ROOM.glob("_*.py"), *_ROOM.parent.glob("*/*formulas.py"), *_ROOM.parent.glob("*/*loops.py")]
+)
 _STAMP = sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 

@@ -32,7 +32,7 @@ def _installed() -> bool:
 @cache
 def _module(name: str) -> ModuleType | None:
     try:
-        return import_module(f"zeroproof.native.{name}")
+        return import_module(name if "." in name else f"zeroproof.native.{name}")
     except ImportError:  # Numba may be there and refuse this version of NumPy or Python
         return None
 
@@ -84,7 +84,10 @@ def served(*tensors: Tensor) -> bool:
 
 
 def native(name: str, *tensors: Tensor) -> Any:
-    """Return the module `zeroproof.native.NAME` if it may take these tensors, else `None`."""
+    """Return a module of kernels if it may take these tensors, else `None`.
+
+    It is `zeroproof.native.NAME`, or the module of that dotted name in a room above.
+    """
     return _module(name) if served(*tensors) else None
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.errors import TrainingError
-from zeroproof.losses._reduction import Parts
+from zeroproof.losses.counting import Parts
 from zeroproof.training._loaders import Batch
 
 __all__ = ["joint_loss", "scalar"]

@@ -11,20 +11,17 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, same_shape
-from zeroproof.autodiff.gate import gate
+from zeroproof._checks import one_of
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.projective.gauge import widen
 
 __all__ = [
     "REDUCTIONS",
     "Counting",
-    "Operands",
     "Parts",
     "Terms",
+    "checked_mask",
     "finite_rows",
     "mean",
-    "operands",
     "parts",
     "reduced",
     "weighted",
@@ -39,23 +36,6 @@ class Counting(TypedDict, total=False):
     weight: Tensor | None
     mask: Tensor | None
     reduction: str
-
-
-class Operands(NamedTuple):
-    """Tuples of a loss behind the policy gate, divided by their larger moduli m and Y_m.
-
-    They are safe to compute with where a row does not count, too.
-    """
-
-    N: Tensor
-    D: Tensor
-    Y_n: Tensor
-    Y_d: Tensor
-    m: Tensor
-    Y_m: Tensor
-    rows: Tensor  # those that count
-    origin: Tensor  # where either tuple is ⟨0, 0⟩
-    finite: tuple[Tensor, Tensor, Tensor, Tensor]  # N, D, Y_n, Y_d before that division
 
 
 class Terms(NamedTuple):
@@ -86,33 +66,6 @@ def finite_rows(*tensors: Tensor) -> Tensor:
     return finite.all(-1, keepdim=True) if finite.ndim > 1 else finite
 
 
-def operands(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Operands:
-    """Check, widen and gate the tuples of a loss; rows that do not count become harmless ones.
-
-    Raises:
-        ShapeError: The shapes do not belong together; nothing is broadcast but a shared
-            denominator.
-    """
-    pair_shapes(N, D)
-    pair_shapes(Y_n, Y_d, "Y_n and Y_d")
-    same_shape(Y_n, N, "Y_n", "N")
-    N, D, Y_n, Y_d = widen(N), widen(D), widen(Y_n), widen(Y_d)
-    m, Y_m = _larger(N, D), _larger(Y_n, Y_d)
-    rows = finite_rows(m, Y_m)
-    N, D = gate(N, D, (m == 0) | ~rows)
-    m, Y_m = torch.where(rows, m, 1), torch.where(rows, Y_m, 1)
-    origin = (m == 0) | (Y_m == 0)
-    m, Y_m = m.masked_fill(m == 0, 1), Y_m.masked_fill(Y_m == 0, 1)
-    # before any division: a `where` behind it would leak nan into gradients
-    N, D, Y_n, Y_d = (torch.where(rows, x, 1) for x in (N, D, Y_n, Y_d))
-    finite = (N, D, Y_n, Y_d)
-    return Operands(N / m, D / m, Y_n / Y_m, Y_d / Y_m, m, Y_m, rows, origin, finite)
-
-
-def _larger(N: Tensor, D: Tensor) -> Tensor:
-    return torch.maximum(N.detach().abs(), D.detach().abs())
-
-
 def weighted(
     values: Tensor, counts: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
 ) -> Terms:
@@ -123,10 +76,7 @@ def weighted(
         RangeError: A mask is not boolean, or a weight is complex.
     """
     if mask is not None:
-        _fits(mask, values, "mask")
-        if mask.dtype != torch.bool:
-            raise RangeError(f"mask must be boolean, True where an entry counts, got {mask.dtype}")
-        counts = counts & mask
+        counts = counts & checked_mask(mask, values)
     if weight is None:
         return Terms(values, counts.expand(values.shape).to(values.dtype))
     _fits(weight, values, "weight")
@@ -135,6 +85,19 @@ def weighted(
     weight = weight.to(torch.promote_types(weight.dtype, values.dtype))
     counts = counts & torch.isfinite(weight) & (weight >= 0)
     return Terms(values, torch.where(counts, weight, 0).expand(values.shape))
+
+
+def checked_mask(mask: Tensor, values: Tensor) -> Tensor:
+    """Return a mask that belongs to losses.
+
+    Raises:
+        ShapeError: It has neither their shape nor one entry per row.
+        RangeError: It is not boolean.
+    """
+    _fits(mask, values, "mask")
+    if mask.dtype != torch.bool:
+        raise RangeError(f"mask must be boolean, True where an entry counts, got {mask.dtype}")
+    return mask
 
 
 def _fits(x: Tensor, values: Tensor, name: str) -> None:

@@ -1,0 +1,228 @@
+"""The combined objective: fit, margin, sign and rejection in one callable."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zeroproof._checks import in_range, one_of, positive, threshold
+from zeroproof.defaults import (
+    GAMMA,
+    LAMBDA_MARGIN,
+    LAMBDA_REJECTION,
+    LAMBDA_SIGN,
+    TARGET_COVERAGE,
+    TAU_SING,
+    TAU_TRAIN,
+    TEMPERATURE,
+)
+from zeroproof.losses.counting import Parts, Terms, finite_rows, mean, parts, weighted
+from zeroproof.losses.coverage import rejection_loss
+from zeroproof.losses.gradients import Recipe, combined, loss_type, terms
+from zeroproof.losses.implicit import NORMALIZERS
+from zeroproof.losses.sign import VARIANTS
+from zeroproof.projective.angle import SCORES
+from zeroproof.projective.gauge import widen
+
+__all__ = ["SCMTrainingLoss"]
+
+Tuples = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCMTrainingLoss:
+    r"""Total loss of a projective model.
+
+    Formula: L = L_fit + λ_margin·L_margin + λ_sign·L_sign + λ_rejection·max(0, target -
+    coverage)², with `implicit_loss`, `margin_loss`, `sign_consistency_loss` and the
+    `soft_coverage` of the outputs at τ_train. The gradient policy acts on each of the first three
+    as it leaves that loss, and never on the last.
+
+    Any callable of the form `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))` may stand in its place.
+    Change a field with `dataclasses.replace`.
+
+    Args:
+        lambda_margin: λ_margin; a weight of 0 skips its part and the work for it.
+        lambda_sign: λ_sign. Use 0 where +∞ and -∞ are one point: poles whose sides differ in sign.
+        lambda_rejection: λ_rejection.
+        tau_train: τ_train of margin and coverage, in the units of the score.
+        tau_sing: τ_sing, which targets are singular.
+        gamma: γ of the fit.
+        target_coverage: The share of finite answers asked for.
+        normalizer: Of the fit: `"detached"`, `"attached"` or `"chordal"`.
+        oriented: Fit 2(1 - cos) instead, which tells +∞ from -∞ on all targets.
+        relative_margin: Divide the margin's distance by τ_train.
+        sign_variant: `"cosine"` or `"angle"`.
+        score: `"denominator"` or `"angle"`, for margin and coverage.
+        scale: Scale of the targets for the score `"angle"`, in the units of N / D.
+        temperature: T of the soft coverage, in the units of the score.
+
+    Raises:
+        RangeError: A field outside what it may be.
+
+    Examples:
+        >>> loss_fn = SCMTrainingLoss(normalizer="chordal")
+        >>> one, zero = torch.ones(2), torch.zeros(2)
+        >>> loss_fn(outputs=(one, one), targets=(one, zero))
+        tensor(0.7929)
+    """
+
+    lambda_margin: float = LAMBDA_MARGIN.value
+    lambda_sign: float = LAMBDA_SIGN.value
+    lambda_rejection: float = LAMBDA_REJECTION.value
+    tau_train: float = TAU_TRAIN.value
+    tau_sing: float = TAU_SING.value
+    gamma: float = GAMMA.value
+    target_coverage: float = TARGET_COVERAGE.value
+    normalizer: str = "detached"
+    oriented: bool = False
+    relative_margin: bool = False
+    sign_variant: str = "cosine"
+    score: str = "denominator"
+    scale: float = 1.0
+    temperature: float = TEMPERATURE.value
+
+    def __post_init__(self) -> None:
+        for parameter in (
+            LAMBDA_MARGIN,
+            LAMBDA_SIGN,
+            LAMBDA_REJECTION,
+            TAU_TRAIN,
+            TAU_SING,
+            GAMMA,
+            TARGET_COVERAGE,
+            TEMPERATURE,
+        ):
+            in_range(getattr(self, parameter.name), parameter)
+        one_of(self.normalizer, NORMALIZERS, "normalizer")
+        one_of(self.sign_variant, VARIANTS, "sign_variant")
+        one_of(self.score, SCORES, "score")
+        positive(self.scale, "scale")
+
+    def __call__(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the total loss, a scalar.
+
+        Args:
+            outputs: (N, D) of the model, `(*batch, k)` each, or D `(*batch, 1)`.
+            targets: (Y_n, Y_d), as `lift_targets` gives them.
+            tau_train: τ_train for this call instead of the field.
+            mask: True where the sign of the target is known: `~isnan(y)`. It restricts the sign
+                loss, and makes an oriented fit accept either sign elsewhere; nothing else.
+
+        Raises:
+            ShapeError: The shapes do not belong together.
+            RangeError: τ_train is not legal.
+        """
+        N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
+        recipe = self._recipe(tau_train)
+
+        def plain(N: Tensor, D: Tensor) -> Tensor:
+            losses = self._terms((N, D), (Y_n, Y_d), tau_train, mask)
+            means = {name: mean(term) for name, term in losses.items()}
+            return self._combined(means)["total"].to(loss_type(N, D, Y_n, Y_d))
+
+        return combined((N, D, Y_n, Y_d), mask, recipe, plain)
+
+    def components(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return `total`, and without their λ `fit`, `margin`, `sign`, `rejection`; 0: skipped.
+
+        `masked_rows` is the number of rows left out because N, D or a target is not finite there.
+        """
+        losses = self._terms(outputs, targets, tau_train, mask)
+        found = self._combined({name: mean(term) for name, term in losses.items()})
+        dtype = loss_type(*outputs, *targets)
+        found = {name: value.to(dtype) for name, value in found.items()}
+        return {**found, "masked_rows": _masked_rows(outputs, targets).total}
+
+    def parts(
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Parts]:
+        """Return sum and weight of `fit`, `margin`, `sign` and `coverage`, those not skipped.
+
+        Those of `masked_rows` are the rows left out and all rows. Parts of several batches or ranks
+        add up entry by entry; `combine` makes the loss of all of them.
+        """
+        dtype = loss_type(*outputs, *targets)
+        losses = self._terms(outputs, targets, tau_train, mask)
+        counted = {
+            name: Parts._make(x.to(dtype) for x in parts(term)) for name, term in losses.items()
+        }
+        return {**counted, "masked_rows": _masked_rows(outputs, targets)}
+
+    def combine(self, parts: dict[str, Parts]) -> dict[str, Tensor]:
+        """Return what `components` returns, from parts that were added up."""
+        means = {
+            name: total / torch.where(weight > 0, weight, 1)
+            for name, (total, weight) in parts.items()
+            if name != "masked_rows"
+        }
+        return {**self._combined(means), "masked_rows": parts["masked_rows"].total}
+
+    def _combined(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = means["fit"]
+        parts = {"fit": total}
+        for name, factor in (
+            ("margin", self.lambda_margin),
+            ("sign", self.lambda_sign),
+            ("rejection", self.lambda_rejection),
+        ):
+            if factor == 0:
+                parts[name] = total.new_zeros(())
+                continue
+            if name == "rejection":
+                parts[name] = rejection_loss(means["coverage"], self.target_coverage)
+            else:
+                parts[name] = means[name]
+            total = total + factor * parts[name]
+        return {**parts, "total": total}
+
+    def _recipe(self, tau_train: float | None) -> Recipe:
+        tau = self.tau_train if tau_train is None else tau_train
+        if self.lambda_margin:
+            threshold(tau, TAU_TRAIN, self.score if self.relative_margin else "denominator")
+        elif self.lambda_rejection:
+            in_range(tau, TAU_TRAIN, name="tau")
+        return Recipe(
+            factors=(1.0, self.lambda_margin, self.lambda_sign, self.lambda_rejection),
+            fit="oriented" if self.oriented else self.normalizer,
+            gamma=self.gamma,
+            tau=tau,
+            relative=self.relative_margin,
+            score=self.score,
+            scale=self.scale,
+            temperature=self.temperature,
+            tau_sing=self.tau_sing,
+            sign_variant=self.sign_variant,
+            target_coverage=self.target_coverage,
+        )
+
+    def _terms(
+        self, outputs: Tuples, targets: Tuples, tau_train: float | None, mask: Tensor | None
+    ) -> dict[str, Terms]:
+        N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
+        found = terms((N, D, Y_n, Y_d), mask, self._recipe(tau_train))
+        return {
+            name: weighted(*term, mask=mask if name == "sign" else None)
+            for name, term in found.items()
+        }
+
+
+def _masked_rows(outputs: Tuples, targets: Tuples) -> Parts:
+    rows = finite_rows(*(widen(x.detach()) for x in (*outputs, *targets)))
+    return Parts((~rows).sum(), torch.full_like(rows, fill_value=True).sum())
