@@ -187,6 +187,17 @@ def test_a_compiled_loss_is_that_of_float64(name):
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_options_beyond_single_precision_are_compiled_in_float64():
+    tuples, _ = draw("random", 60)
+    tuples[0] *= 1e30
+    loss_fn = SCMTrainingLoss(score="angle", scale=1e30, tau_train=0.5, temperature=1e-30)
+    compiled = torch.compile(loss_fn.__call__, fullgraph=True, backend="aot_eager")
+    got = results(lambda N, D, *y: compiled((N, D), y), tuples)
+    same(got, exact(lambda N, D, *y: loss_fn((N, D), y), tuples), tuples)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("name", ["guide", "chordal", "angle"])
 def test_a_compiled_gradient_at_both_ends_of_the_range(name):
     loss_fn = SCMTrainingLoss(**TOTALS[name])

@@ -499,14 +499,21 @@ def _plain_tensors(x: Tuples) -> bool:
     return not (torch.is_grad_enabled() and any(z.is_inference() for z in x))
 
 
+def _usual(r: Recipe) -> bool:
+    """Tell whether options leave room in the range of float32; those of a graph may be symbols."""
+    if not (isinstance(r.tau, float) and 1e-15 <= r.tau <= 1e15 and 1e-15 <= r.temperature <= 1e15):
+        return False
+    return r.score == "denominator" or (1e-6 <= r.scale <= 1e6 and r.tau <= 1)
+
+
 def combined(
     x: Tuples, known: Tensor | None, r: Recipe, plain: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
     N, D, *_ = x
-    if _alike(x, known) and isinstance(r.tau, float):  # a threshold of a graph may be a symbol
+    if _alike(x, known):
         if torch.compiler.is_compiling():
-            if not (torch.compiler.is_exporting() or N.is_complex()):
+            if not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r):
                 return _Graph.apply(*x, known, r)[0]
         elif _plain_tensors(x):
             loops = native("zeroproof.losses.loops", *x)
