@@ -105,9 +105,7 @@ def thresholds_of(
     score = score_of(fit, X, scale)
     singular = ~torch.isfinite(y)
     constant = fit.model.constant_denominator
-    if bool(singular.any()) and constant:
-        _warn_unexplained(int(singular.sum()))
-    elif bool(singular.any()):
+    if bool(singular.any()) and not constant:
         between = _between(score, singular, scale)
         if between is not None:
             return between
