@@ -307,14 +307,7 @@ def _explained(used: Rows, race: RaceFit, seed: int) -> NDArray[np.bool_]:
     if race.distinct < FEWEST or trifle or not heavy_tailed(held):
         return everything
     X, y = used.X.numpy(), used.y.numpy()
-    noise = np.median(np.abs(race.entry.answers - y), axis=0)
-    kept = np.all(
-        [
-            trimmed_rows(X, _bases(used.X), target, seed, float(error))
-            for target, error in zip(y.T, noise, strict=True)
-        ],
-        axis=0,
-    )
+    kept = np.all([trimmed_rows(X, _bases(used.X), target, seed) for target in y.T], axis=0)
     return kept if (~kept).mean() < _MOST_OUTLIERS else everything
 
 

@@ -26,7 +26,6 @@ _MOST_OUT = 0.1  # of the rows, in an exact fit that needs no larger basis
 _ALIKE = 3  # starts that end in the smallest error: no others are needed
 _ENTRIES = 2**22  # of the matrices of all starts; more columns get fewer starts
 _MOST_ROWS = 3000
-_NOISES = 10.0  # typical errors in the unit of y
 _NOTICED = 1e-6  # of the size of y: a smaller error is no outlier's
 _AS_GOOD = 1.25  # times the smallest error: a simpler basis is taken
 _ROUNDING = 1e-13
@@ -41,9 +40,7 @@ def heavy_tailed(error: Array) -> bool:
     return bool((error > _FAR * np.median(error) + _NOTICED).any())
 
 
-def trimmed_rows(
-    X: Array, bases: Iterable[Array], y: Array, seed: int = 0, noise: float = 0.0
-) -> NDArray[np.bool_]:
+def trimmed_rows(X: Array, bases: Iterable[Array], y: Array, seed: int = 0) -> NDArray[np.bool_]:
     """Mark the rows that a robust rational fit explains.
 
     Each basis serves N and D. The first is taken whose error, corrected for the number of
@@ -55,11 +52,9 @@ def trimmed_rows(
         bases: Features, `(n, k)` each, simple ones first.
         y: Finite targets, `(n,)`.
         seed: Of the random starts.
-        noise: Typical error of y: angles are those of y over ten times that at least, for they tell
-            little where noise is a right angle.
     """
     n, rng = len(y), np.random.default_rng(seed)
-    Y = y / (max(np.median(np.abs(y)), _NOISES * noise) or 1.0)
+    Y = y / (np.median(np.abs(y)) or 1.0)
     size = np.hypot(1, Y)[:, None]
     drawn = rng.permutation(n)[:_MOST_ROWS]
     kept = int(_KEPT * len(drawn))
