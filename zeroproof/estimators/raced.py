@@ -162,9 +162,8 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
         other = _rival(used, race, request, line.everything)
         if other is not None:
             return boosted(other._replace(branches=branches), race, used)
-    if request.degrees is None and not _delivers(
-        model, used, race
-    ):  # written another way it may be worth less
+    # written another way it may be worth less
+    if request.degrees is None and not _delivers(model, used, race):
         others = sorted(race.entries, key=lambda e: e.held.body)
         sound = (_model(e, request.scale, used.X[:, 0]) for e in (*race.tied[1:], *others))
         model = next((each for each in sound if _delivers(each, used, race)), model)

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.field.case import Array, Case, Draw, drawn, least, most, told
 from benchmarks.field.measures import RELATIVE, Ours, cpu_seconds, fitted, relative_error
-from zeroproof.solve import search
+from zeroproof.solve import race
 
 BUDGET = 3.0  # seconds, of which a busy machine leaves next to nothing
 AFTER = 0.5  # seconds before an interrupt
@@ -22,11 +22,11 @@ def told_if_cut(times: float) -> Any:
         fits = []
         for rate in (0.0, times):
             fake = SimpleNamespace(process_time=lambda rate=rate: rate * time.process_time())
-            search.time = fake  # type: ignore[assignment]
+            race.time = fake  # type: ignore[assignment]
             try:
                 fits.append(fitted(CASES[0], draw.X, draw.y, time_budget=BUDGET)[0])
             finally:
-                search.time = time
+                race.time = time
         idle, busy = fits
         if busy.fit_.cut and set(busy.fit_.cut) != set(idle.fit_.cut):
             return float(busy.fit_.cut[0] in busy.summary())
