@@ -42,6 +42,29 @@ def test_a_transform_of_y_must_win_by_three_errors():
     assert line.fit_.recipe is None
 
 
+# laws that no rational function is: to rounding AAA makes dozens of poles of them
+ROOTS_AND_EXPONENTIALS = {
+    "response of a resonator": lambda x: 1 / np.sqrt((1 - x**2) ** 2 + 0.01),
+    "one over a distance": lambda x: 1 / np.abs(x - 0.21),
+    "below zero": lambda x: -np.sqrt((1 + x**2) / ((0.5 - x**2) ** 2 + 0.02)),
+    "essential singularity": lambda x: np.exp(0.05 / (x - 0.313)),
+    "bell": lambda x: 3 * np.exp(-30 * (x - 0.2) ** 2),
+}
+
+
+@pytest.mark.parametrize("law", ROOTS_AND_EXPONENTIALS.values(), ids=ROOTS_AND_EXPONENTIALS)
+def test_roots_and_exponentials_of_rational_functions_are_found_as_such(law):
+    x = np.random.default_rng(0).uniform(-1, 1.5, 150)
+    model = ProjectiveRegressor().fit(x[:, None], law(x))
+    assert model.fit_.recipe.target in {"square", "log"}
+    assert len(model.poles()) <= 4
+    unseen = np.linspace(-0.99, 1.49, 1001)
+    answers, truth = model.predict(unseen[:, None]), law(unseen)
+    finite = np.isfinite(answers)
+    assert np.quantile(np.abs(answers / truth - 1)[finite], 0.99) < 1e-9
+    assert finite.mean() > 0.98
+
+
 def test_many_rows_of_several_columns_are_all_used():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (6000, 2))

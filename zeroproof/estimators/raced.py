@@ -36,14 +36,10 @@ from zeroproof.estimators.signals import real_system, two_parts
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.line import (
-    LineEntry,
-    Support,
-    race_line,
-)
+from zeroproof.solve.line import LineEntry, Polynomial, Rational, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.rational import fit_factored, least_squares
-from zeroproof.solve.recipe import Recipe
+from zeroproof.solve.recipe import TARGETS, Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
 from zeroproof.solve.search import FLOOR, Candidate, split
 from zeroproof.solve.space import EXACT, race_space, total_degree
@@ -68,6 +64,8 @@ _MOST_OUTLIERS = 0.2
 _FAR, _WRONG = 9.0, 0.1  # typical errors; of y
 _LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _STRANGE = 1e-6  # angle to a law that is right to rounding
+_LARGE = 13  # coefficients of a clean fit that a root or an exponential may have simpler
+_NEARLY, _AS_EXACT, _ROUNDED = 1e-4, 10.0, 1e-11  # relative errors, and times that of y itself
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
 
 
@@ -152,8 +150,11 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
     """Hand clean rows to forms that stay exact next to a pole, noisy ones to transforms."""
     race, used, entry, y = line.race, line.rows, line.race.entry, line.rows.y.numpy()
     branches = _branches(race, used.X[:, 0].numpy(), y)
-    model, name, polish = _model(entry, request.scale, used.X[:, 0]), entry.name, False
     free = request.features == "auto" and request.degrees is None and not request.affine
+    simpler = _transformed(used, race, request) if free else None
+    if simpler is not None:
+        return simpler._replace(branches=tuple(b for b in branches if b.exponent > 0))
+    model, name, polish = _model(entry, request.scale, used.X[:, 0]), entry.name, False
     if request.degrees is not None and request.polish == "auto" and y.shape[1] == 1:
         model, polish = _least_squares(used, request), True
     elif relative_error(race, y) < CLEAN:
@@ -179,6 +180,45 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
         crosses=crosses,
     )  # fmt: skip
     return boosted(found, race, used)
+
+
+def _transformed(used: Rows, race: RaceFit, request: Request) -> ClosedForm | None:
+    """Return the fit of y² or log y, if it is as exact as that of y with half the coefficients.
+
+    A root of a rational function and the exponential of one are none themselves: what AAA makes of
+    them to rounding is a row of poles along the cut, which mean nothing.
+    """
+    entry, y = race.entry, used.y.numpy()
+    exact = relative_error(race, y)
+    if entry.free < _LARGE or exact > _NEARLY or y.shape[1] > 1 or np.iscomplexobj(y):
+        return None
+    if y.min() < 0 < y.max():
+        return None
+    sign = 1.0 if y.min() >= 0 else -1.0
+    found = []
+    for target, inverse in (("square", np.sqrt), ("log", np.exp)):
+        if found or (target == "log" and not y.all()) or not request.clock.allows("transforms"):
+            break
+        T = TARGETS[target](sign * used.y).numpy()
+        other = race_line(
+            used.X[:, 0].numpy(), T, weight=used.weight.numpy(), seed=request.seed,
+            clock=request.clock.part(_SEARCHED),
+        )  # fmt: skip
+        for each in other.entries:
+            if 2 * each.free <= entry.free and isinstance(each.candidate, Polynomial | Rational):
+                with np.errstate(all="ignore"):
+                    each.answers = sign * inverse(each.answers)
+                each.held = held_out(race, each.answers, y)
+                alike = race._replace(entry=each, entries=(each, *race.entries))
+                error = relative_error(alike, y)
+                if error < min(max(_AS_EXACT * exact, _ROUNDED), CLEAN):
+                    found.append((each.free, error, target, alike))
+    if not found:
+        return None
+    _, _, target, alike = min(found, key=lambda one: one[:2])
+    model = _readout(alike.entry, target, sign * request.scale)
+    recipe = _recipe(alike.entry)._replace(target=target)
+    return closed(alike, y, model, alike.entry.name, recipe)._replace(significant=True)
 
 
 def _least_squares(used: Rows, request: Request) -> FormModel:
@@ -450,12 +490,16 @@ def _model(entry: LineEntry, scale: float, x: Tensor) -> Model:
     """Return the model of an entry that was fitted at x."""
     c = entry.candidate
     forms = c.forms(entry.fit, x.numpy())
-    if forms:
-        return FormModel(tuple(forms), scale)
+    return FormModel(tuple(forms), scale) if forms else _readout(entry, "y", scale)
+
+
+def _readout(entry: LineEntry, target: str, scale: float) -> ReadoutModel:
+    """Return the quotient of polynomials that an entry is, of a function of the target."""
+    c = entry.candidate
     a, b = (torch.from_numpy(np.array(part[0])) for part in entry.fit)
     columns = [Column(0, *c.axis)]
     maps = graded_features(columns, c.p), graded_features(columns, c.q)
-    return ReadoutModel(*maps, a, b[:, None], "y", scale)
+    return ReadoutModel(*maps, a, b[:, None], target, scale)
 
 
 def _recipe(entry: LineEntry) -> Recipe:

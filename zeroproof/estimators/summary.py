@@ -4,6 +4,7 @@ Its order is that of the questions: what is y, how well, where does it diverge, 
 and why, what is to be doubted, what to do next. Every sentence follows from the model that answers.
 """
 
+import cmath
 import html
 import math
 from collections.abc import Sequence
@@ -96,6 +97,8 @@ def described(fitted: Fitted) -> str:
         if i not in recipe.linear
     ]
     of, target = _listed(entering), _TARGETS[recipe.target]
+    if fit.model.scale < 0:
+        target = target.replace("y", "(-y)")
     if recipe.family == "polynomial" and not q and not recipe.linear:
         if not p:
             return f"{target} is constant"
@@ -161,9 +164,8 @@ def _value(value: float, se: float, most: int = 15) -> str:
 
 
 def _divergence(fitted: Fitted) -> list[str]:
-    fit, (low, high) = fitted.fit, fitted.domain
-    model = fit.model
-    if fit.model.constant_denominator:
+    fit, model = fitted.fit, fitted.fit.model
+    if model.constant_denominator:
         told = [f"It has {branch}." for branch in fit.branches]
         forms = model.forms if isinstance(model, FormModel) else ()
         told += filter(None, (form.divergence(fitted.names[0]) for form in forms))
@@ -182,11 +184,13 @@ def _divergence(fitted: Fitted) -> list[str]:
         said.append(f"Further outputs: poles(output={_OUTPUTS}), …")
     said = [f"It has {branch}." for branch in fit.branches] + said
     target = getattr(model, "target", "y")
+    if not len(fitted.pole_table(0).position):
+        return said
     if target == "square":
         said.append("There y² has the pole: y grows like its root, |x - p|^(-m/2).")
     elif target == "log":
         said.append("There log y has the pole: y grows or vanishes exponentially.")
-    return said or [f"Nowhere between {float(low[0]):g} and {float(high[0]):g}."]
+    return said
 
 
 def _systems(fitted: Fitted, count: int) -> list[str]:
@@ -258,7 +262,7 @@ def _poles_of(fitted: Fitted, output: int, prefix: str) -> list[str]:
     apart = (p.real - (low + high) / 2).abs() - half
     outside = (p.imag.abs() <= _REAL * half) & (apart > 0) & (apart < half) & ~table.spurious
     if table.significance is not None:
-        outside &= table.significance > SIGNIFICANT
+        outside &= ~(table.significance <= SIGNIFICANT)  # nan: not known
     listed = _rows(table, outside)
     if listed:
         said.append(
@@ -290,7 +294,7 @@ def _pole(
     text = _number(position, position_se)
     if multiplicity > 1:
         text += f" of multiplicity {multiplicity}"
-    if math.isfinite(abs(residue)):  # that of a function of y has none
+    if cmath.isfinite(residue):  # that of a function of y has none
         text += f" (residue {_number(residue, residue_se)})"
     return text
 

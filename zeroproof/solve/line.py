@@ -73,6 +73,7 @@ _SPLIT, _DOUBLE = 3.0, 1e-6  # standard errors, and half widths, between the hal
 _EXACT = 20.0  # typical error in units of the rounding floor
 _NOISE_ROWS = 400
 _FEWEST_WHITE, _LARGE = 200, 8.0  # rows that tell; times the median error
+_MOST_AROUND = 24  # poles that are kept while N grows
 _MOST_TERMS = 100  # of AAA
 _LEAST = 8  # candidates that are fitted whatever the clock says
 _THERE: dict[str, Any] = {"identity": lambda x: x, "log": np.log, "inverse": np.reciprocal}
@@ -662,7 +663,7 @@ class _Race:
             pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
             entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
             exact += any(e is not None and e.exact for e in entries)
-            if exact > 1 or 2 * k + 1 > self.cap:
+            if exact > 1 or 2 * k + 1 > self._most():
                 return
 
     def _white(self) -> bool:
@@ -767,7 +768,7 @@ class _Race:
             )
             for some in kept:
                 q = len(some)
-                if 0 < q <= top.candidate.q:
+                if 0 < q <= min(top.candidate.q, _MOST_AROUND):
                     b = chebyshev.chebfromroots([pole.u for pole in some])
                     start = (b if np.iscomplexobj(self.y) else b.real)[None]
                     for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
@@ -780,7 +781,7 @@ class _Race:
 
     def enter(self, candidate: Any) -> LineEntry | None:
         """Fit to all rows and to all but each fold; nothing, if that has no finite answer."""
-        too_large = candidate.free > self.cap and candidate.q and self.asked.degrees is None
+        too_large = candidate.free > self._most() and candidate.q and self.asked.degrees is None
         if candidate.p < 0 or too_large or any(e.name == candidate.name for e in self.entries):
             return None
         if len(self.entries) > _LEAST and not self.asked.clock.allows(candidate.kind):
@@ -827,6 +828,11 @@ class _Race:
                 return None
         self.entries.append(entry)
         return entry
+
+    def _most(self) -> float:
+        """Return how many coefficients can win: no more than take y to rounding without a pole."""
+        exact = (e.free for e in self.entries if e.exact and not e.inside and not e.doubtful)
+        return min([self.cap, *exact])
 
     def score(self, entry: LineEntry, floor: Array) -> Array:
         """Score held-out answers; errors below the floor are equal."""
