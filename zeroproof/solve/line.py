@@ -471,7 +471,7 @@ class LineEntry(Entry):
         super().__init__(candidate, fit, answers, floor)
         self.poles: list[Pole] = []
         self.inside = 0  # poles among the rows
-        self.few = self.doubtful = self.exact = False
+        self.few = self.doubtful = False
 
     def zeros(self) -> Array:
         """Return the zeros of D in u."""

@@ -203,6 +203,7 @@ class Entry:
     held: "Held"
     price = 0.0  # standard errors that it must win by
     level = 0.0  # how far from plain it is; each pole among the rows raises it
+    exact = False  # right to rounding in rows held out?
 
     def __init__(
         self, candidate: Any, fit: tuple[Floats, ...], answers: Floats, floor: Floats
@@ -255,8 +256,9 @@ def winner(entries: Sequence[Any], slack: float = 1.0) -> Any:
     rival = min(plainer, key=error)
     price = BEND if rival.price == POLE else taken.price
     halved = rival.free <= 2 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
-    # with so many coefficients a fit may be right in most rows and mean nothing
-    typical = TYPICAL if 2 * taken.free <= len(taken.held.error) else np.inf
+    # with so many coefficients a fit may be near most rows and mean nothing
+    meant = taken.exact or 2 * taken.free <= len(taken.held.error)
+    typical = TYPICAL if meant else np.inf
     clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price, typical)
     return taken if clear else winner(plainer, slack)
 
