@@ -57,6 +57,10 @@ def test_several_signals_and_none_of_symmetry(fit, zeroproof, table, tmp_path):
     outcome = fit(table, *words)
     assert outcome.code == 0
     assert "s = i" not in outcome.out
+    given = ("--features_family", "chebyshev", "--degrees", "2,2")  # that of a real system is found
+    outcome = fit(table, "--complex", "re,im", "--features", "w", *given)
+    assert outcome.code == 0
+    assert "degrees (2, 2)" in outcome.out
 
 
 @pytest.mark.parametrize(

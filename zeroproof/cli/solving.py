@@ -83,7 +83,8 @@ def _fitted(
             f"--degrees must come with --features_family {', '.join(POLYNOMIAL)}, got {family}"
         )
     if rows.y.is_complex():
-        own = {"symmetry": "auto", **own}
+        given = family != "auto" or "degrees" in own or "linear_in" in own
+        own = {"symmetry": "none" if given else "auto", **own}
     elif "symmetry" in own:
         raise RangeError(f"--symmetry must come with --complex, got {own['symmetry']} alone")
     linear = _linear(own, rows.features)

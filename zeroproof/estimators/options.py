@@ -319,6 +319,11 @@ def checked_rows(read: Callable[[], NDArray[np.float64]], X: Any) -> NDArray[np.
                 "X must be real, got complex numbers (Complex data not supported): give real and "
                 "imaginary parts as columns of their own"
             ) from error
+        if "convert string" in str(error) or "inhomogeneous" in str(error):
+            raise DataError(
+                f"X must be a table of numbers, as many in each row: {_line(error)}. Turn text into "
+                "numbers, or leave its column out"
+            ) from error
         raise DataError(str(error)) from error
 
 
@@ -327,7 +332,7 @@ class _KindError(DataError, TypeError):
 
 
 def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def read_targets(y: Any, rows: int, missing: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
