@@ -566,7 +566,9 @@ class InverseForm(Form):
         return torch.zeros(len(self.c) - 1, dtype=torch.complex128)
 
     def numerator_zeros(self) -> Tensor:
-        return self.unit * polynomial_zeros(self.c.flip(0), "monomial")
+        # of 1/x first: its highest power counts, while c_0 may be rounding
+        zeros = polynomial_zeros(self.c, "monomial")
+        return self.unit / zeros[zeros != 0]
 
     def described(self, name: str) -> str:
         return f"a polynomial of degree {len(self.c) - 1} in 1/{name}"
