@@ -179,7 +179,7 @@ def _step(R: Tensor, count: int) -> tuple[Tensor, Tensor]:
     U, S, Vh = torch.linalg.svd(slopes / size)
     known = _RESOLVED * S[:1] < S
     root = Vh.mH[:, known] / S[known] / size[:, None]
-    sigma = float(R[-1, -1].abs()) / max(count - int(known.sum()), 1) ** 0.5
+    sigma = float(torch.linalg.vector_norm(R[:, -1])) / max(count - int(known.sum()), 1) ** 0.5
     return root @ (U.mH @ R[:-1, -1])[known], root * sigma
 
 
