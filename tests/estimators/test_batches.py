@@ -169,3 +169,24 @@ def test_neither_order_nor_blocks_change_the_sample(rows):
 def test_blocks_of_other_columns_are_refused(X, y, shapes):
     with pytest.raises(ShapeError, match=f"must all have the same columns, got .* {shapes}"):
         regressor().fit_batches([(PLANE[:9], NOISY[:9]), (X, y)])
+
+
+@pytest.mark.parametrize(
+    ("noise", "options"),
+    [("relative", {}), ("relative", {"degrees": (2, 1)}), ("additive", {"degrees": (2, 1)})],
+    ids=["free", "degrees", "additive"],
+)
+def test_standard_errors_of_blocks_are_those_of_all_rows(noise, options):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (3000, 1))
+    y = 1 / (x[:, 0] - 0.25) + x[:, 0]
+    y = y + 0.01 * rng.normal(size=3000) * (y if noise == "relative" else 1)
+    whole = ProjectiveRegressor(**options).fit(x, y)
+    streamed = ProjectiveRegressor(**options).fit_batches(blocks(x, y, 700))
+    grid = np.linspace(-0.9, 0.9, 41)[:, None]
+    (one, error), (two, other) = (m.predict(grid, return_std=True) for m in (whole, streamed))
+    assert other == pytest.approx(error, rel=0.1)
+    assert (abs(one - two) < 0.2 * error).all()
+    table, again = whole.pole_table(), streamed.pole_table()
+    assert again.position_se.numpy() == pytest.approx(table.position_se.numpy(), rel=0.1)
+    assert again.residue_se.numpy() == pytest.approx(table.residue_se.numpy(), rel=0.1)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from zeroproof import ProjectiveRegressor
+from zeroproof.solve.forms import ExponentialForm, InverseForm
 
 
 def poles(x):
@@ -127,3 +128,119 @@ def test_heavy_tailed_noise_of_few_rows_has_no_law(seed):
     x = rng.uniform(0, 10, 30)
     model = ProjectiveRegressor().fit(x[:, None], 3 + rng.standard_t(3, 30))
     assert model.fit_.name == "constant"
+
+
+LAWS = {
+    "inverse": (lambda x: 1 + 2 / x**2, 0.5, InverseForm, "a polynomial of degree 2 in 1/x0"),
+    "potential": (lambda x: 3 / x - 1 / x**4, 0.5, InverseForm, "a polynomial of degree 4 in 1/x0"),
+    "decay": (
+        lambda x: 2 + 3 * np.exp(-1.7 * x),
+        0.5,
+        ExponentialForm,
+        "an exponential, with k = -1.7",
+    ),
+    "power": (lambda x: 1 + 2 * x**1.5, 0.1, ExponentialForm, "a power law, with k = 1.5"),
+    "root": (lambda x: 1 + 2 * x**-0.7, 0.1, ExponentialForm, "a power law, with k = -0.7"),
+}
+
+
+@pytest.mark.parametrize(("noise", "worst"), [(0.0, 1e-12), (0.01, 0.01)])
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_that_is_no_quotient_wins_and_is_said(name, noise, worst, tmp_path):
+    law, low, kind, words = LAWS[name]
+    rng = np.random.default_rng(0)
+    x = rng.uniform(low, 4, 200)
+    model = ProjectiveRegressor().fit(x[:, None], law(x) * (1 + noise * rng.normal(size=200)))
+    assert isinstance(model.fit_.model.forms[0], kind)
+    said = model.summary()
+    law_of, _, exponent = words.partition("k = ")
+    assert law_of in said
+    if exponent:
+        found = float(said.split("k = ")[1].split(".\n")[0])
+        assert found == pytest.approx(float(exponent), rel=max(2 * noise, 1e-3))
+    unseen = np.linspace(1.05 * low, 3.9, 77)
+    assert np.abs(model.predict(unseen[:, None]) / law(unseen) - 1).max() < worst
+    if kind is InverseForm:
+        assert model.poles().tolist() == [0]
+        assert model.pole_table().multiplicity.tolist() == [int(words.split()[4])]
+        assert "Beyond the data, at x0 = 0 of multiplicity" in said
+    else:
+        assert not len(model.poles())
+    assert ("at x0 = 0, like x0^-0." in said) == (name == "root")
+    assert ("Where x0 < 0: the function is not defined" in said) == ("power law" in words)
+    model.save(tmp_path / "model")
+    again = ProjectiveRegressor.load(tmp_path / "model")
+    assert np.array_equal(again.predict(unseen[:, None]), model.predict(unseen[:, None]))
+    assert again.summary() == said
+
+
+def test_zeros_of_powers_of_the_inverse_are_roots():
+    x = np.random.default_rng(0).uniform(0.5, 3, 200)
+    model = ProjectiveRegressor().fit(x[:, None], 3 / x - 1 / x**4)
+    roots = model.roots()[
+        np.abs(model.roots()) < 1e6
+    ]  # a constant that is rounding has one far off
+    assert roots**3 == pytest.approx([1 / 3] * 3, abs=1e-9)
+
+
+@pytest.mark.parametrize("function", [np.exp, np.sin])
+def test_outliers_of_a_law_known_to_rounding_are_named(function):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 200)
+    y = function(x)
+    hit = rng.random(200) < 0.05
+    y[hit] += rng.normal(size=hit.sum())
+    model = ProjectiveRegressor().fit(x[:, None], y)
+    assert model.left_out_.tolist() == np.flatnonzero(hit).tolist()
+    assert f"{hit.sum()} rows were left out as outliers" in model.summary()
+    grid = np.linspace(-0.95, 0.95, 99)
+    assert model.predict(grid[:, None]) == pytest.approx(function(grid), abs=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.05])
+@pytest.mark.parametrize("additive", [False, True])
+def test_two_noisy_peaks_are_two_pairs_of_poles(noise, additive):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 300)
+
+    def peaks(x):
+        return 0.04 / ((x - 0.3) ** 2 + 0.05**2) + 0.02 / ((x + 0.4) ** 2 + 0.04**2)
+
+    size = peaks(x).max() if additive else peaks(x)
+    model = ProjectiveRegressor().fit(x[:, None], peaks(x) + noise * size * rng.normal(size=300))
+    upper = model.poles()[model.poles().imag > 0]
+    assert upper == pytest.approx([-0.4 + 0.04j, 0.3 + 0.05j], abs=0.2 * noise)
+    assert "Complex poles beside the data" in model.summary()
+    grid = np.linspace(-0.95, 0.95, 400)
+    error = np.sqrt(np.mean((model.predict(grid[:, None]) - peaks(grid)) ** 2))
+    assert error < 0.3 * noise * peaks(grid).max()
+
+
+@pytest.mark.parametrize(
+    ("rows", "place", "strewn"),
+    [(150, 0.1, False), (200, -0.37, True), (400, 0.2013, False)],
+    ids=["few", "strewn", "many"],
+)
+@pytest.mark.parametrize(
+    ("what", "function"), [("kink", np.abs), ("step", lambda d: np.where(d > 0, 1.0, -0.5))]
+)
+def test_a_kink_is_no_step(what, function, rows, place, strewn):
+    x = np.linspace(-1, 1, rows)
+    if strewn:
+        x = np.sort(np.random.default_rng(0).uniform(-1, 1, rows))
+    model = ProjectiveRegressor(time_budget=0.5).fit(x[:, None], function(x - place))
+    (branch,) = model.fit_.branches
+    assert branch.what == what
+    assert f"It has a {what} at " in model.summary()
+    near = np.sort(np.abs(x - place))[:2].sum() if what == "step" else 1e-12
+    assert abs(branch.position - place) <= near
+    assert not len(model.poles(within=True))
+
+
+def test_degrees_are_fitted_to_all_rows_however_many():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 9000)
+    y = np.exp(x) + 0.1 * rng.normal(size=9000)
+    model = ProjectiveRegressor(degrees=(3, 0)).fit(x[:, None], y)
+    exact = np.polynomial.Polynomial.fit(x, y, 3)
+    assert model.predict(x[:, None]) == pytest.approx(exact(x), abs=1e-12)

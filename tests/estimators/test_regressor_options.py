@@ -242,3 +242,18 @@ def test_poles_of_complex_waves_are_found():
 def test_a_name_of_no_column_is_said():
     with pytest.raises(RangeError, match="linear_in must be one of 'a', 'b', got 'c'"):
         regressor(linear_in="c").fit(pd.DataFrame(PLANE, columns=["a", "b"]), PLANE[:, 0])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_an_affine_fit_says_that_a_pole_would_do_better(noise):
+    rng = np.random.default_rng(0)
+    y = (1 / (x - 0.25) + x) * (1 + noise * rng.normal(size=len(x)))
+    with pytest.warns(UserWarning, match=r"the data cross a pole, .* topology='projective'"):
+        model = regressor(topology="affine").fit(LINE, y)
+    assert model.fit_.crosses
+    assert "A pole among the rows, which the affine topology has not" in model.summary()
+    assert "Let the fit cross it: topology='projective'." in model.summary()
+    assert not len(model.poles(within=True))
+    beside = regressor(topology="affine").fit(LINE, 1 / (1.2 - x) * (y / (1 / (x - 0.25) + x)))
+    assert not beside.fit_.crosses
+    assert "A pole among the rows" not in beside.summary()

@@ -138,3 +138,34 @@ def test_a_resonance_in_two_real_columns_is_one_pair(quality):
     assert len(upper) == 1
     assert abs(upper[0].real / centre - 1) < 1e-9
     assert abs(upper[0].imag / half - 1) < 1e-4
+
+
+@pytest.mark.parametrize("noise", [0, 0.003, 0.01])
+def test_a_series_capacitor_integrates_and_is_not_called_stable(noise):
+    model = fitted(noisy(50 + 1 / (1e-3 * S), noise))
+    assert np.abs(model.poles()) == pytest.approx([0], abs=1e-3)
+    assert model.residues().real == pytest.approx([1000], rel=0.01)
+    said = model.summary()
+    assert "one at s = 0 within its error, which integrates" in said
+    assert "stable" not in said
+
+
+LAWS = {
+    "Warburg": lambda s: 10 / s**0.5 + 5,
+    "constant phase": lambda s: 5 + 100 / (1 + s**0.8),
+}
+
+
+@pytest.mark.parametrize("noise", [0, 0.003, 0.01])
+@pytest.mark.parametrize("name", LAWS)
+def test_a_diffusion_or_constant_phase_element_is_doubted(name, noise):
+    part = slice(None, None, 1 if noise else 3)  # clean data are fitted with ever more poles
+    y = noisy(LAWS[name](S), noise)[part]
+    model = ProjectiveRegressor(symmetry="conjugate").fit(OMEGA[part, None], y)
+    doubts = model.summary().split("What to doubt: ")[1].splitlines()[0]
+    assert "no rational function: a diffusion (Warburg) or constant-phase element" in doubts
+
+
+@pytest.mark.parametrize("noise", [0, 0.003])
+def test_a_few_real_poles_are_no_diffusion(noise):
+    assert "Warburg" not in fitted(noisy(Z, noise)).summary()

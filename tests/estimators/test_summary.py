@@ -210,3 +210,17 @@ def test_a_summary_sets_the_fit_beside_plain_models():
     assert ours.error < 0.6
     assert 0 < ours.spread < 0.1
     assert "error on unseen rows, that of the best constant being 1" in model.summary()
+
+
+@pytest.mark.parametrize(
+    ("degrees", "y"), [((2, 0), x**2), ((0, 1), 1 / (x - 0.2)), (3, 1 / (x - 0.2) + 2 / (x + 0.4))]
+)
+def test_fits_of_given_degrees_are_set_beside_a_constant(degrees, y):
+    y = y * (1 + 0.01 * np.random.default_rng(0).normal(size=120))
+    model = fitted(LINE, y, degrees=degrees)
+    ours, *others = model.fit_.comparison
+    assert ours.delivered
+    assert ours.error < 0.1
+    assert [each.name for each in others] == ["constant", "gradient boosting"]
+    assert others[0].error == pytest.approx(1)
+    assert "beside it: constant 1 ±" in model.summary()

@@ -8,7 +8,7 @@ from torch import nn
 
 from zeroproof.data import numbers, read_csv
 from zeroproof.estimators import FitOptions, fit_table
-from zeroproof.estimators.trained import Candidate, choose
+from zeroproof.estimators.trained import TrainedCandidate, choose
 from zeroproof.export import predict_rows
 
 STEPS = 400
@@ -124,7 +124,7 @@ def test_on_regular_data_it_is_no_worse_than_a_plain_network_by_more_than_a_fift
 )
 def test_which_is_kept(plain, projective, light_tailed, kept):
     candidates = {
-        name: Candidate(None, None, None, unexplained)  # pyright: ignore[reportArgumentType]
+        name: TrainedCandidate(None, None, None, unexplained)  # pyright: ignore[reportArgumentType]
         for name, unexplained in (("plain", plain), ("projective", projective))
     }
     assert choose(candidates, light_tailed=light_tailed) == kept

@@ -15,7 +15,7 @@ from zeroproof.solve.search import (
     Candidate,
     Moves,
     SearchOptions,
-    Table,
+    SearchRows,
     best_candidates,
     chordal_error,
     counts,
@@ -488,7 +488,7 @@ def test_scores_may_differ_by_a_standard_error(score, rows, factor):
 def table(y, held=10, affine=False):
     X = torch.linspace(-1, 1, len(y), **F64)[:, None]
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    return Table(X[order], y[order], len(y) - 2 * held, held, affine, 0)
+    return SearchRows(X[order], y[order], len(y) - 2 * held, held, affine, 0)
 
 
 def test_a_score_is_the_mean_of_both_kinds_of_held_out_rows():
@@ -514,11 +514,13 @@ def test_rows_that_none_can_be_spared_of_are_scored_themselves():
 def test_infinities_of_both_signs_cost_only_where_they_differ():
     N, D = torch.ones(4, 1, **F64), column(1.0, 1.0, 1e-9, -1e-9)
     y, weight = column(1.0, 1.0, INF, INF), torch.ones(4, **F64)
-    one, two = (Table(y, y, 2, 1, affine, 0).errors("y", N, D, weight) for affine in (False, True))
+    one, two = (
+        SearchRows(y, y, 2, 1, affine, 0).errors("y", N, D, weight) for affine in (False, True)
+    )
     assert max(one) < 1e-17
     assert two[0] < 1e-17
     assert two[1] < 1e-17
-    turned = Table(y, y, 2, 1, True, 0).errors("y", -N, -D, weight)
+    turned = SearchRows(y, y, 2, 1, True, 0).errors("y", -N, -D, weight)
     assert turned == two  # the sign of all tuples together means nothing
 
 
@@ -529,6 +531,6 @@ def test_the_noise_is_read_off_a_fit(power):
     random = torch.randn(400, 1, generator=torch.Generator().manual_seed(0), **F64)
     noisy = y + 0.01 * (1 + y**2) ** (1 - power / 2) * random
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
-    rows = Table(x[order], noisy[order], 320, 40, False, 0)
+    rows = SearchRows(x[order], noisy[order], 320, 40, False, 0)
     recipe = Recipe("polynomial", ("identity",), size=(0, 1))
     assert rows.noise(recipe, 1e-9) == power

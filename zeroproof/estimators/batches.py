@@ -1,7 +1,7 @@
 """Fit rows that arrive in blocks: what to fit from a sample, the coefficients from all rows."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from zeroproof.estimators.closed_form import crosses
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import Model
 from zeroproof.estimators.options import as_array
+from zeroproof.estimators.uncertainty import NOISES
+from zeroproof.solve.race import noise_size, typical_size
 from zeroproof.solve.search import ROUNDING
 from zeroproof.solve.spectral import re_iterable
 from zeroproof.solve.tall_qr import TallQR, gathered, stacked
@@ -27,6 +29,9 @@ _MIXING = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),
 )
+
+
+Size: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]  # of the errors of targets
 
 
 class Sample(NamedTuple):
@@ -56,7 +61,11 @@ def sampled(batches: Iterable[tuple[Any, Any]]) -> Sample:
 
 
 def solved_from(
-    fitted: Fitted, batches: Iterable[tuple[Any, Any]], sample: Sample, missing: str = "bottom"
+    fitted: Fitted,
+    batches: Iterable[tuple[Any, Any]],
+    sample: Sample,
+    missing: str = "bottom",
+    weight_power: float = 0.0,
 ) -> Fitted:
     """Return the fit with coefficients and their covariance from all finite rows of all processes.
 
@@ -69,15 +78,26 @@ def solved_from(
         batches: Pairs (X, y).
         sample: From `sampled`.
         missing: `"drop"` leaves rows with a nan in y out.
+        weight_power: Of the objective, if the fit was polished to it.
     """
     fit, model = fitted.fit, fitted.fit.model
     if fit.error < ROUNDING or (model.outputs > 1 and model.denominators == 1):
         return fitted  # the sample told everything
+    noises = [_noise(fitted, y) for y in sample.y.reshape(len(sample.y), -1).T]
+    sizes = noises
+
+    def factors_of(model: Model, sizes: list[Size]) -> list[tuple[Tensor, int]]:
+        return [
+            _factor(fitted, model, batches, j, size, drop=missing == "drop")
+            for j, size in enumerate(sizes)
+        ]
+
+    if fit.polished:  # to an objective of its own, whatever the noise
+        scale = fitted.thresholds.scale
+        sizes = [lambda y: (1 + np.abs(y / scale) ** 2) ** (weight_power / 2)] * model.outputs
     best, least, spread = model, torch.inf, fitted.spread
     for _ in range(_SWEEPS):
-        factors = [
-            _factor(fitted, model, batches, j, drop=missing == "drop") for j in range(model.outputs)
-        ]
+        factors = factors_of(model, sizes)
         square = sum(float(R[:, -1].abs().square().sum()) for R, _ in factors)
         if not square < least:
             break
@@ -89,6 +109,8 @@ def solved_from(
             if moved is None:
                 return fitted
             model = moved
+    if fit.polished and spread:  # it is known as well as the noise allows
+        spread = tuple(_step(R, count)[1] for R, count in factors_of(best, noises))
     if fitted.affine:
         X = torch.from_numpy(sample.X[:, fitted.columns])
         if crosses(best, X):
@@ -157,12 +179,18 @@ def _step(R: Tensor, count: int) -> tuple[Tensor, Tensor]:
     U, S, Vh = torch.linalg.svd(slopes / size)
     known = _RESOLVED * S[:1] < S
     root = Vh.mH[:, known] / S[known] / size[:, None]
-    sigma = float(R[-1, -1].abs()) / max(count - int(known.sum()), 1) ** 0.5
+    sigma = float(torch.linalg.vector_norm(R[:, -1])) / max(count - int(known.sum()), 1) ** 0.5
     return root @ (U.mH @ R[:-1, -1])[known], root * sigma
 
 
+def _noise(fitted: Fitted, y: NDArray[Any]) -> Size:
+    """Return how large the noise of targets is that the fit was weighed for."""
+    kind, typical = NOISES[fitted.fit.power], typical_size(y[np.isfinite(y)])
+    return lambda y: noise_size(y, kind, typical)
+
+
 def _factor(
-    fitted: Fitted, model: Model, blocks: Iterable[Any], output: int, *, drop: bool
+    fitted: Fitted, model: Model, blocks: Iterable[Any], output: int, size: Size, *, drop: bool
 ) -> tuple[Tensor, int]:
     """Return the factor of the weighted (slopes, residual) of finite rows, and their number."""
     qr, count, error = None, 0, None
@@ -175,8 +203,7 @@ def _factor(
             y = torch.from_numpy(np.array(Y[kept, output]))
             rows = torch.from_numpy(np.array(X[kept][:, list(fitted.columns)]))
             answer, G = model.slopes(rows, output)
-            # as `row_weight` of the power that the fit was made with
-            root = (1 + (y / fitted.thresholds.scale).abs().square()) ** (fitted.fit.power / 2 - 1)
+            root = torch.from_numpy(1 / size(y.numpy()))
             rows = torch.cat([G, (y - answer)[:, None]], 1) * root[:, None]
             rows = rows[torch.isfinite(rows).all(1)]
             qr = qr or TallQR(rows.shape[1], like=rows)

@@ -489,7 +489,7 @@ def _head(
         rho = choose_rho(
             H_N, Y_n, Y_d, slice(held, None), slice(0, held or None), H_D=H_D, weight=weight
         ).rho
-        blocks = _Blocks(maps, rows, power, target)
+        blocks = _FeatureBlocks(maps, rows, power, target)
         readout = streamed_readout(blocks, distributed=False, rho=rho)
         if power and target == "y":  # weights from targets alone favour rows with a large error
             blocks.head = readout.a, readout.b
@@ -518,7 +518,7 @@ def block(
     return H_N, H_D, Y_n, Y_d, rows.weight * weight
 
 
-class _Blocks:
+class _FeatureBlocks:
     """Rows in blocks whose features fit into memory, anew in every sweep."""
 
     def __init__(

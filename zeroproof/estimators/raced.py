@@ -156,7 +156,7 @@ def _of_line(line: _Line, request: Request) -> ClosedForm:
         return simpler._replace(branches=tuple(b for b in branches if b.exponent > 0))
     model, name, polish = _model(entry, request.scale, used.X[:, 0]), entry.name, False
     if request.degrees is not None and request.polish == "auto" and y.shape[1] == 1:
-        model, polish = _least_squares(used, request), True
+        model, polish = _least_squares(line.everything, request), True
     elif relative_error(race, y) < CLEAN:
         model, name = _next_to_poles(used, model, entry, request)
     elif free and race.distinct > _ENOUGH and not np.iscomplexobj(y):

@@ -457,7 +457,9 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         """
         sample = sampled(batches)
         self.fit(sample.X, sample.y)
-        self.fitted_ = solved_from(self.fitted_, batches, sample, self.missing)
+        self.fitted_ = solved_from(
+            self.fitted_, batches, sample, self.missing, float(self.weight_power)
+        )
         return self
 
     def __sklearn_tags__(self) -> Any:

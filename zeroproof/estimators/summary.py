@@ -316,8 +316,12 @@ def _sign(z: complex) -> str:
 def _bottom(fitted: Fitted) -> list[str]:
     fit, config = fitted.fit, fitted.thresholds
     said = []
+    undefined = _undefined(fitted)
+    if undefined:
+        said.append(f"Where {' or '.join(undefined)}: the function is not defined there.")
     if fit.model.constant_denominator:
-        said.append("No finite input: the denominator is constant.")
+        if not undefined:
+            said.append("No finite input: the denominator is constant.")
     else:
         if fitted.spread:
             said.append(
@@ -339,6 +343,18 @@ def _bottom(fitted: Fitted) -> list[str]:
             f"{labels.lost:.1%} of the finite ones. {label_verdict(fitted)}"
         )
     return said
+
+
+def _undefined(fitted: Fitted) -> list[str]:
+    """Return the sides of 0 without an answer, as of functions of log x."""
+    found = []
+    for j, name in enumerate(fitted.names):
+        if float(fitted.domain[0, j]) >= 0:
+            X = fitted.domain[1:].clone()
+            X[0, j] *= -1
+            if bool(fitted.tuples(X).N.isnan().any()):
+                found.append(f"{name} < 0")
+    return found
 
 
 def label_verdict(fitted: Fitted) -> str:
@@ -414,21 +430,23 @@ def _evenly_spread(table: PoleTable) -> bool:
     if len(p) < _MANY or bool((p.imag != 0).any()):
         return False
     gaps = p.abs().log().sort().values.diff()
+    ends = len(p) // 10  # of many, those at the ends lie ever farther apart
+    gaps = gaps[ends : len(gaps) - ends]
     return bool(gaps.std() < _EVEN * gaps.mean())
 
 
 def _advice(fitted: Fitted) -> list[str]:
     fit, said = fitted.fit, []
     better = better_tool(fit.comparison)
-    if better is not None:
+    if fit.crosses:
+        said.append("Let the fit cross it: topology='projective'.")
+    elif better is not None:
         said.append(
             f"Take {_TOOLS.get(better.name, better.name)} for predictions: it is the better tool "
             "here, ahead by more than a standard error."
         )
     elif _constant(fit):
         said.append("Measure what else y may depend on, or more rows.")
-    elif fit.crosses:
-        said.append("Let the fit cross it: topology='projective'.")
     elif fit.model.constant_denominator and fit.comparison and not fit.cut:
         said.append("Nothing here needs a pole: a plain model does it.")
     if fit.left_out:

@@ -25,11 +25,11 @@ from zeroproof.projective import Pair, denominator_score
 from zeroproof.training import History, SCMTrainer, TrainingConfig
 
 __all__ = [
-    "Candidate",
     "ChordalLoss",
     "FitOptions",
     "FramedTargets",
     "RowBatches",
+    "TrainedCandidate",
     "TrainedFit",
     "check_options",
     "choose",
@@ -67,7 +67,7 @@ class FramedTargets(NamedTuple):
     light_tailed: bool  # all finite, and none further than 20 median deviations from the centre
 
 
-class Candidate(NamedTuple):
+class TrainedCandidate(NamedTuple):
     """A trained network, the frame it was trained in, and how well it does on the check rows."""
 
     model: ProjectiveMLP
@@ -214,7 +214,7 @@ def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict
 
 def train_candidates(
     X: Tensor, y: Tensor, framed: FramedTargets, held_out: Tensor, options: FitOptions
-) -> dict[str, Candidate]:
+) -> dict[str, TrainedCandidate]:
     """Train `"projective"`, and `"plain"` too where all targets are finite; seeds torch.
 
     The projective network minimises the chordal loss, weighted as an absolute error where targets
@@ -241,7 +241,7 @@ def train_candidates(
     return candidates
 
 
-def choose(candidates: dict[str, Candidate], *, light_tailed: bool) -> str:
+def choose(candidates: dict[str, TrainedCandidate], *, light_tailed: bool) -> str:
     """Return which candidate to keep.
 
     Where targets have light tails, the plain one, unless poles bring a clear gain. Where tails are
@@ -278,7 +278,7 @@ def _trained(
     loss_fn: Callable[..., Tensor],
     held_out: Tensor,
     options: FitOptions,
-) -> Candidate:
+) -> TrainedCandidate:
     Y = framed.y.float()
     rows = int((~held_out).sum())
     batch_size = min(options.batch_size, rows)
@@ -311,7 +311,7 @@ def _trained(
     history = trainer.fit()
     model.eval()
     check = held_out if held_out.any() else ~held_out
-    return Candidate(model, framed.frame, history, _unexplained(model, X, framed, y, check))
+    return TrainedCandidate(model, framed.frame, history, _unexplained(model, X, framed, y, check))
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import deviation
 from zeroproof.solve.system import covariance_root
 
-__all__ = ["answer_errors", "pole_errors", "spread_of"]
+__all__ = ["NOISES", "answer_errors", "pole_errors", "spread_of"]
 
-_NOISES = ("mixed", "relative", "additive")  # by the power of the row weights
+NOISES = ("mixed", "relative", "additive")  # by the power of the row weights
 _MOST_COEFFICIENTS, _MOST_ENTRIES = 1000, 2**23
 _RESOLVED = 1e-12  # of the largest singular value: a smaller one is the gauge
 _ROUNDING = 4 * torch.finfo(torch.float64).eps
@@ -50,7 +50,7 @@ def spread_of(fit: ClosedForm, X: Tensor, y: Tensor, weight: Tensor) -> tuple[Te
         step = max(1, -(-len(rows) * width // _MOST_ENTRIES))
         rows, target, w = rows[::step], target[::step], w[::step]
         answer, G = fit.model.slopes(rows, j)
-        noise = torch.from_numpy(deviation(target.numpy(), _NOISES[fit.power]))
+        noise = torch.from_numpy(deviation(target.numpy(), NOISES[fit.power]))
         root = w.sqrt() / noise
         moved = fit.model.slopes(rows * (1 + 1e-7), j)[0] - answer
         floor = _ROUNDING * (target.abs() + moved.abs() * 1e7)
@@ -72,7 +72,7 @@ def _spread_of_systems(fit: ClosedForm, x: Tensor, y: Tensor, weight: Tensor) ->
     target, root = y[used].numpy(), weight[used].sqrt().numpy()[:, None]
     size = np.sqrt((np.abs(target) ** 2).mean(0))
     size = np.where(size > 0, size, 1)
-    root = root / (deviation(target / size, _NOISES[fit.power]) * size)
+    root = root / (deviation(target / size, NOISES[fit.power]) * size)
     systems = fit.model.systems
     groups = [slice(j, j + 1) for j in range(len(systems))]
     if fit.shared:

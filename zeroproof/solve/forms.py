@@ -566,14 +566,42 @@ class InverseForm(Form):
         return torch.zeros(len(self.c) - 1, dtype=torch.complex128)
 
     def numerator_zeros(self) -> Tensor:
-        return self.unit * polynomial_zeros(self.c.flip(0), "monomial")
+        # of 1/x first: its highest power counts, while c_0 may be rounding
+        zeros = polynomial_zeros(self.c, "monomial")
+        return self.unit / zeros[zeros != 0]
 
     def described(self, name: str) -> str:
         return f"a polynomial of degree {len(self.c) - 1} in 1/{name}"
 
 
+class PlainForm(Form):
+    """A curve of t(x), t = x or log x, with a constant D: neither poles nor zeros told from them.
+
+    Attributes:
+        log: Is t = log x?
+    """
+
+    log: bool
+
+    @property
+    def degrees(self) -> tuple[int, int]:
+        """Return (0, 0): it is no rational function."""
+        return 0, 0
+
+    def axis(self, x: Tensor) -> Tensor:
+        """Return t(x)."""
+        return torch.log(x) if self.log else x
+
+    def denominator_zeros(self) -> Tensor:
+        return torch.zeros(0, dtype=torch.complex128)
+
+    def numerator_zeros(self) -> Tensor:
+        """Return none: it has one on the line at most, which no pole is to be told from."""
+        return torch.zeros(0, dtype=torch.complex128)
+
+
 @dataclass(frozen=True, eq=False)
-class ExponentialForm(Form):
+class ExponentialForm(PlainForm):
     """f = a + b exp(rate (t(x) - start)), t = x or log x, then a power law; D is constant."""
 
     a: Tensor  # each of them `()`
@@ -584,33 +612,21 @@ class ExponentialForm(Form):
     domain: tuple[float, float]
 
     @property
-    def degrees(self) -> tuple[int, int]:
-        """Return (0, 0): it is no rational function."""
-        return 0, 0
-
-    @property
     def free(self) -> int:
         return 3
 
     def tuples(self, x: Tensor) -> Pair:
-        t = (torch.log(x) if self.log else x) - self.start
+        t = self.axis(x) - self.start
         N = self.a + self.b * torch.exp(self.rate * t)
         return Pair(N, torch.ones_like(N))
 
     def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        t = (torch.log(x) if self.log else x) - self.start
+        t = self.axis(x) - self.start
         z = torch.exp(self.rate * t)
         return self.tuples(x).N, torch.stack([torch.ones_like(z), z, self.b * t * z], 1)
 
     def moved(self, step: Tensor) -> "ExponentialForm":
         return replace(self, a=self.a + step[0], b=self.b + step[1], rate=self.rate + step[2])
-
-    def denominator_zeros(self) -> Tensor:
-        return torch.zeros(0, dtype=torch.complex128)
-
-    def numerator_zeros(self) -> Tensor:
-        """Return none: it has one on the line at most, which no pole is to be told from."""
-        return torch.zeros(0, dtype=torch.complex128)
 
     def divergence(self, name: str) -> str:
         if not self.log or self.rate >= 0:
@@ -625,7 +641,7 @@ class ExponentialForm(Form):
 
 
 @dataclass(frozen=True, eq=False)
-class SigmoidForm(Form):
+class SigmoidForm(PlainForm):
     """f = low + (high - low) / (1 + exp(-slope (t(x) - middle))), t = x or log x; D is constant."""
 
     low: Tensor  # each of them `()`
@@ -636,21 +652,15 @@ class SigmoidForm(Form):
     domain: tuple[float, float]
 
     @property
-    def degrees(self) -> tuple[int, int]:
-        """Return (0, 0): it is no rational function."""
-        return 0, 0
-
-    @property
     def free(self) -> int:
         return 4
 
     def tuples(self, x: Tensor) -> Pair:
-        t = torch.log(x) if self.log else x
-        step = torch.sigmoid(self.slope * (t - self.middle))
+        step = torch.sigmoid(self.slope * (self.axis(x) - self.middle))
         return Pair(self.low * (1 - step) + self.high * step, torch.ones_like(step))
 
     def slopes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        t = (torch.log(x) if self.log else x) - self.middle
+        t = self.axis(x) - self.middle
         z = torch.sigmoid(self.slope * t)
         k = (self.high - self.low) * z * (1 - z)
         return self.tuples(x).N, torch.stack([1 - z, z, k * t, -k * self.slope], 1)
@@ -659,13 +669,6 @@ class SigmoidForm(Form):
         now = (self.low, self.high, self.slope, self.middle)
         low, high, slope, middle = (part + d for part, d in zip(now, step, strict=True))
         return replace(self, low=low, high=high, slope=slope, middle=middle)
-
-    def denominator_zeros(self) -> Tensor:
-        return torch.zeros(0, dtype=torch.complex128)
-
-    def numerator_zeros(self) -> Tensor:
-        """Return none: those beyond the larger end are not on the line."""
-        return torch.zeros(0, dtype=torch.complex128)
 
     def described(self, name: str) -> str:
         t = f"log({name})" if self.log else name

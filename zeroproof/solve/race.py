@@ -27,7 +27,9 @@ __all__ = [
     "folds_of",
     "inner_rows",
     "likeliest",
+    "noise_size",
     "ties",
+    "typical_size",
     "winner",
 ]
 
@@ -78,8 +80,26 @@ def deviation(y: Floats, noise: str) -> Floats:
         y: Targets, finite.
         noise: One of `NOISES`.
     """
-    g = _size(y, noise)
+    g = noise_size(y, noise, typical_size(y))
     return g / np.exp(np.mean(np.log(g)))
+
+
+def typical_size(y: Floats) -> float:
+    """Return the size of targets that noise is set beside."""
+    size = np.abs(y)
+    return max(float(np.median(size)), _SMALLEST * float(np.quantile(size, 0.95))) or 1.0
+
+
+def noise_size(y: Floats, noise: str, typical: float) -> Floats:
+    """Return how large the noise of each target is, up to one factor for all.
+
+    Args:
+        y: Targets, finite.
+        noise: One of `NOISES`.
+        typical: From `typical_size`.
+    """
+    c = NOISES[noise]
+    return np.hypot(c * typical, np.abs(y)) if c < 1 else np.full(y.shape, typical)
 
 
 def likeliest(errors: dict[str, Floats], y: Floats) -> str:
@@ -105,18 +125,11 @@ def likeliest(errors: dict[str, Floats], y: Floats) -> str:
         gain = np.log(plain.mean() / over[noise].mean())
         apart = plain / plain.mean() - over[noise] / over[noise].mean()
         spread = apart.std(ddof=1) / np.sqrt(len(apart))
-        small = np.median(errors[noise] / _size(y, noise)) < SMALL_NOISE
+        small = np.median(errors[noise] / noise_size(y, noise, typical_size(y))) < SMALL_NOISE
         return bool(small and gain > max(_GAIN, _GAIN_SPREAD * spread))
 
     allowed = [noise for noise in errors if noise == "additive" or clearly(noise)]
     return min(allowed, key=lambda noise: over[noise].mean())
-
-
-def _size(y: Floats, noise: str) -> Floats:
-    size = np.abs(y)
-    s = max(float(np.median(size)), _SMALLEST * float(np.quantile(size, 0.95))) or 1.0
-    c = NOISES[noise]
-    return np.hypot(c * s, size) if c < 1 else np.full(y.shape, s)
 
 
 class Budget:

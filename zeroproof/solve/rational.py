@@ -196,7 +196,7 @@ def _linearized(model: _Ratio, y: Array, w: Array, sweeps: int = 6) -> Array:
     return best
 
 
-class Table(NamedTuple):
+class FiniteRows(NamedTuple):
     """Finite rows in float64 or complex128."""
 
     x: Tensor  # (n,)
@@ -205,7 +205,7 @@ class Table(NamedTuple):
     domain: tuple[float, float]
 
 
-def checked_table(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Table:
+def checked_table(x: Tensor, y: Tensor, weight: Tensor | None = None) -> FiniteRows:
     """Return the rows whose target is finite, in double precision."""
     if x.ndim != 1 or y.ndim not in {1, 2} or len(y) != len(x):
         raise ShapeError(
@@ -219,7 +219,7 @@ def checked_table(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Table:
     low, high = float(x.real.min()), float(x.real.max())
     if low == high:
         raise DataError(f"x must not be constant, got {low:g} in every row that counts")
-    return Table(x, y, weight, (low, high))
+    return FiniteRows(x, y, weight, (low, high))
 
 
 def _counted(y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:

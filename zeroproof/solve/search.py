@@ -1,6 +1,6 @@
 """The search behind `features="auto"`: transforms, linear columns, target, family and size.
 
-`Moves` says which recipes may be tried, `Table` how well one does on rows held out.
+`Moves` says which recipes may be tried, `SearchRows` how well one does on rows held out.
 """
 
 import math
@@ -27,8 +27,8 @@ __all__ = [
     "ROUNDING",
     "Candidate",
     "SearchOptions",
+    "SearchRows",
     "Split",
-    "Table",
     "best_candidates",
     "chordal_error",
     "oriented",
@@ -200,7 +200,7 @@ def best_candidates(found: list[Candidate], rows: int, most: int = 5) -> list[Ca
 class _Search:
     def __init__(self, X: Tensor, y: Tensor, options: SearchOptions, rows: Split) -> None:
         used = torch.cat(rows)
-        self.table = Table(
+        self.table = SearchRows(
             X[used], y[used], len(rows.core), len(rows.held), options.affine, options.seed
         )
         self.moves = possible(
@@ -466,7 +466,7 @@ def _graded_count(wide: list[int], degree: int) -> int:
     return sum(counts)
 
 
-class Table(NamedTuple):
+class SearchRows(NamedTuple):
     """Rows of a search: those to fit first, then rows held out at random, then the shell."""
 
     X: Tensor

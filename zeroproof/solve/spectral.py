@@ -112,7 +112,7 @@ class Spec(NamedTuple):
         return f"{kind}, {bases}, H_N {self.k_n}, H_D {self.k_d}, {self.outputs} outputs"
 
 
-class Rows(NamedTuple):
+class UnitRows(NamedTuple):
     """Rows ready to be reduced; tuples are of unit size, `(n, m)`."""
 
     H_N: Tensor  # (n, k_N)
@@ -134,7 +134,7 @@ def re_iterable(blocks: Iterable[Item]) -> Iterable[Item]:
 
 def slices(
     blocks: Iterable[Parts], dtype: torch.dtype, *, check: bool
-) -> Iterator[tuple[Spec, Rows]]:
+) -> Iterator[tuple[Spec, UnitRows]]:
     """Yield slices of bounded memory in the working dtype; values are looked at if `check`."""
     first, offset = None, 0
     for parts in blocks:
@@ -175,7 +175,7 @@ def checked_spec(block: Block) -> Spec:
     return Spec(H_N.shape[1], H_D.shape[1], outputs, H_D is H_N, is_complex, Y_n.ndim == 1)
 
 
-def unit_rows(block: Block) -> Rows:
+def unit_rows(block: Block) -> UnitRows:
     """Return all rows of one block in double precision, checked."""
     spec = checked_spec(block)
     _check_values(block, 0)
@@ -205,7 +205,7 @@ def listed(wrong: Tensor, offset: int = 0) -> str:
     return f"row{'s' * (len(where) > 1)} {shown}{more}"
 
 
-def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> Rows:
+def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> UnitRows:
     working = dtype.to_complex() if spec.is_complex else dtype
     H_N = block.H_N.to(working)
     H_D = H_N if block.H_D is None else block.H_D.to(working)
@@ -215,7 +215,7 @@ def _rows(block: Block, spec: Spec, dtype: torch.dtype) -> Rows:
     if block.weight is not None:
         weight = weight * block.weight.to(dtype)[:, None]
     size = norm(Y_n, Y_d)
-    return Rows(H_N, H_D, Y_n / size, Y_d / size, weight)
+    return UnitRows(H_N, H_D, Y_n / size, Y_d / size, weight)
 
 
 class Settings(NamedTuple):
@@ -254,7 +254,7 @@ class Scores(NamedTuple):
         return self.smallest / 2 ** ((at + 0.5) / _PER_OCTAVE - _OCTAVES)
 
 
-class Totals(NamedTuple):
+class SweepTotals(NamedTuple):
     """What one process found for one problem."""
 
     residual: list[Tensor]
@@ -277,7 +277,7 @@ def read(
     distributed: bool,
     features: bool = True,
     residual: bool = True,
-) -> tuple[Spec, list[Totals]]:
+) -> tuple[Spec, list[SweepTotals]]:
     """Read all rows once, on all processes; without problems, all rows weigh alike.
 
     With `features` their factors are collected and values are checked, with `residual` R.
@@ -308,9 +308,9 @@ def read(
     return spec, [_merged(list(totals)) for totals in zip(*(p[1] for p in parts), strict=True)]
 
 
-def _merged(parts: list[Totals]) -> Totals:
+def _merged(parts: list[SweepTotals]) -> SweepTotals:
     scores = [part.scores for part in parts]
-    return Totals(
+    return SweepTotals(
         [stacked(list(R)) for R in zip(*(part.residual for part in parts), strict=True)],
         [stacked(list(R)) for R in zip(*(part.features for part in parts), strict=True)],
         scores[0]._replace(
@@ -339,7 +339,7 @@ class _Collector:
         self._smallest, self._rows = float("inf"), 0
         self._histogram = torch.zeros(2 * _OCTAVES * _PER_OCTAVE, dtype=torch.float64)
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: UnitRows) -> None:
         Y_n, Y_d = rows.Y_n[:, self._outputs], rows.Y_d[:, self._outputs]
         weight = rows.weight[:, self._outputs]
         t = weight.sqrt()
@@ -370,12 +370,12 @@ class _Collector:
         self._histogram += torch.bincount(bins, of_row, len(self._histogram)).cpu()
         return 1 / size
 
-    def totals(self) -> Totals:
+    def totals(self) -> SweepTotals:
         residual, features = ([qr.factor() for qr in of] for of in (self._residual, self._features))
         weight, error = self._sums.tolist()
         found = self._finite.tolist(), self._smallest, self._histogram
         scores = Scores(self._outputs, self._rows, weight, error, *found)
-        return Totals(residual, features, scores)
+        return SweepTotals(residual, features, scores)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -535,7 +535,7 @@ def sweep(
     return spec.flat, [found for found in best if found is not None]
 
 
-def _normalised(totals: Totals, before: Factors | None = None) -> Factors:
+def _normalised(totals: SweepTotals, before: Factors | None = None) -> Factors:
     """Return factors of means: neither the number of rows nor the size of weights counts."""
     root = totals.scores.weight**-0.5
     R = torch.stack(totals.residual) * root
@@ -545,7 +545,7 @@ def _normalised(totals: Totals, before: Factors | None = None) -> Factors:
     return Factors(R, totals.features[0] * root, totals.features[-1] * root)
 
 
-def _check_totals(spec: Spec, totals: list[Totals]) -> None:
+def _check_totals(spec: Spec, totals: list[SweepTotals]) -> None:
     for scores in (part.scores for part in totals):
         if not scores.weight > 0:
             raise DataError("a row with weight above 0 and a target other than ⟨0, 0⟩ is needed")
