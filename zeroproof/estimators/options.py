@@ -321,8 +321,8 @@ def checked_rows(read: Callable[[], NDArray[np.float64]], X: Any) -> NDArray[np.
             ) from error
         if "convert string" in str(error) or "inhomogeneous" in str(error):
             raise DataError(
-                f"X must be a table of numbers, as many in each row: {_line(error)}. Turn text into "
-                "numbers, or leave its column out"
+                f"X must be a table of numbers, as many in each row: {_line(error)}. Turn text "
+                "into numbers, or leave its column out"
             ) from error
         raise DataError(str(error)) from error
 
