@@ -26,6 +26,7 @@ _BEYOND = 4.0  # times the singular score, where no finite row says how far the 
 _SMALLEST = 1e-15  # rounding of the angle
 _FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
 _LOST = 0.01  # of the finite rows
+_BY_CHANCE = 20.0  # times the share of finite rows lost: labels caught that say something
 _CAUGHT = 0.95  # of the labels: fewer, and they may fill a region
 _NEAR = 0.05  # score: |y| of twenty times the typical one
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
@@ -167,18 +168,20 @@ def _warn_unexplained(count: int) -> None:
 def _between(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig | None:
     """Separate singular rows from the others, at the cost of 1 % of these at most.
 
-    None where all of them lie among the others: such labels know nothing of the scores.
+    None where they lie among the others: such labels know nothing of the scores.
     """
     score, singular = score.flatten(), singular.flatten()
     found = choose_thresholds(score, singular, least=_SMALLEST)
     finite = score[~singular]
     most = float(finite.quantile(_LOST))
     tau = found.tau_infer
-    if tau > most:
-        stray = singular & (score > most)
+    stray = singular & (score > min(tau, most))
+    caught = 1 - int(stray.sum()) / int(singular.sum())
+    if tau > most or caught < 0.5:
         _warn_unexplained(int(stray.sum()))
-        if bool((singular & ~stray).sum() == 0):
-            return None
+    if caught <= _BY_CHANCE * float((finite < min(tau, most)).double().mean()):
+        return None
+    if tau > most:
         kept = choose_thresholds(score[~stray], singular[~stray], least=_SMALLEST)
         tau = max(kept.tau_infer, _SMALLEST)
     train = max(tau, min(max(_GAP * tau, found.tau_train), most))
