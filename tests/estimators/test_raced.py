@@ -217,24 +217,35 @@ def test_two_noisy_peaks_are_two_pairs_of_poles(noise, additive):
 
 
 @pytest.mark.parametrize(
-    ("rows", "place", "strewn"),
-    [(150, 0.1, False), (200, -0.37, True), (400, 0.2013, False)],
-    ids=["few", "strewn", "many"],
+    ("rows", "place", "strewn", "smooth"),
+    [(150, 0.1, False, 0), (200, -0.37, True, 1), (400, 0.2013, False, 1)],
+    ids=["few", "strewn on a curve", "many on a curve"],
 )
 @pytest.mark.parametrize(
     ("what", "function"), [("kink", np.abs), ("step", lambda d: np.where(d > 0, 1.0, -0.5))]
 )
-def test_a_kink_is_no_step(what, function, rows, place, strewn):
+def test_a_kink_is_no_step(what, function, rows, place, strewn, smooth):
     x = np.linspace(-1, 1, rows)
     if strewn:
         x = np.sort(np.random.default_rng(0).uniform(-1, 1, rows))
-    model = ProjectiveRegressor(time_budget=0.5).fit(x[:, None], function(x - place))
+    y = function(x - place) + smooth * np.sin(3 * x)
+    model = ProjectiveRegressor(time_budget=2.0).fit(x[:, None], y)
     (branch,) = model.fit_.branches
     assert branch.what == what
     assert f"It has a {what} at " in model.summary()
-    near = np.sort(np.abs(x - place))[:2].sum() if what == "step" else 1e-12
+    near = np.sort(np.abs(x - place))[:2].sum() if what == "step" else 1e-12 + 1e-4 * smooth
     assert abs(branch.position - place) <= near
     assert not len(model.poles(within=True))
+
+
+@pytest.mark.parametrize("rows", [200, 300])
+@pytest.mark.parametrize("width", [50, 200])
+def test_bells_have_no_poles(rows, width):
+    x = np.linspace(-1, 1, rows)
+    y = np.exp(-width * (x - 0.2) ** 2) + 2 * np.exp(-50 * (x + 0.3) ** 2)
+    model = ProjectiveRegressor().fit(x[:, None], y)
+    assert not len(model.poles(within=True))
+    assert not np.isnan(model.predict(x[:, None])).any()
 
 
 def test_degrees_are_fitted_to_all_rows_however_many():

@@ -13,7 +13,7 @@ from zeroproof.estimators.closed_form import ClosedForm
 from zeroproof.estimators.diagnosis import RowView, scored
 from zeroproof.estimators.labels import Labels, Region
 from zeroproof.estimators.model import FormModel
-from zeroproof.estimators.uncertainty import answer_errors, pole_errors
+from zeroproof.estimators.uncertainty import NOISES, answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
 from zeroproof.plots.fit import Answers, plot_curve, plot_parity
@@ -35,7 +35,7 @@ _COARSEST = 1e-2  # half widths: poles farther apart are never taken for one
 _INFINITE = 1e8  # scales
 _APART = 3.0  # times the relative error: more is not noise
 _SLICE = 2**14  # rows whose features are held for their gradients
-_GRID = 2001
+_GRID, _LARGE = 2001, 0.9  # places; quantile of |y| over them
 _WIDE = 30.0  # largest over smallest input from which their axis may be logarithmic
 _REAL = 1e-12  # of the range of x: a smaller imaginary part is rounding
 _RISKY = 0.1  # of the answer: a larger standard error is a gap
@@ -239,8 +239,17 @@ class Fitted(NamedTuple):
         table = self.fit.model.pole_table(
             (low, high), output, resolution=resolution, tolerance=tolerance
         )
+        p = table.position
+        if len(p) and NOISES[self.fit.power] == "additive" and not self.fit.model.systems:
+            # where y vanishes over half the data, its small values are known no better than large
+            x = torch.linspace(low, high, _GRID, dtype=torch.float64)[:, None]
+            N, D = (part[:, output if part.shape[1] > 1 else 0] for part in self.tuples(x))
+            typical = (N / D).abs().nan_to_num().quantile(_LARGE)
+            reach = ((high - low) / 2) ** table.multiplicity
+            table = table._replace(
+                spurious=table.spurious | (table.strength.abs() <= TOLERANCE * typical * reach)
+            )
         if self.fit.significant:  # D changes its sign there, and N is clear of 0
-            p = table.position
             on_data = (p.imag == 0) & (p.real >= low) & (p.real <= high)
             table = table._replace(spurious=table.spurious & ~on_data)
         return table

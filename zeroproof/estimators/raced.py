@@ -64,6 +64,7 @@ _MOST_OUTLIERS = 0.2
 _FAR, _WRONG = 9.0, 0.1  # typical errors; of y
 _LOST = 0.01  # of the rows: a fit may answer ⊥ there
 _STRANGE = 1e-6  # angle to a law that is right to rounding
+_DOZENS = 40  # coefficients that may imitate a step
 _LARGE = 13  # coefficients of a clean fit that a root or an exponential may have simpler
 _NEARLY, _AS_EXACT, _ROUNDED = 1e-4, 10.0, 1e-11  # relative errors, and times that of y itself
 _FEWEST_RADIANS = 2.5  # that a column spans which may be an angle
@@ -309,7 +310,8 @@ def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
     zeros = zeros[(np.abs(zeros.imag) < _NEAR_LINE) & (np.abs(zeros.real) <= 1)]
     zeros = zeros[np.abs(zeros.imag).argsort()][:_PLACES]
     places = c.axis.inverse(zeros.real)
-    return branch_points(x, y[:, 0], race.deviation[:, 0], places, (race.entry.answers - y)[:, 0])
+    held, large = (race.entry.answers - y)[:, 0], race.entry.free > _DOZENS
+    return branch_points(x, y[:, 0], race.deviation[:, 0], places, held, large=large)
 
 
 def _robust(used: Rows, request: Request) -> tuple[RaceFit, Tensor]:

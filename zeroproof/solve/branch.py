@@ -2,8 +2,8 @@
 
 A rational fit puts a row of poles and zeros along the cut of a branch point, closer and closer to
 it (Trefethen, Nakatsukasa & Weideman 2021). None of them means anything. So the rows around such a
-point are fitted by a cubic plus one singular term, a pole or |x - x0|^α, log |x - x0| or a step,
-each with an amplitude for either side: the smallest residual tells what it is.
+point are fitted by a polynomial plus one singular term, a pole or |x - x0|^α, log |x - x0| or a
+step, each with an amplitude for either side: the smallest residual tells what it is.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,9 @@ __all__ = ["Branch", "branch_points"]
 Array = NDArray[Any]
 _SIDE = 20  # rows on either side of the point
 _FEWEST = 7
+_ROWS_OF_FIVE = 30  # from which the smooth part is of degree 5
 _CLEARLY = 10.0  # times smaller must the squares be than those of a pole or of a smooth curve
+_HARDLY_ANYTHING = 1e-4  # of those squares
 _EPS = float(np.finfo(float).eps)
 _ZERO = 1e-3  # of an exponent
 _NEAR = 0.04  # of an exponent: log and step are nearer than that to 0, a kink to 1
@@ -44,7 +46,7 @@ class Branch(NamedTuple):
 
 
 def branch_points(
-    x: Array, y: Array, size: Array, places: Array, held: Array
+    x: Array, y: Array, size: Array, places: Array, held: Array, *, large: bool = False
 ) -> tuple[Branch, ...]:
     """Return the branch points among rows of one column.
 
@@ -55,6 +57,8 @@ def branch_points(
         places: Where a fit has poles near the real line, in the units of x; the largest jumps of y
             and of its slope are looked at too.
         held: Errors of the fit on rows held out, `(n,)`: a term that does no better is none.
+        large: Has the fit dozens of terms? They may imitate such a point to rounding between rows
+            that lie well, and then a term that leaves hardly anything is one all the same.
     """
     order = np.argsort(x, kind="stable")
     held = np.nan_to_num(np.abs(held), nan=1e150, posinf=1e150)
@@ -74,7 +78,9 @@ def branch_points(
             continue
         rows = slice(first, last)
         one = _told(x[rows], y[rows], size[rows], (x[gap], x[gap + 1]))
-        if one is not None and one[0] < (held[rows] ** 2).sum():
+        if one is not None and (
+            one[0] < (held[rows] ** 2).sum() or (large and one[1] < _HARDLY_ANYTHING)
+        ):
             found.append(one[1:])
     clear: list[Branch] = []
     for _, one in sorted(found):
@@ -88,13 +94,14 @@ def _told(
 ) -> tuple[float, float, Branch] | None:
     """Return the squares left, over those of a smooth curve or of a pole too, and what is there."""
     half = max(gap[0] - x[0], x[-1] - gap[1])
+    degree = 5 if len(x) >= _ROWS_OF_FIVE else 3
 
     def fitted(place: float, *terms: Any) -> tuple[float, Array]:
-        """Return the squares that a cubic and terms of (|d|, sign d) leave, and all factors."""
+        """Return the squares left by smooth terms and those of (|d|, sign d), and all factors."""
         d = (x - place) / half
         with np.errstate(all="ignore"):
             further = (t(np.abs(d), np.sign(d)) for t in terms)
-            A = np.stack([np.ones_like(d), d, d**2, d**3, *further], 1)
+            A = np.stack([*(d**k for k in range(degree + 1)), *further], 1)
         A = A / size[:, None]
         if not np.isfinite(A).all():
             return np.inf, np.zeros(A.shape[1])
@@ -136,7 +143,11 @@ def _told(
     poles = (lambda t, s: s / t), (lambda t, s: 1 / t**2)
     widths = np.log([0.1, 0.3, 1.0])
     plain = min(
-        square((gap[0] + gap[1]) / 2, (lambda t, s: t**4), (lambda t, s: s * t**5)),
+        square(
+            (gap[0] + gap[1]) / 2,
+            (lambda t, s: t ** (degree + 1)),
+            (lambda t, s: s * t ** (degree + 2)),
+        ),
         best(*poles)[0],
         smallest(pair, [(at, g) for at in np.linspace(x[0], x[-1], 15) for g in widths])[0],
     )
