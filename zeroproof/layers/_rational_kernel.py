@@ -18,7 +18,7 @@ from zeroproof.layers._rational_plain import (
     plain_backward,
     plain_forward,
 )
-from zeroproof.native.door import native
+from zeroproof.native import loops_for as native
 
 __all__ = ["quotient"]
 
@@ -26,7 +26,7 @@ __all__ = ["quotient"]
 def _forward(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
 ) -> tuple[Tensor, ...]:
-    kernels = native("rational", x, P, Q)
+    kernels = native("layers._native_rational", x, P, Q)
     if kernels is not None:
         return kernels.forward(x, P, Q, bottom, form)
     if ordinary(x, P, Q):
@@ -56,7 +56,7 @@ class _Quotient(torch.autograd.Function):
         ruling = rule(g, ctx.form.fixed)
         # a gradient of gradients needs operations that record; what is raw, plain ones
         recorded = torch.is_grad_enabled() or ruling.masked is False
-        kernels = None if recorded else native("rational", g, x, P, Q)
+        kernels = None if recorded else native("layers._native_rational", g, x, P, Q)
         if kernels is not None:
             gradients = kernels.backward(g, x, P, Q, bottom, ctx.form, ruling)
         elif clean is None or recorded or not ordinary(g, x, P, Q):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.gate import Ruling
-from zeroproof.native import _rational_kernels as kernels
-from zeroproof.native.door import array, empty, in_parts
+from zeroproof.layers import rational_loops as kernels
+from zeroproof.native import array, empty, in_parts
 
 __all__ = ["backward", "forward"]
 

@@ -11,7 +11,8 @@ decides at compile time.
 
 import numpy as np
 
-from zeroproof.native._compiler import bounded, kernel, summing
+from zeroproof.native import kernel, summing
+from zeroproof.scm.division_loops import bounded
 
 __all__ = ["pullback", "quotient"]
 
