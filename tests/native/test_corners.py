@@ -9,7 +9,7 @@ import torch
 from zeroproof import SCM, native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.inference import strict_inference
-from zeroproof.layers import Rational, rational_loops
+from zeroproof.layers import Rational, rational_formulas, rational_loops
 from zeroproof.losses import formulas, implicit_loss, loops, margin_loss, sign_consistency_loss
 from zeroproof.scm import division, division_loops
 from zeroproof.training import SCMTrainingLoss
@@ -174,10 +174,10 @@ def test_pauses_of_several_threads_may_overlap():
 
 
 def test_kernels_kept_on_disk_are_those_of_all_sources():
-    for kernel in (loops._sums, rational_loops.pullback, division_loops._pullback):
+    for kernel in (loops._sums, rational_loops._pullback, division_loops._pullback):
         assert kernel._cache._cache_file._source_stamp == native._stamp()
     # formulas whose code they take from other files too: an edited one must not run as it was
-    for file in (formulas, division, loops, rational_loops, division_loops):
+    for file in (formulas, rational_formulas, division, loops, rational_loops, division_loops):
         assert Path(file.__file__) in native._SOURCES
 
 

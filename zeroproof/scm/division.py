@@ -110,11 +110,10 @@ class _Quotients(torch.autograd.Function):
         if g is None:
             return (None,) * 4
         N, D, lost = ctx.saved_tensors
-        ruling = rule(g, ctx.fixed)
         # a gradient of gradients needs operations that record; what is raw, plain ones
-        plain = torch.is_grad_enabled() or ruling.closed or not ruling.masked or N.shape != D.shape
+        plain = torch.is_grad_enabled() or N.shape != D.shape
         loops = None if plain else loops_for("scm.division_loops", g, N, D)
-        if loops is not None:
+        if loops and (ruling := rule(g, ctx.fixed)).masked and not ruling.closed:
             found = loops.pullback(g, N, D, lost, ruling.bound)
         else:
             found = pull(_DIVISION, g, lost, (N, D), ctx.fixed)

@@ -13,9 +13,9 @@ from torch import Tensor
 from zeroproof.native import array, empty, for_numbers, in_parts, kernel
 from zeroproof.scm import division
 
-__all__ = ["bounded", "divide", "pullback"]
+__all__ = ["bounded", "divide", "pullback", "slopes"]
 
-_slopes = for_numbers([division.slopes], {"conj": kernel(lambda x: x)})["slopes"]
+slopes = for_numbers([division.slopes], {"conj": kernel(lambda x: x)})["slopes"]
 
 
 @kernel
@@ -48,7 +48,7 @@ def _pullback(g, N, D, bottom, bound, g_N, g_D):
     zero = N.dtype.type(0)
     for i in range(N.shape[0]):
         number = bottom[i] == 0
-        by_N, by_D = _slopes(g[i], N[i], D[i])
+        by_N, by_D = slopes(g[i], N[i], D[i])
         g_N[i] = bounded(by_N, bound) if number else zero
         g_D[i] = bounded(by_D, bound) if number else zero
 
