@@ -218,12 +218,13 @@ def _over(n: int, kernel: Callable[..., Any], *given: Any, sums: Sequence[int] =
         kernel(*(x[start:stop] if isinstance(x, np.ndarray) else x for x in given), *found)
         return found
 
-    return [np.sum(parts, 0) for parts in zip(*in_parts(run, n), strict=True)]
+    return [sum(parts) for parts in zip(*in_parts(run, n), strict=True)]
 
 
 def _stacked(sums: Sequence[Any], like: Tensor) -> Tensor:
-    rows = torch.from_numpy(np.stack(sums)).to(like.dtype)
-    return rows[0] if like.ndim == 1 else rows.t().contiguous()
+    if like.ndim == 1:
+        return torch.from_numpy(sums[0]).to(like.dtype)
+    return torch.from_numpy(np.stack(sums, -1)).to(like.dtype)
 
 
 def quotient(

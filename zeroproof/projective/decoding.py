@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, threshold
-from zeroproof.autodiff.compiled import compiling
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
@@ -49,12 +49,23 @@ def decode_within(
     if bottom is not None:
         score = torch.where(bottom, 0, score)
     if compiling() and thresholds.gap is not None and not (N.is_complex() or D.is_complex()):
-        from zeroproof.projective._traced_decoding import traced_decoding
-
-        return traced_decoding(N, D, score, thresholds.bottom, thresholds.gap, fixed)
+        return _compiled(N, D, score, thresholds.bottom, thresholds.gap, fixed)
     value, bottom = decode_scored(N, D, score, thresholds.bottom, fixed)
     gap = None if thresholds.gap is None else (score < thresholds.gap) & ~bottom
     return value, bottom, gap
+
+
+def _compiled(
+    N: Tensor, D: Tensor, score: Tensor, tau_infer: float, tau_train: float, fixed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same for real tuples in one loop, whose masks follow from the decoded value."""
+    from zeroproof.autodiff.masks import as_two_masks
+
+    # a quotient of anything else that is not finite, or by 0, is not finite itself
+    value, _ = divide(N, D, either(~(score >= tau_infer), ~finite(D)), fixed)
+    sound = finite(value.detach())
+    flags = torch.where(sound, torch.where(score < tau_train, 2.0, 0.0), 1.0).to(torch.uint8)
+    return value, *as_two_masks(flags)
 
 
 def _limits(
