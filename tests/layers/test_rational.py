@@ -200,8 +200,9 @@ def test_policies_act_on_p_and_q(policy):
 
 
 @COMPILED
-@pytest.mark.parametrize("returns", ["scm", "tensor"])
-@pytest.mark.parametrize("policy", [None, GradientPolicy.CLAMP])
+@pytest.mark.parametrize(
+    ("returns", "policy"), [("scm", None), ("tensor", GradientPolicy.CLAMP)], ids=str
+)
 def test_compiled_forward_and_backward(returns, policy):
     eager = Rational((3, 2), returns, init=([1, 2, 3, 4], [1, -1, 0]))
     values, gradients = [], []

@@ -9,9 +9,9 @@ import torch
 from zeroproof import SCM, native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.inference import strict_inference
-from zeroproof.layers import Rational
+from zeroproof.layers import Rational, rational_formulas, rational_loops
 from zeroproof.losses import formulas, implicit_loss, loops, margin_loss, sign_consistency_loss
-from zeroproof.native import _compiler, _rational_kernels
+from zeroproof.scm import division, division_loops
 from zeroproof.training import SCMTrainingLoss
 
 both_ways = pytest.mark.usefixtures("both_ways")
@@ -174,10 +174,11 @@ def test_pauses_of_several_threads_may_overlap():
 
 
 def test_kernels_kept_on_disk_are_those_of_all_sources():
-    for kernel in (loops._sums, _rational_kernels.pullback):
-        assert kernel._cache._cache_file._source_stamp == _compiler._STAMP
-    # formulas whose code they take from other rooms too: an edited one must not run as it was
-    assert {Path(formulas.__file__), Path(loops.__file__)} <= {*_compiler._SOURCES}
+    for kernel in (loops._sums, rational_loops._pullback, division_loops._pullback):
+        assert kernel._cache._cache_file._source_stamp == native._stamp()
+    # formulas whose code they take from other files too: an edited one must not run as it was
+    for file in (formulas, rational_formulas, division, loops, rational_loops, division_loops):
+        assert Path(file.__file__) in native._SOURCES
 
 
 def test_a_covered_row_far_from_the_threshold_has_no_slope():

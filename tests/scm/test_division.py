@@ -6,6 +6,7 @@ from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.scm.division import divide
 
 NAN, INF = float("nan"), float("inf")
+both_ways = pytest.mark.usefixtures("both_ways")
 
 
 def test_value_is_nan_exactly_at_bottom() -> None:
@@ -15,6 +16,7 @@ def test_value_is_nan_exactly_at_bottom() -> None:
     assert value.isnan().tolist() == bottom.tolist() == [False, True, True]
 
 
+@both_ways
 def test_overflow_is_bottom_and_has_no_gradient() -> None:
     N = torch.tensor([1e30], requires_grad=True)
     D = torch.tensor([1e-30], requires_grad=True)
@@ -36,6 +38,7 @@ def _gradients(policy: GradientPolicy, fixed: int = -1) -> tuple[list[float], li
     return N.grad.tolist(), D.grad.tolist()
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("policy", "g_N", "g_D"),
     [
@@ -53,6 +56,7 @@ def test_policies(policy: GradientPolicy, g_N: list[float], g_D: list[float]) ->
         torch.testing.assert_close(actual, expected, equal_nan=True)
 
 
+@both_ways
 def test_clamp_acts_on_the_sum_over_a_shared_denominator() -> None:
     N = torch.tensor([[0.25, 0.25, NAN]], requires_grad=True)
     D = torch.tensor([[1.0]], requires_grad=True)
@@ -103,6 +107,7 @@ def test_half_precision_keeps_its_type_and_does_not_overflow_at_bottom() -> None
     assert N.grad.tolist() == [0.0, 0.5]
 
 
+@both_ways
 def test_small_denominators_keep_their_gradient() -> None:
     D = torch.tensor([1e-25], requires_grad=True)
     N = torch.tensor([1e-25])

@@ -71,20 +71,20 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda N, D: LOSS(outputs=(N, D), targets=(torch.ones(ROWS), torch.ones(ROWS))),
 }
 BOUNDS = {
-    ("strict", "sound"): Counts(8, 10, 8),
-    ("strict", "⊥"): Counts(22, 12, 9),
-    ("strict, angle", "sound"): Counts(8, 10, 8),
-    ("strict, angle", "⊥"): Counts(22, 12, 9),
-    ("decode", "sound"): Counts(7, 10, 8),
-    ("decode", "⊥"): Counts(16, 12, 9),
+    ("strict", "sound"): Counts(11, 13, 9),
+    ("strict", "⊥"): Counts(11, 13, 9),
+    ("strict, angle", "sound"): Counts(11, 13, 9),
+    ("strict, angle", "⊥"): Counts(11, 13, 9),
+    ("decode", "sound"): Counts(9, 13, 9),
+    ("decode", "⊥"): Counts(9, 13, 9),
     ("angle", "sound"): Counts(33, 36, 26),
     ("renormalize", "sound"): Counts(12, 5, 4),
     ("renormalize", "⊥"): Counts(12, 5, 4),
-    ("division", "sound"): Counts(29, 10, 8),
-    ("division", "⊥"): Counts(36, 12, 9),
-    ("rational", "sound"): Counts(72, 107, 4.1),
-    ("loss", "sound"): Counts(27, 30, 16),
-    ("loss", "⊥"): Counts(246, 340, 16),
+    ("division", "sound"): Counts(31, 13, 9),
+    ("division", "⊥"): Counts(31, 13, 9),
+    ("rational", "sound"): Counts(12, 21, 4.1),
+    ("loss", "sound"): Counts(10, 17, 16),
+    ("loss", "⊥"): Counts(10, 17, 16),
 }
 
 

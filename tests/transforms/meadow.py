@@ -2,8 +2,7 @@
 
 from tests.transforms.functions import Input, computed
 from zeroproof import scm
-from zeroproof.scm import SCM, arithmetic, operation, quotients, value
-from zeroproof.scm.division import divide
+from zeroproof.scm import SCM, arithmetic, division, operation, value
 from zeroproof.scm.powers import complex_dtype, integer_power, real_power
 
 __all__ = ["MEADOW"]
@@ -32,7 +31,13 @@ OPERATORS = (
     _operator("x * y", (arithmetic.mul,), lambda x, y: SCM(x) * y, X, Y, broadcasts=True),
     _operator(
         "x / y",
-        (arithmetic.div, divide, quotients.quotients, operation.evaluate, operation.Operation),
+        (
+            arithmetic.div,
+            division.divide,
+            division.quotients,
+            operation.evaluate,
+            operation.Operation,
+        ),
         lambda x, y: SCM(x) / SCM(y),
         X,
         DENOMINATOR,

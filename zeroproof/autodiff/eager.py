@@ -1,6 +1,5 @@
 """Where kernels of our own may stand in for plain torch operations."""
 
-import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from zeroproof.autodiff.torch_internals import (
     is_transforming,
 )
 
-__all__ = ["any_true", "chunk_size", "chunks", "full_precision", "ordinary", "surely_finite"]
+__all__ = ["any_true", "chunk_size", "chunks", "ordinary", "surely_finite"]
 
 CHUNK = 80_000  # entries for each thread, of no power of two, whose chunks would share cache lines
 
@@ -59,15 +58,6 @@ def any_true(mask: Tensor) -> bool:
     """Tell whether anything in a mask, which is not empty, is true."""
     # the largest byte is found ten times faster than a truth value
     return mask.view(torch.uint8).amax().item() > 0
-
-
-def full_precision() -> contextlib.AbstractContextManager[object]:
-    """Keep matrix products in the type of their factors inside the `with` block.
-
-    Autocast would take those of a kernel in half precision, in a backward that runs under it too.
-    """
-    enabled = torch.is_autocast_enabled("cpu")  # to leave it takes longer than to ask
-    return torch.autocast("cpu", enabled=False) if enabled else contextlib.nullcontext()
 
 
 def chunk_size() -> int:

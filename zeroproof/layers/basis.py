@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+import zeroproof.layers.rational_formulas as F  # noqa: N812 - as torch names its own
 from zeroproof._checks import one_of, whole
 from zeroproof.errors import RangeError
 from zeroproof.projective.gauge import widen
@@ -21,6 +22,7 @@ __all__ = [
     "polynomial",
     "polynomial_reach",
     "reach_bounds",
+    "span",
     "unit",
 ]
 
@@ -80,7 +82,7 @@ def chebyshev_basis(x: Tensor, degree: int, *, domain: Sequence[float] = _UNIT) 
     t = unit(widen(x), checked_domain(domain))
     columns = [torch.ones_like(t), t]
     for _ in range(degree - 1):
-        columns.append(2 * t * columns[-1] - columns[-2])
+        columns.append(F.next_row(columns[-1], columns[-2], t, False, True))
     return torch.stack(columns[: degree + 1], dim=-1)
 
 
@@ -116,19 +118,9 @@ def polynomial(
         basis: `"monomial"` or `"chebyshev"`.
         domain: (low, high) of the Chebyshev polynomials.
     """
-    c = coefficients.unbind()
-    if one_of(basis, BASES, "basis") == "monomial":
-        value = c[-1] + torch.zeros_like(x)
-        for c_k in reversed(c[:-1]):
-            value = value * x + c_k
-        return value
-    t = unit(x, domain)
-    ahead, value = torch.zeros_like(t), c[-1] + torch.zeros_like(t)
-    if len(c) == 1:
-        return value
-    for c_k in reversed(c[1:-1]):
-        ahead, value = value, 2 * t * value - ahead + c_k
-    return t * value - ahead + c[0]
+    t = x if one_of(basis, BASES, "basis") == "monomial" else unit(x, domain)
+    total = F.value(t, coefficients.unbind(), basis == "chebyshev")
+    return total if len(coefficients) > 1 else total + torch.zeros_like(t)
 
 
 def polynomial_reach(
@@ -139,10 +131,11 @@ def polynomial_reach(
     The terms are at most \|c_k\| uᵏ with u = \|x\|, or u = 2\|t\| + 1 for Chebyshev polynomials;
     each may take an equal share of the largest float.
     """
-    return _span(x.detach(), basis, domain) <= reach_bounds(coefficients).amin(0)
+    return span(x.detach(), basis, domain) <= reach_bounds(coefficients).amin(0)
 
 
-def _span(x: Tensor, basis: str, domain: tuple[float, float]) -> Tensor:
+def span(x: Tensor, basis: str, domain: tuple[float, float]) -> Tensor:
+    r"""Return u = \|x\|, or u = 2\|t\| + 1, of which the size of a polynomial is bounded."""
     return x.abs() if basis == "monomial" else 2 * unit(x, domain).abs() + 1
 
 
@@ -163,18 +156,9 @@ def reach_bounds(coefficients: Tensor) -> Tensor:
 
 def derivative(coefficients: Tensor, basis: str, domain: tuple[float, float] = _UNIT) -> Tensor:
     """Return the coefficients of dp/dx in the same basis, `(max(degree, 1), *)`."""
-    c = coefficients
-    if len(c) == 1:
-        return torch.zeros_like(c)
-    if basis == "monomial":
-        k = torch.arange(1, len(c), device=c.device).to(c.dtype)
-        return c[1:] * k.reshape(-1, *[1] * (c.ndim - 1))
-    rows = [torch.zeros_like(c[0])] * 2  # of degree n + 1 and n; T_k' = k U_{k-1}, summed downwards
-    for k in range(len(c) - 1, 0, -1):
-        rows.insert(0, rows[1] + 2 * k * c[k])
-    rows[0] = rows[0] / 2
+    rows = torch.stack(F.slope(coefficients.unbind(), basis == "chebyshev"))
     low, high = domain
-    return torch.stack(rows[:-2]) * (2 / (high - low))
+    return rows if basis == "monomial" or domain == _UNIT else rows * (2 / (high - low))
 
 
 def in_basis(

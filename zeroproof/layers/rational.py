@@ -13,9 +13,6 @@ from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers._activations import ACTIVATIONS, DEGREES
-from zeroproof.layers._rational_kernel import quotient
-from zeroproof.layers._rational_plain import Form
-from zeroproof.layers._tuple_kernel import polynomials
 from zeroproof.layers.basis import (
     BASES,
     checked_domain,
@@ -24,6 +21,7 @@ from zeroproof.layers.basis import (
     polynomial,
     polynomial_reach,
 )
+from zeroproof.layers.rational_gradients import Form, quotient, tuples
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair, gated
 from zeroproof.scm.division import divide
@@ -291,7 +289,7 @@ class ProjectiveRational(_RationalBase):
         wanted = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
         if not is_forward_mode() and (gating(*wide) or not (wanted or is_tracing())):
             form = Form(self.basis, self.domain, self.policy_code)
-            pair = polynomials(*wide, form, wanted)
+            pair = tuples(*wide, form, wanted)
             if pair is not None:
                 return gated(*pair, self.policy_code)
         N, D, beyond = self._polynomials(x)

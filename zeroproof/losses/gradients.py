@@ -31,7 +31,7 @@ from zeroproof.autodiff.gate import Ruling, gate, gating, rule
 from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting, checked_mask, reduced
-from zeroproof.native.door import native
+from zeroproof.native import loops_for
 
 __all__ = ["FITS", "PARTS", "Recipe", "combined", "covered", "loss_type", "single", "terms"]
 
@@ -409,7 +409,7 @@ class _Eager(torch.autograd.Function):
             factors = [slope * g.item() for slope in ctx.slopes]
             if ruling.closed:
                 factors[:3] = 0.0, 0.0, 0.0
-            loops = native("zeroproof.losses.loops", *x)
+            loops = loops_for("losses.loops", *x)
             if loops is not None:
                 found = loops.gradients(x, known, weight, r, o, factors, ruling)
             else:
@@ -516,7 +516,7 @@ def combined(
             if not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r):
                 return _Graph.apply(*x, known, r)[0]
         elif _plain_tensors(x):
-            loops = native("zeroproof.losses.loops", *x)
+            loops = loops_for("losses.loops", *x)
             return _Eager.apply(_Task(r, plain), loops, *x, known, None)
     return plain(N, D)
 
@@ -543,7 +543,7 @@ def single(part: str, x: Tuples, r: Recipe, counting: Counting) -> Tensor:
         unit = counts.amax().item() or 1.0
         counts = counts / unit
     task = _Task(r._replace(unit=unit if reduction == "sum" else None), plain)
-    return _Eager.apply(task, native("zeroproof.losses.loops", *x), *x, None, counts)
+    return _Eager.apply(task, loops_for("losses.loops", *x), *x, None, counts)
 
 
 def _weighs(weight: Tensor | None, N: Tensor) -> bool:

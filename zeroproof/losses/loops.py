@@ -11,7 +11,6 @@ is exact enough, and its fourth power in range: no row needs special care.
 # pyright: reportMissingParameterType=false
 
 import math
-import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +19,7 @@ from numba import njit
 from torch import Tensor
 
 from zeroproof.losses import formulas
-from zeroproof.native._compiler import kernel, summing
-from zeroproof.native.door import array, empty, in_parts
+from zeroproof.native import array, empty, for_numbers, in_parts, kernel, summing
 
 __all__ = ["gradients", "sums"]
 
@@ -54,29 +52,22 @@ def _sg(x):
     return x
 
 
-_scalar: dict[str, Any] = {
-    "where": _where,
-    "sqrt": math.sqrt,
-    "exp": math.exp,
-    "atan2": math.atan2,
-    "abs2": _abs2,
-    "real_dot": _real_dot,
-    "modulus": _modulus,
-    "sg": _sg,
-    "abs": abs,
-}
-for _name, _thing in vars(formulas).items():  # the same code objects, with the helpers above
-    if isinstance(_thing, int) and _name.isupper():
-        _scalar[_name] = _thing
-    elif getattr(_thing, "__module__", "") == formulas.__name__ and _name not in _scalar:
-        if not isinstance(_thing, types.FunctionType):
-            continue
-        _copy = types.FunctionType(_thing.__code__, _scalar, _name)
-        _options: dict[str, Any] = {"inline": "always"}
-        if _name == "cross":  # a product and a difference that round once would not cancel
-            _options = {"fastmath": False}  # said, or it would be that of the kernel
-        _scalar[_name] = njit(error_model="numpy", **_options)(_copy)
-
+_scalar = for_numbers(
+    [f for f in vars(formulas).values() if getattr(f, "__module__", "") == formulas.__name__],
+    {
+        **{name: n for name, n in vars(formulas).items() if isinstance(n, int)},
+        "where": _where,
+        "sqrt": math.sqrt,
+        "exp": math.exp,
+        "atan2": math.atan2,
+        "abs2": _abs2,
+        "real_dot": _real_dot,
+        "modulus": _modulus,
+        "sg": _sg,
+        "abs": abs,
+    },
+    exact=["cross"],  # a product and a difference that round once would not cancel
+)
 _fit, _fit_slopes = _scalar["fit"], _scalar["fit_slopes"]
 _sign, _sign_slopes = _scalar["sign"], _scalar["sign_slopes"]
 _score, _score_slopes = _scalar["score"], _scalar["score_slopes"]

@@ -9,7 +9,7 @@ from zeroproof._checks import one_of, pair_shapes, positive, same_shape
 from zeroproof.autodiff.eager import chunk_size, chunks
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.projective.gauge import least_square, rescaled, widen
-from zeroproof.scm.quotients import divisible
+from zeroproof.scm.division import divisible
 
 __all__ = [
     "SCORES",

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, threshold
-from zeroproof.autodiff.compiled import compiling
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.gauge import widen
-from zeroproof.scm.division import divide
-from zeroproof.scm.quotients import Limits, divisible, quotients
+from zeroproof.scm.division import divide, quotients
 
 __all__ = ["Thresholds", "decode", "decode_scored", "decode_within"]
 
@@ -39,31 +38,50 @@ def decode_within(
     N: Tensor, D: Tensor, thresholds: Thresholds, bottom: Tensor | None = None, fixed: int = -1
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return (value, bottom, gap) of tuples in at least float32; what `bottom` marks is ⊥ too."""
-    limits = _limits(thresholds, N.dtype) if divisible(N, D) else None
+    limits = _limits(thresholds, N.dtype)
     if limits is not None:
-        return quotients(N, D, limits, None if bottom is None else bottom.expand(N.shape), fixed)
+        known = None if bottom is None else bottom.expand(N.shape)
+        found = quotients(N, D, known, *limits, fixed)
+        if found is not None:
+            return found
     # thresholds have no gradient, so the score needs no graph
     score = denominator_score(N.detach(), D.detach(), thresholds.score, thresholds.scale)
     if bottom is not None:
         score = torch.where(bottom, 0, score)
     if compiling() and thresholds.gap is not None and not (N.is_complex() or D.is_complex()):
-        from zeroproof.projective._traced_decoding import traced_decoding
-
-        return traced_decoding(N, D, score, thresholds.bottom, thresholds.gap, fixed)
+        return _compiled(N, D, score, thresholds.bottom, thresholds.gap, fixed)
     value, bottom = decode_scored(N, D, score, thresholds.bottom, fixed)
     gap = None if thresholds.gap is None else (score < thresholds.gap) & ~bottom
     return value, bottom, gap
 
 
-def _limits(thresholds: Thresholds, dtype: torch.dtype) -> Limits | None:
-    """Return what the thresholds mean for D or N / D; `None` where rounding would move them."""
+def _compiled(
+    N: Tensor, D: Tensor, score: Tensor, tau_infer: float, tau_train: float, fixed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same for real tuples in one loop, whose masks follow from the decoded value."""
+    from zeroproof.autodiff.masks import as_two_masks
+
+    # a quotient of anything else that is not finite, or by 0, is not finite itself
+    value, _ = divide(N, D, either(~(score >= tau_infer), ~finite(D)), fixed)
+    sound = finite(value.detach())
+    flags = torch.where(sound, torch.where(score < tau_train, 2.0, 0.0), 1.0).to(torch.uint8)
+    return value, *as_two_masks(flags)
+
+
+def _limits(
+    thresholds: Thresholds, dtype: torch.dtype
+) -> tuple[tuple[float, float], tuple[float, float] | None] | None:
+    r"""Return what is not ⊥ and what is not in the gap, as the least \|D\| and largest \|N / D\|.
+
+    `None` where rounding would move the thresholds.
+    """
     score, scale, bottom, gap = thresholds
     if score == "denominator":
-        return Limits("D", bottom, gap)
+        return (bottom, math.inf), None if gap is None else (gap, math.inf)
     # σ = 1 / √(1 + |y / s|²) falls with |y|, but hardly does next to 1
     if max(bottom, gap or 0) > 0.5 or scale < torch.finfo(dtype).tiny / torch.finfo(dtype).eps:
         return None
-    return Limits("quotient", _most(bottom, scale), None if gap is None else _most(gap, scale))
+    return (0.0, _most(bottom, scale)), None if gap is None else (0.0, _most(gap, scale))
 
 
 def _most(tau: float, scale: float) -> float:

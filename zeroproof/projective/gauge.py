@@ -9,7 +9,7 @@ from zeroproof._checks import in_range, pair_shapes
 from zeroproof.autodiff.eager import chunk_size, chunks
 from zeroproof.defaults import GAMMA
 from zeroproof.projective.pair import Pair
-from zeroproof.scm.quotients import divisible
+from zeroproof.scm.division import divisible
 
 __all__ = ["least_square", "renormalize", "rescaled", "target_scale", "widen"]
 

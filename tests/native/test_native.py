@@ -10,7 +10,6 @@ import torch
 
 from zeroproof import native
 from zeroproof.layers import Rational
-from zeroproof.native import door
 from zeroproof.training import SCMTrainingLoss, lift_targets
 
 
@@ -57,15 +56,15 @@ def test_disabled_holds_inside_the_block_alone():
     ids=["float64", "float16", "meta", "complex"],
 )
 def test_other_tensors_are_left_to_torch(x):
-    assert door.native("rational", torch.ones(2)) is not None
-    assert door.native("rational", x) is None
-    assert door.native("rational", torch.ones(2), x) is None
+    assert native.loops_for("layers.rational_loops", torch.ones(2)) is not None
+    assert native.loops_for("layers.rational_loops", x) is None
+    assert native.loops_for("layers.rational_loops", torch.ones(2), x) is None
 
 
 def test_transforms_are_left_to_torch():
     seen = []
-    torch.func.vmap(lambda x: seen.append(door.served(x)) or x)(torch.ones(3))
-    torch.func.grad(lambda x: seen.append(door.served(x)) or x)(torch.tensor(1.0))
+    torch.func.vmap(lambda x: seen.append(native.served(x)) or x)(torch.ones(3))
+    torch.func.grad(lambda x: seen.append(native.served(x)) or x)(torch.tensor(1.0))
     assert seen == [False, False]
 
 
@@ -135,7 +134,7 @@ def two_threads():
 def test_threads_share_the_work(monkeypatch):
     with native.disabled():
         wanted = step(3000)
-    monkeypatch.setattr(door, "_GRAIN", 500)
+    monkeypatch.setattr(native, "_GRAIN", 500)
     close(step(3000), wanted)
     assert all(torch.equal(a, b) for a, b in zip(step(3000), step(3000), strict=True))
 
@@ -143,36 +142,36 @@ def test_threads_share_the_work(monkeypatch):
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("rows", [1, 3])
 def test_parts_cover_everything_in_order(rows, monkeypatch):
-    monkeypatch.setattr(door, "_GRAIN", 30)
+    monkeypatch.setattr(native, "_GRAIN", 30)
     for n in (0, 3, 60, 63, 99):
-        parts = door.in_parts(lambda start, stop: (start, stop), n, rows)
+        parts = native.in_parts(lambda start, stop: (start, stop), n, rows)
         assert [entry for part in parts for entry in range(*part)] == list(range(n))
         assert all(start % rows == 0 for start, _ in parts)
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_an_error_in_another_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(door, "_GRAIN", 1)
+    monkeypatch.setattr(native, "_GRAIN", 1)
 
     def fail(start, stop):
         if start:
             raise ValueError("the second part")
 
     with pytest.raises(ValueError, match="the second part"):
-        door.in_parts(fail, 10)
+        native.in_parts(fail, 10)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a platform without fork has no forks to fear")
 def test_a_fork_makes_threads_of_its_own():
     code = """
     import os, torch
-    from zeroproof.native import door
+    from zeroproof import native
     torch.set_num_threads(2)
-    door._GRAIN = 1
-    assert door.in_parts(lambda *part: part, 4) == [(0, 2), (2, 4)]
+    native._GRAIN = 1
+    assert native.in_parts(lambda *part: part, 4) == [(0, 2), (2, 4)]
     child = os.fork()
     if child == 0:
-        os._exit(0 if door.in_parts(lambda *part: part, 4) == [(0, 2), (2, 4)] else 1)
+        os._exit(0 if native.in_parts(lambda *part: part, 4) == [(0, 2), (2, 4)] else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert run(code) == "0"
@@ -191,10 +190,10 @@ def test_a_platform_without_forks_needs_none():
 def test_work_at_the_end_of_the_interpreter_is_done_by_one_thread():
     code = """
     import atexit, torch
-    from zeroproof.native import door
+    from zeroproof import native
     torch.set_num_threads(2)
-    door._GRAIN = 1
-    atexit.register(lambda: print(door.in_parts(lambda *part: part, 4)))
+    native._GRAIN = 1
+    atexit.register(lambda: print(native.in_parts(lambda *part: part, 4)))
     """
     assert run(code) == "[(0, 4)]"
 

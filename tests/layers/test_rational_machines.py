@@ -8,9 +8,8 @@ import torch
 
 from zeroproof import native
 from zeroproof.autodiff import GradientPolicy, gradient_policy
-from zeroproof.layers import ProjectiveRational, Rational, _rational_chunks, _tuple_kernel
-from zeroproof.layers import _rational_kernel as kernel
-from zeroproof.layers.basis import chebyshev_basis, derivative, monomial_basis
+from zeroproof.layers import ProjectiveRational, Rational
+from zeroproof.layers.basis import chebyshev_basis, derivative, monomial_basis, polynomial_reach
 from zeroproof.scm import SCM
 
 INF, NAN = math.inf, math.nan
@@ -29,10 +28,8 @@ both_ways = pytest.mark.usefixtures("both_ways")
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
+def _fresh():
     torch.manual_seed(0)
-    monkeypatch.setattr(_rational_chunks, "CHUNK", 64)
-    monkeypatch.setattr(_tuple_kernel, "CHUNK", 64)
     torch.compiler.reset()
 
 
@@ -92,16 +89,14 @@ def test_kernels_agree_with_the_reference(x, coefficients, basis, policy):
         assert (error | ~fits).all()
 
 
-@both_ways
 @pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
 @pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS.keys())
-def test_kernels_and_plain_operations_give_the_same_mask(x, basis, monkeypatch):
+def test_loops_and_operations_of_torch_give_the_same_mask(x, basis):
     layer = Rational((5, 4), basis=basis, domain=(-2, 3), init=POLE)
     g = torch.randn_like(x)
     value, bottom, gradients = _results(layer, x, g, GradientPolicy.CLAMP)
-    monkeypatch.setattr(kernel, "native", lambda *_: None)
-    monkeypatch.setattr(kernel, "ordinary", lambda *_: False)
-    plain_value, plain_bottom, plain_gradients = _results(layer, x, g, GradientPolicy.CLAMP)
+    with native.disabled():
+        plain_value, plain_bottom, plain_gradients = _results(layer, x, g, GradientPolicy.CLAMP)
     assert torch.equal(bottom, plain_bottom)
     torch.testing.assert_close(value, plain_value, rtol=1e-4, atol=1e-6, equal_nan=True)
     for a, b in zip(gradients, plain_gradients, strict=True):
@@ -154,7 +149,7 @@ def test_coefficient_sums_do_not_drift():
     torch.testing.assert_close(layer.numerator.grad.double(), expected, rtol=1e-6, atol=0)
 
 
-def test_batched_and_higher_derivatives_go_through_chunks():
+def test_batched_and_higher_derivatives():
     layer = Rational((5, 4), "tensor", init=COEFFICIENTS, dtype=torch.float64)
     x = torch.randn(70, dtype=torch.float64, requires_grad=True)
     with gradient_policy(GradientPolicy.PROJECT):
@@ -179,10 +174,10 @@ def test_bottoms_of_an_scm_input_stay_wherever_their_payload_is():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
-@pytest.mark.parametrize("policy", list(GradientPolicy)[:3])
-@pytest.mark.parametrize("size", [60, 8192, 8209], ids=str)  # one row, rows, a prime
-def test_compiled_agrees_with_eager(size, policy, basis):
+@pytest.mark.parametrize(
+    ("size", "basis"), [(60, "chebyshev"), (8192, "monomial"), (8209, "chebyshev")], ids=str
+)  # one row, rows, a prime
+def test_compiled_agrees_with_eager(size, basis):
     layer = Rational((3, 2), basis=basis, init=([0, 1, 0.5, 1], [0, 1, 0.1]))
     x = torch.randn(size)
     x[:4] = torch.tensor([0.0, NAN, 1e30, INF])
@@ -192,11 +187,14 @@ def test_compiled_agrees_with_eager(size, policy, basis):
         results = []
         for run in (layer, compiled):
             inner = given.clone().requires_grad_() if isinstance(given, torch.Tensor) else given
-            y = run(inner)
-            with gradient_policy(policy):
-                results.append(
-                    (y, torch.autograd.grad(y.payload.nan_to_num(), list(run.parameters()), g))
-                )
+            gradients = []
+            for policy in list(GradientPolicy)[:3]:
+                y = run(inner)
+                with gradient_policy(policy):
+                    gradients += torch.autograd.grad(
+                        y.payload.nan_to_num(), list(run.parameters()), g
+                    )
+            results.append((y, gradients))
         (a, a_gradients), (b, b_gradients) = results
         assert b.bottom.dtype == torch.bool
         assert torch.equal(a.bottom, b.bottom)
@@ -205,28 +203,35 @@ def test_compiled_agrees_with_eager(size, policy, basis):
             torch.testing.assert_close(p, q, rtol=1e-2, atol=1e-3)  # next to a pole
 
 
+@both_ways
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("basis", ["monomial", "chebyshev"])
 @pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS.keys())
-def test_tuples_agree_with_plain_operations(x, basis, shared, monkeypatch):
+def test_tuples_agree_with_the_reference(x, basis, shared):
     layer = ProjectiveRational(
         (3, 2), out_features=2, basis=basis, domain=(-2, 3), shared_denominator=shared
     )
     with torch.no_grad():
         layer.denominator.normal_()
-    results = []
-    for quick in (True, False):
-        if not quick:
-            monkeypatch.setattr(_tuple_kernel, "ordinary", lambda *_: False)
-        column = x.clone().unsqueeze(-1).requires_grad_()
-        N, D = layer(column)
-        torch.manual_seed(1)
-        g = torch.randn_like(N), torch.randn_like(D)
-        gradients = torch.autograd.grad((N, D), (column, *layer.parameters()), g)
-        results.append((N, D, *gradients))
-    for a, b in zip(*results, strict=True):
-        size = b.nan_to_num(0, 0, 0).abs().max().item()
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * size, equal_nan=True)
+    column = x.repeat(8).unsqueeze(-1).requires_grad_()  # more than one block
+    N, D = layer(column)
+    g = torch.randn_like(N), torch.randn_like(D)
+    found = torch.autograd.grad((N, D), (column, *layer.parameters()), g)
+    reach = (polynomial_reach(column, c, basis, (-2, 3)).all(-1) for c in layer.parameters())
+    beyond = ~torch.stack([*reach]).all(0)
+    assert torch.equal(N.isnan().all(-1), beyond)
+    assert torch.equal(D.isnan().all(-1), beyond)
+    wide = [z.detach().double().requires_grad_() for z in (column[~beyond], *layer.parameters())]
+    t = wide[0] if basis == "monomial" else (wide[0] - 0.5) / 2.5
+    values = [_columns(t[:, 0], len(c) - 1, basis) @ c for c in wide[1:]]
+    kept = [z[~beyond].double() for z in g]
+    wanted = torch.autograd.grad(values, wide, kept)
+    for got, true in zip((N, D), values, strict=True):
+        torch.testing.assert_close(got[~beyond].double(), true, rtol=1e-5, atol=1e-5)
+    assert not found[0][beyond].any()
+    for got, true in zip((found[0][~beyond], *found[1:]), wanted, strict=True):
+        size = true.abs().max().item() if true.numel() else 0.0
+        torch.testing.assert_close(got.double(), true, rtol=1e-4, atol=1e-6 * size)
 
 
 def test_second_derivatives_of_tuples():
