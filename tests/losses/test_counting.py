@@ -22,6 +22,7 @@ LOSSES = {
     "sign": lambda *x, **o: sign_consistency_loss(*x, 10.0, **o),
     "sign-angle": lambda *x, **o: sign_consistency_loss(*x, 10.0, variant="angle", **o),
 }
+COMPILED = ("attached", "margin", "sign-angle")  # one of each part
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -275,7 +276,13 @@ def test_per_sample_gradients_equal_those_of_a_loop(loss):
 
 # dynamo itself instantiates autograd.Function, which torch deprecates
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@every_loss
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(loss, id=name, marks=[] if name in COMPILED else pytest.mark.slow)
+        for name, loss in LOSSES.items()
+    ],
+)
 def test_a_compiled_loss_follows_the_policy_around_backward(loss):
     values = finite_tuples(6, 2)
     values[0][2], values[1][2] = 0, 0
