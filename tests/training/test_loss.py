@@ -245,21 +245,6 @@ def test_half_precision_outputs_give_a_float32_loss():
     assert SCMTrainingLoss()(outputs=(N.half(), D.half()), targets=targets).dtype == torch.float32
 
 
-# dynamo itself instantiates autograd.Function, which torch deprecates
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_compiled_equals_eager_under_every_policy():
-    outputs, targets, mask = batch()
-    loss_fn = SCMTrainingLoss(**OPTIONS["gauge-free"])
-    compiled = torch.compile(loss_fn.__call__, fullgraph=True, backend="aot_eager")
-    for policy in GradientPolicy:
-        for mine, wanted in zip(
-            gradients(compiled, outputs, targets, policy, mask=mask),
-            gradients(loss_fn, outputs, targets, policy, mask=mask),
-            strict=True,
-        ):
-            torch.testing.assert_close(mine, wanted)
-
-
 def test_it_is_a_value():
     loss_fn = SCMTrainingLoss(tau_train=1e-3)
     assert copy.deepcopy(loss_fn) == loss_fn
