@@ -104,10 +104,13 @@ class Whole(torch.nn.Module):
 WHOLE = layer(
     "all in one", "", (), lambda _: Whole(), Input(signed=True, bottom=0.0), KNOWN, SINGULAR
 )
-INDUCED = (WHOLE, BY_NAME["sqrt at 0"], BY_NAME["renormalize"], BY_NAME["ProjectiveRational"])
+INDUCED = [  # tests/speed/test_kernels.py has the parts of the whole, one by one
+    pytest.param(WHOLE, marks=pytest.mark.slow),
+    *(BY_NAME[name] for name in ("sqrt at 0", "renormalize", "margin_loss by angle")),
+]
 
 
-@pytest.mark.parametrize("function", INDUCED, ids=[function.name for function in INDUCED])
+@pytest.mark.parametrize("function", INDUCED, ids=lambda function: function.name)
 def test_generated_kernels_give_the_same(function):
     call = function.build(torch.float32)
     compiled = torch.compile(call, fullgraph=True, backend="inductor")
