@@ -22,7 +22,6 @@ LOSSES = {
     "sign": lambda *x, **o: sign_consistency_loss(*x, 10.0, **o),
     "sign-angle": lambda *x, **o: sign_consistency_loss(*x, 10.0, variant="angle", **o),
 }
-COMPILED = ("attached", "margin", "sign-angle")  # one of each part
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -258,41 +257,6 @@ def test_weights_may_be_learned():
     implicit_loss(*finite_tuples(3), normalizer="chordal", weight=weight).backward()
     assert (weight.grad != 0).all()
     assert weight.grad.sum().abs() < 1e-6  # a common factor changes nothing
-
-
-@every_loss
-def test_per_sample_gradients_equal_those_of_a_loop(loss):
-    values = finite_tuples(3, 4)
-
-    def gradient(*row):
-        return torch.func.grad(loss, argnums=(0, 1))(*row)
-
-    with gradient_policy(GradientPolicy.PROJECT):
-        got = torch.func.vmap(gradient)(*values)
-    for i in range(3):
-        for mine, wanted in zip(got, gradients(loss, [x[i] for x in values]), strict=True):
-            torch.testing.assert_close(mine[i], wanted)
-
-
-# dynamo itself instantiates autograd.Function, which torch deprecates
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize(
-    "loss",
-    [
-        pytest.param(loss, id=name, marks=[] if name in COMPILED else pytest.mark.slow)
-        for name, loss in LOSSES.items()
-    ],
-)
-def test_a_compiled_loss_follows_the_policy_around_backward(loss):
-    values = finite_tuples(6, 2)
-    values[0][2], values[1][2] = 0, 0
-    values[0][4, 0] = math.nan
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    for policy in GradientPolicy:
-        torch.testing.assert_close(
-            gradients(compiled, values, policy, factor=100.0),
-            gradients(loss, values, policy, factor=100.0),
-        )
 
 
 @every_loss

@@ -382,33 +382,3 @@ def test_targets_may_learn():
     (N, D, Y_n, Y_d), _ = draw("random", 600)
     total = SCMTrainingLoss()(outputs=(N, D), targets=(Y_n.requires_grad_(), Y_d))
     assert (torch.autograd.grad(total, Y_n)[0] != 0).any()
-
-
-def test_per_sample_gradients_equal_those_of_a_loop():
-    tuples = [x.view(3, 10) for x in draw("random", 30)[0]]
-
-    def loss(N, D, Y_n, Y_d):
-        return SCMTrainingLoss()(outputs=(N, D), targets=(Y_n, Y_d))
-
-    with gradient_policy(GradientPolicy.PROJECT):
-        got = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)))(*tuples)
-    for i in range(3):
-        _, *wanted = results(loss, [x[i] for x in tuples])
-        for mine, other in zip(got, wanted, strict=True):
-            torch.testing.assert_close(mine[i], other)
-
-
-def test_forward_derivatives_are_those_of_backward():
-    (N, D, Y_n, Y_d), _ = draw("random", 600)
-    tangent = torch.ones_like(N)
-
-    def loss(N):
-        return SCMTrainingLoss()(outputs=(N, D), targets=(Y_n, Y_d))
-
-    _, slope = torch.func.jvp(loss, (N,), (tangent,))
-    with torch.autograd.forward_ad.dual_level():
-        dual = loss(torch.autograd.forward_ad.make_dual(N, tangent))
-        tangent = torch.autograd.forward_ad.unpack_dual(dual).tangent
-    torch.testing.assert_close(tangent, slope, check_dtype=False)
-    _, g_N, _ = results(lambda N, D, *y: SCMTrainingLoss()((N, D), y), (N, D, Y_n, Y_d))
-    torch.testing.assert_close(g_N.sum(), slope, check_dtype=False)

@@ -233,13 +233,6 @@ def test_parts_of_batches_combine_to_the_loss_of_all_rows(options):
         torch.testing.assert_close(combined[name], value)
 
 
-def test_a_shared_denominator():
-    (N, D), (Y_n, Y_d), mask = batch()
-    total = SCMTrainingLoss()(outputs=(N, D[:, :1]), targets=(Y_n, Y_d), mask=mask)
-    wide = SCMTrainingLoss()(outputs=(N, D[:, :1].repeat(1, 2)), targets=(Y_n, Y_d), mask=mask)
-    torch.testing.assert_close(total, wide)
-
-
 def test_half_precision_outputs_give_a_float32_loss():
     (N, D), targets, _ = batch()
     assert SCMTrainingLoss()(outputs=(N.half(), D.half()), targets=targets).dtype == torch.float32

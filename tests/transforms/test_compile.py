@@ -31,7 +31,7 @@ KINDS = (
     "SCMTrainingLoss, oriented, sign by angle",  # value and slopes in one graph each
     "Rational of an SCM value",
     "ProjectiveRational",
-    "ProjectiveHead",
+    "StrictModule",  # a head and what follows it
 )
 
 
