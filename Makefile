@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint types levels tests docs format bench-solve bench-field bench-train bench-speed clean
+.PHONY: setup demo test test-all check lint types levels tests tests-all tests-quick docs format bench-solve bench-field bench-train bench-speed clean
 
 setup: $(READY)
 
@@ -21,6 +21,12 @@ demo: $(READY)
 
 test: lint types levels tests docs
 
+# the same with the tests marked slow, and coverage
+test-all: lint types levels tests-all docs
+
+# for daily work: no compiler, no export, no further processes, no fits, no pages of documentation
+check: lint types levels tests-quick
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,8 +37,17 @@ types: $(READY)
 levels: $(READY)
 	$(BIN)/lint-imports --no-cache
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report term:skip-covered
+	$(PYTEST) -m 'not slow'
+
+tests-all: $(READY)
+	$(PYTEST) --cov --cov-report term:skip-covered
+
+tests-quick: $(READY)
+	$(PYTEST) -m 'not slow' -k 'not (compil or export or process or worker or killed or code_of_a_page)' \
+		--ignore tests/estimators --ignore tests/cli --ignore tests/examples --ignore tests/speed
 
 docs: $(READY)
 	$(BIN)/mkdocs build --quiet --strict --site-dir .site

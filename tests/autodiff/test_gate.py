@@ -1,12 +1,11 @@
 """The policy acts while backward runs: on SCM division, on decoding and at a bare gate alike."""
 
 import contextlib
-import io
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.autodiff.gate import gate
@@ -106,34 +105,6 @@ def test_complex_gradients_are_clamped_in_modulus(act: Divide) -> None:
 # --- torch's transformations
 
 
-class _Model(nn.Module):
-    def __init__(self, act: Divide) -> None:
-        super().__init__()
-        self.act = act
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, N: Tensor, D: Tensor) -> Tensor:
-        return self.act(N * self.scale, D)
-
-
-def test_exported_graph_is_plain_and_its_gradients_finite(
-    leaves: Leaves, EXPECTED: Table, act: Divide
-) -> None:
-    program = torch.export.export(_Model(act), (N0, D0))
-    targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
-    assert targets
-    assert all(target.startswith("aten.") for target in targets)
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    buffer.seek(0)
-    module = torch.export.load(buffer).module()
-    N, D = leaves()
-    with gradient_policy(REJECT):  # exported graphs carry no policy
-        module(N, D).nansum().backward()
-    torch.testing.assert_close(N.grad, torch.tensor(EXPECTED[PROJECT][0]))
-    torch.testing.assert_close(D.grad, torch.tensor(EXPECTED[PROJECT][1]))
-
-
 @every
 def test_functional_gradients(EXPECTED: Table, act: Divide, policy: GradientPolicy) -> None:
     expected = tuple(torch.tensor(g) for g in EXPECTED[policy])
@@ -145,19 +116,6 @@ def test_functional_gradients(EXPECTED: Table, act: Divide, policy: GradientPoli
         jacobian = torch.func.jacrev(act)(N0, D0)
     if policy is not PASSTHROUGH:  # whose rows hold 0 · inf
         torch.testing.assert_close(jacobian, torch.diag(expected[0]))
-
-
-def test_vmap_of_forward(act: Divide) -> None:
-    torch.testing.assert_close(torch.func.vmap(act)(N0, D0), act(N0, D0), equal_nan=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-def test_derivatives_against_finite_differences(act: Divide, dtype: torch.dtype) -> None:
-    N = torch.tensor([1.0, -2.0], dtype=dtype, requires_grad=True)
-    D = torch.tensor([0.5, -1.5], dtype=dtype, requires_grad=True)
-    with gradient_policy(PROJECT):
-        assert torch.autograd.gradcheck(act, (N, D))
-        assert torch.autograd.gradgradcheck(act, (N, D))
 
 
 def test_derivatives_with_bottom_rows_against_finite_differences(act: Divide) -> None:
@@ -194,19 +152,6 @@ def test_activation_checkpointing(
 ) -> None:
     N, D = leaves()
     value = torch.utils.checkpoint.checkpoint(act, N, D, use_reentrant=False)
-    with gradient_policy(policy):
-        value.backward(torch.ones(3))
-    assert_gradients(N, D, policy)
-
-
-@every
-def test_autocast(
-    leaves: Leaves, assert_gradients: Check, act: Divide, policy: GradientPolicy
-) -> None:
-    N, D = leaves()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = act(N, D)
-    assert value.dtype == torch.float32
     with gradient_policy(policy):
         value.backward(torch.ones(3))
     assert_gradients(N, D, policy)

@@ -21,26 +21,30 @@ Leaves = Callable[..., tuple[Tensor, Tensor]]
 Check = Callable[[Tensor, Tensor, GradientPolicy], None]
 every = pytest.mark.parametrize("policy", list(GradientPolicy), ids=lambda p: p.name)
 
+TAKING: dict[str, Callable[..., Tensor]] = {
+    "decode": lambda N, D, tau: decode(N, D, tau)[0].nan_to_num().sum(),
+    "margin": lambda N, D, tau: margin_loss(D, tau_train=tau),
+    "implicit": lambda N, D, tau: implicit_loss(N, D, torch.ones_like(N), D.detach(), gamma=tau),
+    "training": lambda N, D, tau: SCMTrainingLoss()(
+        outputs=(N, D), targets=(N.detach(), D.detach()), tau_train=tau
+    ),
+}
 N0, D0 = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.0, -2.0])
 
 
 @pytest.mark.usefixtures("_fresh_compiler")
-@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize(
-    "act",
+    ("name", "dynamic"),
     [
-        lambda N, D, tau: decode(N, D, tau)[0].nan_to_num().sum(),
-        lambda N, D, tau: margin_loss(D, tau_train=tau),
-        lambda N, D, tau: implicit_loss(N, D, torch.ones_like(N), D.detach(), gamma=tau),
-        lambda N, D, tau: SCMTrainingLoss()(
-            outputs=(N, D), targets=(N.detach(), D.detach()), tau_train=tau
-        ),
+        ("decode", None),
+        ("margin", True),
+        ("training", None),
+        pytest.param("implicit", True, marks=pytest.mark.slow),
+        pytest.param("training", True, marks=pytest.mark.slow),
     ],
-    ids=["decode", "margin", "implicit", "training"],
 )
-def test_compiled_graphs_take_thresholds_that_vary(
-    act: Callable[..., Tensor], dynamic: bool | None
-) -> None:
+def test_compiled_graphs_take_thresholds_that_vary(name: str, dynamic: bool | None) -> None:
+    act = TAKING[name]
     run = torch.compile(act, fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for tau in (1e-4, 2e-4, 3e-4):
         D = torch.tensor([1e-5, 1.5e-4, 0.5, 0.0], requires_grad=True)

@@ -46,15 +46,9 @@ def test_steep_slopes_in_half_precision_meet_a_zero(
 
 @pytest.mark.usefixtures("_fresh_compiler")
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize(
-    ("D", "expected"),
-    [(1e-25 + 0j, -1), (-1e-25j, 1), (1e-25 + 1e-25j, -1j), (2.0 + 0j, -0.25)],
-)
-def test_clamp_keeps_the_direction_of_an_overflowed_complex_gradient(
-    D: complex, expected: complex, *, compiled: bool
-) -> None:
+def test_clamp_keeps_the_direction_of_an_overflowed_complex_gradient(*, compiled: bool) -> None:
     run = torch.compile(scm_division, fullgraph=True, backend="aot_eager")
-    denominator = torch.tensor([D], dtype=torch.complex64, requires_grad=True)
-    value = (run if compiled else scm_division)(torch.ones(1, dtype=torch.complex64), denominator)
+    D = torch.tensor([1e-25 + 0j, -1e-25j, 1e-25 + 1e-25j, 2], requires_grad=True)
+    value = (run if compiled else scm_division)(torch.ones_like(D).detach(), D)
     value.real.sum().backward()
-    torch.testing.assert_close(denominator.grad, torch.tensor([expected], dtype=torch.complex64))
+    torch.testing.assert_close(D.grad, torch.tensor([-1, 1, -1j, -0.25]))

@@ -52,7 +52,7 @@ def decoding(N: Tensor, D: Tensor) -> Tensor:
     return decode(N, D)[0]
 
 
-layers = pytest.mark.parametrize("layer", [Ratio, Decoder])
+layers = pytest.mark.parametrize("kind", [Ratio, Decoder])
 both = pytest.mark.parametrize("act", [scm_division, decoding], ids=lambda act: act.__name__)
 
 
@@ -261,9 +261,9 @@ def test_policy_reaches_the_worker_threads_of_autograd(
 @pytest.mark.parametrize("policy", list(GradientPolicy), ids=lambda p: p.name)
 @layers
 def test_registered_policy_beats_the_context(
-    layer: type[PolicyModule], policy: GradientPolicy
+    kind: type[PolicyModule], policy: GradientPolicy
 ) -> None:
-    layer = Ratio()
+    layer = kind()
     register_policy(layer, policy)
     for context in GradientPolicy:
         with gradient_policy(context):

@@ -1,4 +1,8 @@
+import contextlib
+import functools
+import io
 import json
+import shutil
 from collections import namedtuple
 
 import pytest
@@ -53,15 +57,35 @@ def refused(zeroproof):
     return run
 
 
-@pytest.fixture
-def data(tmp_path):
+@pytest.fixture(scope="session")
+def pole(tmp_path_factory):
     """Write 60 rows of 1 / (x - 0.31), three of them on the pole."""
     x = torch.linspace(-1, 1, 60, dtype=torch.float64)
     y = 1 / (x - 0.31)
     x[:3], y[:3] = 0.31, torch.tensor([torch.inf, -torch.inf, torch.nan])
-    path = tmp_path / "data.csv"
+    path = tmp_path_factory.mktemp("pole") / "data.csv"
     write_csv(path, {"x": x.tolist(), "y": y.tolist()})
     return path
+
+
+@pytest.fixture
+def data(pole, tmp_path):
+    """Return the table of the pole, in a folder of the test's own."""
+    return shutil.copy(pole, tmp_path / "data.csv")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Fit a table once for all tests; returns the folder and what was said."""
+
+    @functools.cache
+    def run(path, *words):
+        folder, said = tmp_path_factory.mktemp("once") / "run", io.StringIO()
+        with contextlib.redirect_stdout(said):
+            assert main(["fit", str(path), "--out", str(folder), *map(str, words)]) == 0
+        return folder, said.getvalue()
+
+    return run
 
 
 @pytest.fixture
@@ -83,10 +107,21 @@ def fit(zeroproof, tmp_path):
 
 
 @pytest.fixture
-def fitted(fit, data, tmp_path, method):
-    """Return the folder of a fit."""
-    assert fit(data, "--target", "y", *method).code == 0
-    return tmp_path / "run"
+def solved(once, pole):
+    """Return the folder of a solved fit, which no test may change, and what was said of it."""
+    return once(pole, "--target", "y", *METHODS["solve"])
+
+
+@pytest.fixture
+def fitted(once, pole, tmp_path, method):
+    """Return the folder of a fit, the test's own."""
+    return shutil.copytree(once(pole, "--target", "y", *method)[0], tmp_path / "run")
+
+
+@pytest.fixture
+def trained(once, pole, tmp_path):
+    """Return the folder of a short training, the test's own."""
+    return shutil.copytree(once(pole, "--target", "y", *METHODS["train"])[0], tmp_path / "run")
 
 
 @pytest.fixture

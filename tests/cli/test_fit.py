@@ -68,12 +68,11 @@ def test_an_option_that_cannot_be_used_is_refused(refused, data, tmp_path, name)
     assert list(tmp_path.iterdir()) == [data]
 
 
-def test_the_same_seed_gives_the_same_files(zeroproof, data, tmp_path, method):
-    for name in ("a", "b"):
-        words = ("fit", data, "--target", "y", "--out", tmp_path / name)
-        assert zeroproof(*words, *method).code == 0
+def test_the_same_seed_gives_the_same_files(zeroproof, fitted, data, tmp_path, method):
+    words = ("fit", data, "--target", "y", "--out", tmp_path / "again")
+    assert zeroproof(*words, *method).code == 0
     for name in ("model.safetensors", "rows.csv"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == (fitted / name).read_bytes()
 
 
 FAILURES = {
@@ -94,8 +93,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize(("name", "stage"), list(zip(FAILURES, STAGES, strict=True)))
 def test_a_fit_that_ends_early_leaves_nothing_behind(
     refused, data, tmp_path, monkeypatch, stage, name
 ):

@@ -1,22 +1,22 @@
 import pytest
 
 
-def test_a_refit_replaces_a_run_of_either_kind(zeroproof, fitted, data, tree, method, quick):
-    before = tree(fitted)
-    names = {path.name for path in fitted.iterdir()}
-    for words in (quick, ("--method", "solve"), quick):
-        assert zeroproof("fit", data, "--target", "y", "--out", fitted, *words).code == 0
-        now = {path.name for path in fitted.iterdir()}
+def test_a_refit_replaces_a_run_of_either_kind(zeroproof, trained, data, tree, quick):
+    before = tree(trained)
+    names = {path.name for path in trained.iterdir()}
+    for words in (("--method", "solve"), quick):
+        assert zeroproof("fit", data, "--target", "y", "--out", trained, *words).code == 0
+        now = {path.name for path in trained.iterdir()}
         assert ("run.json" in now) is (words is quick)
         assert ("model.json" in now) is (words is not quick)
-    assert zeroproof("fit", data, "--target", "y", "--out", fitted, *method, "--seed", 1).code == 0
-    assert {path.name for path in fitted.iterdir()} == names
-    assert tree(fitted) != before
+    assert zeroproof("fit", data, "--target", "y", "--out", trained, *quick, "--seed", 1).code == 0
+    assert {path.name for path in trained.iterdir()} == names
+    assert tree(trained) != before
 
 
-def test_an_empty_folder_is_filled(fit, data, tmp_path, method):
+def test_an_empty_folder_is_filled(fit, data, tmp_path, quick):
     (tmp_path / "run").mkdir()
-    assert fit(data, "--target", "y", *method).code == 0
+    assert fit(data, "--target", "y", *quick).code == 0
     assert {"model.safetensors", "rows.csv", "fit.png"} <= {
         path.name for path in (tmp_path / "run").iterdir()
     }

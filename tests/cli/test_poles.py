@@ -206,12 +206,9 @@ def test_places_and_runs_that_cannot_be_used_are_refused(refused, fitted, tmp_pa
 
 
 @pytest.mark.parametrize("domain", [None, [[0.0], [1.0], [2.0]], "wide", {"low": 0}])
-def test_a_trained_run_without_the_range_of_its_data_is_refused(
-    refused, fit, data, tmp_path, quick, domain
-):
-    assert fit(data, "--target", "y", *quick).code == 0
-    path = tmp_path / "run" / "run.json"
+def test_a_trained_run_without_the_range_of_its_data_is_refused(refused, trained, domain):
+    path = trained / "run.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     record["facts"]["domain"] = domain
     path.write_text(json.dumps(record), encoding="utf-8")
-    assert "must tell the range of its data" in refused("poles", tmp_path / "run")
+    assert "must tell the range of its data" in refused("poles", trained)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ from zeroproof.cli.runs import answers_of, open_run
 from zeroproof.data import numbers, read_csv
 
 
-@pytest.fixture
-def two(zeroproof, tmp_path, method):
-    """Return a run of two features and two targets."""
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    path = tmp_path_factory.mktemp("two") / "two.csv"
     rows = [f"{i / 10},{(i * 7) % 5},{i},{1 / (i - 4.5)}\n" for i in range(10)]
-    (tmp_path / "two.csv").write_text("a,b,u,v\n" + "".join(rows) + "1.0,2.0,inf,nan\n")
-    run = tmp_path / "two"
-    words = ("fit", tmp_path / "two.csv", "--target", "v,u", "--out", run, *method)
-    assert zeroproof(*words).code == 0
-    return run
+    path.write_text("a,b,u,v\n" + "".join(rows) + "1.0,2.0,inf,nan\n")
+    return path
+
+
+@pytest.fixture
+def two(once, pair, tmp_path, method):
+    """Return a run of two features and two targets."""
+    shutil.copy(pair, tmp_path / "two.csv")
+    return shutil.copytree(once(pair, "--target", "v,u", *method)[0], tmp_path / "two")
 
 
 def answers(path):

@@ -27,12 +27,11 @@ def test_several_targets_and_chosen_features(fit, table, tmp_path, method):
     ],
     ids=["bom", "crlf", "blank", "quoted"],
 )
-def test_files_of_several_dialects_are_read(fit, table, content, method):
-    outcome = fit(table(content), "--target", "y", *method)
+def test_files_of_several_dialects_are_read(fit, table, content, quick):
+    outcome = fit(table(content), "--target", "y", *quick)
     assert outcome.code == 0
     assert "fitted 4 rows" in outcome.out
-    said = "2 rows have a singular target" if "train" in method else "1 ±inf and 1 nan"
-    assert said in outcome.out
+    assert "2 rows have a singular target" in outcome.out
 
 
 @pytest.mark.parametrize("name", ["5", "null", "1e3", "true", "[a]", "{x}", "a: b", "# c", "~"])

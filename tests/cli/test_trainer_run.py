@@ -105,6 +105,7 @@ def test_a_run_from_a_file_is_complete_and_predicts(zeroproof, config, data, tmp
     assert poles.code == 0
 
 
+@pytest.mark.slow
 def test_most_runs_from_a_file_learn_the_pole_of_their_data(zeroproof, config, data, tmp_path):
     learned = []
     for seed in range(3):

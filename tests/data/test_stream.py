@@ -1,3 +1,4 @@
+import itertools
 import weakref
 from collections import Counter
 
@@ -25,10 +26,14 @@ def rows(batches):
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (3, 0), (1, 2), (2, 2), (7, 0)])
+SHARES = [(1, 0), (3, 0), (1, 2), (2, 2), (7, 0)]  # processes, workers of each
+SPREAD = [  # every share of every size, the kinds and orders in turn
+    (KINDS[k % 2], sizes, k % 4 < 2, *share)
+    for k, (sizes, share) in enumerate(itertools.product(SIZES.values(), SHARES))
+]
+
+
+@pytest.mark.parametrize(("kind", "sizes", "shuffle", "world_size", "workers"), SPREAD)
 def test_every_row_comes_once_over_ranks_and_workers(
     write_files, stream_of, kind, sizes, shuffle, world_size, workers
 ):

@@ -1,4 +1,3 @@
-import io
 import math
 
 import pytest
@@ -8,7 +7,7 @@ from torch import nn
 from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult, strict_inference
-from zeroproof.layers import ProjectiveHead, ProjectiveMLP, ProjectiveRational
+from zeroproof.layers import ProjectiveMLP, ProjectiveRational
 from zeroproof.projective import Pair
 
 INF, NAN = math.inf, math.nan
@@ -205,67 +204,6 @@ def test_gradients_of_good_rows_stay_finite_beside_broken_ones(model, x):
     with gradient_policy(GradientPolicy.PROJECT):
         module(x).decoded.nan_to_num().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-MODELS = {
-    "mlp": lambda: ProjectiveMLP(3, 2, hidden=(8,)),
-    "head": lambda: ProjectiveHead(3, 2, shared_denominator=False),
-}
-CONFIGS = {
-    "denominator": InferenceConfig(),
-    "angle": InferenceConfig(score="angle", scale=0.5, tau_infer=0.5, tau_train=0.9),
-}
-
-
-@pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_export_with_a_dynamic_batch_survives_a_file(make, config, strict, x):
-    torch.manual_seed(0)
-    module = StrictModule(make(), config).eval()
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(module, (x,), dynamic_shapes=({0: batch},), strict=strict)
-    operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
-    assert {operator.namespace for operator in operators} == {"aten"}
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    file.seek(0)
-    loaded = torch.export.load(file).module()
-    for rows in (x, x[:4], torch.cat([x, x])):
-        result = loaded(rows)
-        assert isinstance(result, StrictResult)
-        assert_same(result, module(rows))
-
-
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_compiled_in_one_graph_it_gives_the_same(make, x):
-    torch.manual_seed(0)
-    module = StrictModule(make(), CONFIGS["angle"]).eval()
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    result = compiled(x)
-    assert isinstance(result, StrictResult)
-    assert_same(result, module(x))
-    compiled.train()
-    assert_same(compiled(x), module.train()(x))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_traced_for_torchscript_it_gives_the_same(make, x):
-    module = StrictModule(make(), CONFIGS["angle"]).eval()
-    with torch.no_grad():
-        traced = torch.jit.trace(module, (x,))
-        for rows in (x, x[:4]):
-            assert_same(traced(rows), module(rows))
-
-
-def test_vmap_over_batches(model, x):
-    module = StrictModule(model).eval()
-    batches = torch.stack([x, x + 1])
-    stacked = torch.func.vmap(module)(batches)
-    for i, rows in enumerate(batches):
-        assert torch.equal(stacked.bottom_mask[i], module(rows).bottom_mask)
 
 
 def test_a_rational_model_knows_its_pole():

@@ -188,11 +188,3 @@ def test_the_policy_comes_from_the_context_or_is_fixed(policy):
     expected = list(GRADIENTS[policy])
     assert _gradients(policy, -1) == expected
     assert _gradients(GradientPolicy.REJECT, int(policy)) == expected
-
-
-def test_gradcheck_away_from_the_threshold():
-    N = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    D = (torch.rand(4, 1, dtype=torch.float64) + 0.5).requires_grad_()
-    config = InferenceConfig(score="angle")
-    with gradient_policy(GradientPolicy.PROJECT):
-        assert torch.autograd.gradcheck(lambda N, D: strict_inference(N, D, config)[0], (N, D))

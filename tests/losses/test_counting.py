@@ -260,35 +260,6 @@ def test_weights_may_be_learned():
 
 
 @every_loss
-def test_per_sample_gradients_equal_those_of_a_loop(loss):
-    values = finite_tuples(3, 4)
-
-    def gradient(*row):
-        return torch.func.grad(loss, argnums=(0, 1))(*row)
-
-    with gradient_policy(GradientPolicy.PROJECT):
-        got = torch.func.vmap(gradient)(*values)
-    for i in range(3):
-        for mine, wanted in zip(got, gradients(loss, [x[i] for x in values]), strict=True):
-            torch.testing.assert_close(mine[i], wanted)
-
-
-# dynamo itself instantiates autograd.Function, which torch deprecates
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@every_loss
-def test_a_compiled_loss_follows_the_policy_around_backward(loss):
-    values = finite_tuples(6, 2)
-    values[0][2], values[1][2] = 0, 0
-    values[0][4, 0] = math.nan
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    for policy in GradientPolicy:
-        torch.testing.assert_close(
-            gradients(compiled, values, policy, factor=100.0),
-            gradients(loss, values, policy, factor=100.0),
-        )
-
-
-@every_loss
 def test_no_input_is_changed_in_place(loss):
     values = finite_tuples(4)
     before = [x.clone() for x in values]

@@ -73,13 +73,6 @@ def test_no_policy_silences_or_clamps_soft_coverage(policy, score):
     assert D.grad.abs().max() > 1
 
 
-def test_gradcheck():
-    score = torch.rand(6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda s: rejection_loss(soft_coverage(s, 0.4, temperature=0.3)), (score,)
-    )
-
-
 @pytest.mark.parametrize(
     ("call", "match"),
     [

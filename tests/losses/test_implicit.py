@@ -44,10 +44,6 @@ def losses_and_gradients(function, tuples, **options):
         return losses.detach(), *torch.autograd.grad(losses.sum(), (N, D))
 
 
-def angle_between(a, b):
-    return torch.atan2(a[0] * b[1] - a[1] * b[0], a[0] * b[0] + a[1] * b[1])
-
-
 TABLE = [
     pytest.param((2, 1, 2, 1), id="hit"),
     pytest.param((3, 1, 2, 1), id="miss"),
@@ -234,16 +230,6 @@ def test_gradients_are_those_of_the_plain_formula(options, shared):
     got = losses_and_gradients(implicit_loss, tuples, reduction="none", **options)
     for mine, wanted in zip(got, losses_and_gradients(plain, tuples, **options), strict=True):
         torch.testing.assert_close(mine, wanted)
-
-
-@pytest.mark.parametrize("kind", ["attached", "chordal", "oriented"])
-def test_gradcheck_of_what_has_a_true_gradient(kind):
-    N, D, Y_n, Y_d = (torch.randn(4, dtype=torch.float64) for _ in "NDnd")
-    N.requires_grad_(), D.requires_grad_()
-    with gradient_policy(GradientPolicy.PROJECT):
-        assert torch.autograd.gradcheck(
-            lambda N, D: implicit_loss(N, D, Y_n, Y_d, **KINDS[kind]), (N, D)
-        )
 
 
 @given(st.tuples(numbers, numbers, numbers, numbers), st.sampled_from([-3.0, -0.01, 0.2, 1e4]))

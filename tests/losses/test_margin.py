@@ -57,19 +57,6 @@ def test_descent_leads_a_layer_that_is_bottom_everywhere_out_of_it():
     assert (D > 5e-5).all()
 
 
-@pytest.mark.parametrize("score", ["denominator", "angle"])
-@pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-def test_gradcheck(score, relative, dtype):
-    N, D = (torch.randn(5, dtype=dtype, requires_grad=True) for _ in "ND")
-
-    def loss(N, D):
-        return margin_loss(D, 0.9, N=N, score=score, relative=relative, scale=3.0)
-
-    with gradient_policy(GradientPolicy.PROJECT):
-        assert torch.autograd.gradcheck(loss, (N, D))
-
-
 @given(
     st.floats(-1e3, 1e3).filter(lambda x: abs(x) > 1e-3),
     st.floats(-1e3, 1e3).filter(lambda x: abs(x) > 1e-3),

@@ -11,7 +11,6 @@ from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import (
     chordal_distance,
     cosine,
-    cross,
     denominator_score,
     misalignment,
 )
@@ -121,13 +120,6 @@ def test_half_precision_is_computed_in_float32(dtype):
     ):
         assert got.dtype == torch.float32
         assert got.item() == pytest.approx(0.5**0.5)
-
-
-def test_gradcheck():
-    tuples = [torch.randn(4, dtype=torch.float64, requires_grad=True) for _ in range(4)]
-    for function in (chordal_distance, cosine, misalignment, cross):
-        assert torch.autograd.gradcheck(function, tuples)
-    assert torch.autograd.gradcheck(lambda N, D: denominator_score(N, D, "angle", 3.0), tuples[:2])
 
 
 def test_misalignment_keeps_its_digits_and_has_no_gradient_at_the_origin():

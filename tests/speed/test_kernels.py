@@ -64,7 +64,7 @@ def agree(mine, wanted):
         )
 
 
-@pytest.mark.parametrize("returns", ["scm", "tensor"])
+@pytest.mark.parametrize("returns", ["scm", pytest.param("tensor", marks=pytest.mark.slow)])
 def test_a_rational_is_one_kernel_each_way(returns):
     layer = Rational((5, 4), returns, init="gelu")
     x = torch.randn(ROWS)

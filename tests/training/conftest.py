@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +47,25 @@ def tuples():
 @pytest.fixture(name="Fixed")
 def fixed():
     return FixedNet
+
+
+@pytest.fixture(scope="session")
+def answers(tmp_path_factory):
+    """Return what one process answers, and what each of two: processes_worker.py says what."""
+    folder = tmp_path_factory.mktemp("processes")
+    run_processes(folder)
+    names = ("answers1-0", "answers2-0", "answers2-1")
+    return [torch.load(folder / f"{name}.pt") for name in names]
+
+
+def run_processes(folder, *launcher):
+    worker = Path(__file__).with_name("processes_worker.py")
+    command = [sys.executable, *launcher, str(worker), str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 @pytest.fixture

@@ -1,17 +1,32 @@
-"""Runs every case of test_trainer_processes.py on this process; started by torchrun, or alone."""
+"""Runs what tests of processes ask for: alone, and on two that find one another as torchrun says.
 
+`python processes_worker.py FOLDER` forks them, so that what they import is imported once.
+"""
+
+import os
+import socket
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from zeroproof.autodiff import GradientPolicy
 from zeroproof.errors import ZeroProofError
-from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
+from zeroproof.layers import ProjectiveMLP
+from zeroproof.training import (
+    AdaptiveSampler,
+    AdaptiveSampling,
+    SCMTrainer,
+    SCMTrainingLoss,
+    TrainingConfig,
+    head_readout,
+)
 
 FIT = SCMTrainingLoss(normalizer="chordal", lambda_margin=0.1, relative_margin=True)
 WORLD = 2
@@ -189,7 +204,7 @@ def resumed(folder, world, kill, every, *others, model=Net):
 
 def sharded():
     """Return an accelerator for FSDP2, which Accelerate itself does not switch on for CPUs."""
-    from accelerate import Accelerator, FullyShardedDataParallelPlugin
+    from accelerate import FullyShardedDataParallelPlugin
     from accelerate.utils import DistributedType
 
     plugin = FullyShardedDataParallelPlugin(
@@ -201,9 +216,64 @@ def sharded():
     return accelerator
 
 
-def on_two(folder):
+def readout_rows():
+    x = torch.linspace(-1, 1, 128, dtype=torch.float64)[:, None]
+    noise = torch.randn(128, 1, generator=torch.Generator().manual_seed(0)).double()
+    return x, torch.sin(2 * x) / (x - 0.3) * (1 + 0.02 * noise)
+
+
+def readout_net():
+    torch.manual_seed(0)
+    return ProjectiveMLP(1, 1, hidden=(16,)).double()
+
+
+def headed(model, result):
+    return tuple(result), [p.detach().clone() for p in model.parameters()]
+
+
+def readouts(rank):
+    """Return heads that were fitted to rows of which each process has its own."""
+    x, y = readout_rows()
+    model, config = readout_net(), TrainingConfig(max_epochs=2, progress=False, seed=0)
+    loader = DataLoader(TensorDataset(x, y), batch_size=16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    trainer = SCMTrainer(model, optimizer, SCMTrainingLoss(), loader, config=config)
+    trainer.fit()
+    trunk = {name: value.clone() for name, value in model.state_dict().items()}
+    answers = {"trainer": (*headed(model, trainer.readout()), trunk)}
+    for name, share in (("halves", 64), ("unequal", 112)):
+        own = tuple(z.split([share, 128 - share])[rank] for z in (x, y))
+        model = readout_net()
+        answers[name] = headed(model, head_readout(model, [own]))
+    model = readout_net()
+    before = [p.clone() for p in model.parameters()]
+    try:
+        head_readout(model, [] if rank else [(x, y)])
+    except ZeroProofError as error:
+        answers["no row"] = str(error)
+    answers["untouched"] = all(map(torch.equal, before, model.parameters()))
+    return answers
+
+
+def scores(rank):
+    """Return what is drawn from after processes with different models scored the rows."""
+
+    class Line(nn.Module):
+        def forward(self, x):
+            return torch.ones_like(x), x - (0.2 if rank else 7.2)
+
+    accelerator = Accelerator()
+    trainer = SimpleNamespace(
+        model=Line(), history=[{}], device=accelerator.device, accelerator=accelerator
+    )
+    sampler = AdaptiveSampler(20, near=0.1)
+    AdaptiveSampling(sampler, torch.arange(20.0)[:, None]).on_epoch_end(trainer)
+    return sampler.probabilities
+
+
+def on_two(folder, rank):
     """Return what only two processes can tell."""
-    answers = {}
+    answers = {"readouts": readouts(rank), "scores": scores(rank)}
     for name, attempt in (
         ("written by one", lambda: alone(folder, WORLD).fit(resume_from="auto")),
         ("no batch at all", lambda: from_lists([])),
@@ -246,12 +316,40 @@ def main(folder):
         place = f"{folder}/{world} {name}"
         answers[f"left {name}"] = resumed(place, world, kill, every, *others, model=model)
     if world == WORLD:
-        answers |= on_two(folder)
+        answers |= on_two(folder, rank)
     else:
         alone(folder, world).fit()
     torch.save(answers, Path(folder) / f"answers{world}-{rank}.pt")
     state.destroy_process_group()
 
 
+def forked(folder):
+    """Run alone, then on two processes; return whether all ended well."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ended = []
+    for world in (1, WORLD):
+        children = []
+        for rank in map(str, range(world)):
+            if child := os.fork():
+                children.append(child)
+                continue
+            if world > 1:
+                place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+                os.environ.update(place, RANK=rank, LOCAL_RANK=rank)
+            try:
+                main(folder)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+        ended += [os.waitpid(child, 0)[1] for child in children]
+    return not any(ended)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if "RANK" in os.environ:
+        main(sys.argv[1])
+    else:
+        sys.exit(not forked(sys.argv[1]))

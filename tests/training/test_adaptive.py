@@ -258,7 +258,7 @@ def run(seeded, tmp_path):
     return build
 
 
-@pytest.mark.parametrize("step", [4, 6, 8, 11])  # an epoch has four
+@pytest.mark.parametrize("step", [6, 8])  # an epoch has four
 def test_a_run_that_was_killed_ends_as_one_that_was_not(run, weights, step):
     def told(history):
         return [{k: v for k, v in row.items() if not k.startswith("time_")} for row in history]

@@ -1,9 +1,5 @@
 """Which rows an epoch takes, in which order, on which rank, and from which scores."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -358,41 +354,8 @@ def test_the_callbacks_arguments_are_checked(options, match):
         AdaptiveSampling(AdaptiveSampler(20), **{"data": X, **options})
 
 
-WORKER = """
-import os, sys, torch
-from types import SimpleNamespace
-from accelerate import Accelerator
-from torch import nn
-from zeroproof.training.sampler import AdaptiveSampler, AdaptiveSampling
-
-class Line(nn.Module):
-    def forward(self, x):
-        return torch.ones_like(x), x - (7.2 if os.environ["RANK"] == "0" else 0.2)
-
-accelerator = Accelerator()
-trainer = SimpleNamespace(model=Line(), history=[{}], device=accelerator.device,
-                          accelerator=accelerator)
-sampler = AdaptiveSampler(20, near=0.1)
-AdaptiveSampling(sampler, torch.arange(20.0)[:, None]).on_epoch_end(trainer)
-torch.save(sampler.probabilities, sys.argv[1] + os.environ["RANK"])
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_processes_that_differ_take_the_scores_of_the_first(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path / "p")],
-            env={**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank,
-                 "ACCELERATE_USE_CPU": "true"},
-        )
-        for rank in "01"
-    ]  # fmt: skip
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    first, second = (torch.load(tmp_path / f"p{rank}") for rank in "01")
+@pytest.mark.xdist_group("processes")
+def test_processes_that_differ_take_the_scores_of_the_first(answers):
+    first, second = (each["scores"] for each in answers[1:])
     assert torch.equal(first, second)
     assert (first > 0.1).nonzero().flatten().tolist() == [7, 8]

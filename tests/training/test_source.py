@@ -112,8 +112,9 @@ def run(loader, folder, callback, *, resume=False, window=1):
     return [p.detach().clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("leave", [3, 7])
+@pytest.mark.parametrize(
+    ("name", "leave"), [(name, (3, 7)[k % 2]) for k, name in enumerate(LOADERS)]
+)
 def test_the_rest_of_an_interrupted_run_is_the_same(name, leave, tmp_path):
     whole = Seen()
     expected = run(LOADERS[name](), tmp_path / "whole", whole)
@@ -133,7 +134,7 @@ def test_epochs_of_a_shuffled_loader_differ(tmp_path):
     assert not torch.equal(first, second)  # whose sampler must be told the epoch
 
 
-@pytest.mark.parametrize(("workers", "window"), [(0, 1), (2, 1), (0, 3), (2, 3)])
+@pytest.mark.parametrize(("workers", "window"), [(2, 1), (0, 3)])
 def test_a_streamed_table_goes_on_where_it_was(tmp_path, workers, window):
     table = pa.table({"x": X[:, 0].numpy(), "y": Y[:, 0].numpy()})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)

@@ -275,6 +275,7 @@ def validated(seed, dtype):
     return min(row["val_loss"] for row in history)
 
 
+@pytest.mark.slow
 def test_half_precision_reaches_the_quality_of_float32():
     # rounding sends each run another way, so that means are compared
     full, *halves = (

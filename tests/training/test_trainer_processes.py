@@ -1,14 +1,10 @@
-"""Two processes, started by torchrun, make the same run as one with the same global batches."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Two processes make the same run as one with the same global batches."""
 
 import pytest
 import torch
 
-WORKER = Path(__file__).with_name("processes_worker.py")
+from tests.training.conftest import run_processes
+
 SAME = [
     "shuffled",
     "uneven",
@@ -26,21 +22,6 @@ SAME = [
     "no batch on one",
 ]
 pytestmark = pytest.mark.xdist_group("processes")  # what is run for all of them, is run once
-
-
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for options in ([], launcher):
-        command = [sys.executable, *options, str(WORKER), str(folder)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert ended.returncode == 0, ended.stderr[-3000:]
-    names = ("answers1-0", "answers2-0", "answers2-1")
-    return [torch.load(folder / f"{name}.pt") for name in names]
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -112,3 +93,15 @@ def test_weights_spread_over_processes_make_the_same_epoch(answers):
 )
 def test_what_one_process_cannot_do_is_said_on_both(answers, name, sentence):
     assert all(sentence in each[name] for each in answers[1:])
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_runs(answers, tmp_path):
+    run_processes(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    for rank in range(2):
+        started = torch.load(tmp_path / f"answers2-{rank}.pt")
+        for name in SAME:
+            history, weights, *rest = started[name]
+            expected = answers[1 + rank][name]
+            assert (history, rest) == (expected[0], list(expected[2:]))
+            assert torch.equal(weights, expected[1])

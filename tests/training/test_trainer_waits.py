@@ -109,8 +109,9 @@ def reads(trainer):
 
 
 @pytest.mark.usefixtures("accelerator")
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("optimizer", FUSED)
+@pytest.mark.parametrize(
+    ("optimizer", "options"), list(zip(FUSED, (*OPTIONS, {}), strict=True)), ids=str
+)
 def test_reads_happen_at_log_lines_and_ends_of_epochs_alone(build, optimizer, options):
     def count(steps, log_every):
         data = [(X, Y)] * steps * options.get("grad_accumulation_steps", 1)
@@ -313,9 +314,16 @@ class Holdings(Callback):
             self.seen.append((tensors, lists))
 
 
-@pytest.mark.parametrize("free", [True, False], ids=["read", "told"])
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "max_grad_norm": 1.0}], ids=str)
-@pytest.mark.parametrize("epochs", [1, 20])
+@pytest.mark.parametrize(
+    ("free", "options", "epochs"),
+    [
+        (True, {}, 1),
+        (False, {}, 20),
+        (True, {"ema_decay": 0.9, "max_grad_norm": 1.0}, 20),
+        (False, {"ema_decay": 0.9, "max_grad_norm": 1.0}, 1),
+    ],
+    ids=str,
+)
 def test_ten_times_the_steps_hold_no_more(build, monkeypatch, free, options, epochs):
     monkeypatch.setattr(_steps, "reads_are_free", lambda device: free)
     watch = Holdings(45, 405)  # five steps after a log line, if there is more than one epoch too

@@ -1,6 +1,6 @@
 """The whole matrix of transforms: every function, and how a test is made of it and a cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from tests.transforms.tuples import TUPLES
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 
 __all__ = [
+    "BY_NAME",
     "FUNCTIONS",
     "POLICIES",
     "assert_same",
@@ -29,16 +30,27 @@ __all__ = [
 ]
 
 FUNCTIONS = (*MEADOW, *TUPLES, *LOSSES, *LAYERS)
+BY_NAME = {function.name: function for function in FUNCTIONS}
 POLICIES = (GradientPolicy.PROJECT, GradientPolicy.CLAMP)
 FAILURES = (ArithmeticError, AssertionError, RuntimeError, TypeError, UserWarning, ValueError)
 
 
-def each_in(*cells: str) -> pytest.MarkDecorator:
-    """Parametrise a test by (function, cell), with ids such as `x / y-jvp`."""
+def each_in(*cells: str, among: Container[str] | None = None) -> pytest.MarkDecorator:
+    """Parametrise a test by (function, cell); functions not named in `among` are slow cases."""
     assert set(cells) <= set(CELLS)
-    pairs = [(function, cell) for cell in cells for function in FUNCTIONS]
-    ids = [f"{cell}: {function.name}" for function, cell in pairs]
-    return pytest.mark.parametrize(("function", "cell"), pairs, ids=ids)
+    return pytest.mark.parametrize(
+        ("function", "cell"),
+        [
+            pytest.param(
+                function,
+                cell,
+                id=f"{cell}: {function.name}",
+                marks=[] if among is None or function.name in among else pytest.mark.slow,
+            )
+            for cell in cells
+            for function in FUNCTIONS
+        ],
+    )
 
 
 def tried(

@@ -8,13 +8,31 @@ import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
-from tests.transforms.functions import Function
-from tests.transforms.table import FUNCTIONS, assert_same, each_in, gradients, tried
+from tests.transforms.functions import Function, Input, layer
+from tests.transforms.table import BY_NAME, assert_same, each_in, gradients, tried
 from zeroproof.autodiff import GradientPolicy
+from zeroproof.layers import ProjectiveHead, Rational
+from zeroproof.projective import decode
+from zeroproof.scm import SCM
+from zeroproof.training import SCMTrainingLoss
 
 CLAMP, PROJECT, REJECT, PASSTHROUGH = GradientPolicy
-BY_NAME = {function.name: function for function in FUNCTIONS}
-INDUCED = ("x / y", "decode", "SCMTrainingLoss", "Rational", "ProjectiveRational")  # one a family
+KNOWN, SINGULAR = Input(signed=True, learns=False), Input(0.0, 0.4, learns=False)
+# one for each kind of code the compiler meets: what an autograd function is made of, masks, layers
+KINDS = (
+    "x / y",  # a division with its policy
+    "sqrt at 0",  # finite with an infinite slope
+    "masked_mean(dim=-1)",
+    "decode, shared D",  # a gate of tuples
+    "renormalize",
+    "strict_inference by angle",  # masks as operators of their own
+    "implicit_loss, none",  # a gradient that is narrowed
+    "margin_loss by angle",
+    "SCMTrainingLoss, oriented, sign by angle",  # value and slopes in one graph each
+    "Rational of an SCM value",
+    "ProjectiveRational",
+    "StrictModule",  # a head and what follows it
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +73,7 @@ def _compiled(function: Function) -> None:
     assert counted.graphs == {"forward": 1, "backward": 1}
 
 
-@each_in("compile")
+@each_in("compile", among=KINDS)
 def test_one_graph_in_each_direction_serves_every_policy(function, cell):
     tried(_compiled, function, cell)
 
@@ -68,9 +86,32 @@ def test_torch_refuses_second_derivatives_of_compiled_graphs():
         torch.autograd.grad(first[0].sum(), D)
 
 
-@pytest.mark.parametrize("name", INDUCED)
-def test_generated_kernels_give_the_same(name):
-    function = BY_NAME[name]
+class Whole(torch.nn.Module):
+    """All that a training step and an answer are made of, in one function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rational = Rational((3, 2), init=([0.3, -1.0, 0.5, 0.2], [1.0, -0.4, 0.9]))
+        self.head = ProjectiveHead(2, 2)
+        self.loss_fn = SCMTrainingLoss(tau_sing=0.5)
+
+    def forward(self, x: torch.Tensor, Y_n: torch.Tensor, Y_d: torch.Tensor) -> Any:
+        N, D = self.head(self.rational(x).payload.nan_to_num())
+        value, _ = decode(N, D)
+        return self.loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), SCM(value) / SCM(x)
+
+
+WHOLE = layer(
+    "all in one", "", (), lambda _: Whole(), Input(signed=True, bottom=0.0), KNOWN, SINGULAR
+)
+INDUCED = [  # tests/speed/test_kernels.py has the parts of the whole, one by one
+    pytest.param(WHOLE, marks=pytest.mark.slow),
+    *(BY_NAME[name] for name in ("sqrt at 0", "renormalize", "margin_loss by angle")),
+]
+
+
+@pytest.mark.parametrize("function", INDUCED, ids=lambda function: function.name)
+def test_generated_kernels_give_the_same(function):
     call = function.build(torch.float32)
     compiled = torch.compile(call, fullgraph=True, backend="inductor")
     with torch._dynamo.config.patch(error_on_recompile=True):
