@@ -61,7 +61,7 @@ def test_large_noise_is_not_weighed_by_the_targets_that_carry_it():
 
 def entry(error, free, price=0.0):
     fold = np.arange(len(error)) % 10
-    return SimpleNamespace(held=Held(error, fold), free=free, price=price, level=price)
+    return SimpleNamespace(held=Held(error, fold), free=free, price=price, level=price, exact=False)
 
 
 def test_the_smallest_within_a_standard_error_wins():

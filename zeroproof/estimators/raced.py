@@ -303,14 +303,15 @@ def _delivers(model: Model, used: Rows, race: RaceFit) -> bool:
 
 def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
     """Look for points that are no poles, where a fit has poles near the line."""
-    if y.shape[1] > 1 or np.iscomplexobj(y):
+    large = race.entry.free > _DOZENS
+    if y.shape[1] > 1 or np.iscomplexobj(y) or (race.entry.exact and not large):
         return ()
     c = race.entry.candidate
     zeros = race.entry.zeros()
     zeros = zeros[(np.abs(zeros.imag) < _NEAR_LINE) & (np.abs(zeros.real) <= 1)]
     zeros = zeros[np.abs(zeros.imag).argsort()][:_PLACES]
     places = c.axis.inverse(zeros.real)
-    held, large = (race.entry.answers - y)[:, 0], race.entry.free > _DOZENS
+    held = (race.entry.answers - y)[:, 0]
     return branch_points(x, y[:, 0], race.deviation[:, 0], places, held, large=large)
 
 

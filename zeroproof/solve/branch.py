@@ -17,6 +17,7 @@ __all__ = ["Branch", "branch_points"]
 Array = NDArray[Any]
 _SIDE = 20  # rows on either side of the point
 _FEWEST = 7
+_BESIDE = 2  # rows
 _ROWS_OF_FIVE = 30  # from which the smooth part is of degree 5
 _CLEARLY = 10.0  # times smaller must the squares be than those of a pole or of a smooth curve
 _HARDLY_ANYTHING = 1e-4  # of those squares
@@ -77,6 +78,8 @@ def branch_points(
         if gap + 1 - first < _FEWEST or last - gap - 1 < _FEWEST:
             continue
         rows = slice(first, last)
+        if not _may_be(x[rows], y[rows], size[rows], gap + 1 - first):
+            continue
         one = _told(x[rows], y[rows], size[rows], (x[gap], x[gap + 1]))
         if one is not None and (
             one[0] < (held[rows] ** 2).sum() or (large and one[1] < _HARDLY_ANYTHING)
@@ -87,6 +90,21 @@ def branch_points(
         if all(abs(one.position - other.position) > other.reach for other in clear):
             clear.append(one)
     return tuple(sorted(clear))
+
+
+def _may_be(x: Array, y: Array, size: Array, left: int) -> bool:
+    """Tell whether either side by itself is smoother than both together: else nothing is there.
+
+    Rows next to the point are left out of the sides, for there a power or a logarithm is steep.
+    """
+    sides = [slice(0, left - _BESIDE), slice(left + _BESIDE, len(x))]
+    squares = []
+    for rows in (slice(0, len(x)), *sides):
+        u = x[rows] - x[rows].mean()
+        degree = min(5 if len(x) >= _ROWS_OF_FIVE else 3, len(u) - 2)
+        A, z = np.vander(u / np.abs(u).max(), degree + 1) / size[rows, None], y[rows] / size[rows]
+        squares.append(float(((A @ np.linalg.lstsq(A, z)[0] - z) ** 2).sum()))
+    return sum(squares[1:]) * _CLEARLY < squares[0]
 
 
 def _told(
