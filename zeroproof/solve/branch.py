@@ -147,12 +147,6 @@ def _told(
         )
         return float(end.fun), float(end.x)
 
-    def smallest(f: Any, starts: Any, **options: Any) -> tuple[float, Array]:
-        start = min(starts, key=f)
-        fine = {"xatol": 1e-14, "fatol": 0.0, "maxiter": 1000}
-        end: Any = optimize.minimize(f, start, method="Nelder-Mead", options=fine, **options)
-        return float(end.fun), end.x
-
     def pair(v: Any) -> float:
         """Return what a conjugate pair leaves, no nearer than the rows are to each other."""
         g = max(np.exp(v[1]), (gap[1] - gap[0]) / half) ** 2
@@ -167,14 +161,18 @@ def _told(
             (lambda t, s: s * t ** (degree + 2)),
         ),
         best(*poles)[0],
-        smallest(pair, [(at, g) for at in np.linspace(x[0], x[-1], 15) for g in widths])[0],
+        _smallest(pair, [(at, g) for at in np.linspace(x[0], x[-1], 15) for g in widths])[0],
     )
     width = gap[1] - gap[0]
-    least, (alpha, part) = smallest(
-        lambda v: square(gap[0] + width * v[1], *power(v[0])),
-        [(a, share) for a in _POWERS for share in np.linspace(0.1, 0.9, 5)],
-        bounds=((-0.97, 1.97), (1e-9, 1 - 1e-9)),
-    )
+
+    def singular(v: Any) -> float:
+        return square(gap[0] + width * v[1], *power(v[0]))
+
+    shares = np.linspace(0.1, 0.9, 5)
+    least, (alpha, part) = _smallest(
+        singular, [min(((a, share) for share in shares), key=singular) for a in _POWERS],
+        most=3, bounds=((-0.97, 1.97), (1e-9, 1 - 1e-9)),
+    )  # fmt: skip
     told = ("branch point", float(alpha), gap[0] + width * float(part))
     if abs(alpha) < _ZERO:  # |d|^α - 1 is α log |d| then: a logarithm or a step
         least = np.inf
@@ -196,3 +194,14 @@ def _told(
         return None
     kind, exponent, place = told
     return least, least / plain, Branch(float(place), exponent, kind, half / 2)
+
+
+def _smallest(f: Any, starts: Any, most: int = 1, **options: Any) -> tuple[float, Array]:
+    """Return the smallest value from the best starts, and where it is."""
+    fine = {"xatol": 1e-14, "fatol": 0.0, "maxiter": 1000}
+    ends: list[Any] = [
+        optimize.minimize(f, start, method="Nelder-Mead", options=fine, **options)
+        for start in sorted(starts, key=f)[:most]
+    ]
+    end = min(ends, key=lambda end: end.fun)
+    return float(end.fun), end.x
