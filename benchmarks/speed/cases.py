@@ -13,7 +13,7 @@ from zeroproof.layers import ProjectiveRational, Rational
 from zeroproof.projective import renormalize
 from zeroproof.training import SCMTrainingLoss, lift_targets
 
-__all__ = ["CASES", "Bounds", "Case", "Step"]
+__all__ = ["CASES", "Case", "Step"]
 
 Function = Callable[..., object]
 COEFFICIENTS = ([0.0, 1.0, 0.1, 0.2, 0.1, 0.1], [1.0, 0.1, 0.2, 0.1, 0.1])
@@ -43,22 +43,13 @@ class Step(NamedTuple):
         return tuple(x for x in fields if x.requires_grad)
 
 
-class Bounds(NamedTuple):
-    """How many times the anchor a case may take at most."""
-
-    must: float
-    aim: float
-
-
 class Case(NamedTuple):
-    """A case: what is timed at a size, its anchor, and the bounds at `size` entries."""
+    """A case: what is timed, how many entries it has, and what it is timed beside."""
 
     name: str
-    anchor_name: str
+    anchor: str
     make: Callable[[int], tuple[Step, Step]]  # (ours, anchor)
-    eager: Bounds | None = None
-    compiled: Bounds | None = None
-    least_bytes: float = 0  # that one entry must be read or written
+    compiled: float | None = None  # times the anchor that it may take when compiled
     size: int = 10**6
 
 
@@ -199,21 +190,19 @@ def _scm_division(n: int) -> tuple[Step, Step]:
 ANGLE = InferenceConfig(score="angle")
 RELU, MSE, QUOTIENT = "relu", "MSE(N / D)", "N / D"
 CASES = (
-    Case("Rational (5, 4), mask", RELU, _rational("scm"), Bounds(8, 1.2), Bounds(3, 1.2), 21),
-    Case("Rational (5, 4), tensor", RELU, _rational("tensor"), Bounds(8, 1.2), Bounds(2, 1.2), 20),
-    Case(
-        *("ProjectiveRational (3, 2), k = 2", "eager Horner pair", _projective_rational),
-        *(Bounds(1.2, 0.3), Bounds(0.5, 0.3), 36),
-    ),
-    Case("SCMTrainingLoss", MSE, _loss(), Bounds(4, 1.5), Bounds(0.7, 0.5), 40),
-    Case("SCMTrainingLoss, 256 rows", MSE, _loss(), Bounds(4, 1.5), None, 40, size=256),
-    Case("SCMTrainingLoss, chordal", MSE, _loss(normalizer="chordal"), None, None, 40),
-    Case("SCMTrainingLoss, oriented", MSE, _loss(oriented=True), None, None, 40),
-    Case("strict_inference", QUOTIENT, _strict("all"), Bounds(10, 2.5), Bounds(5, 2.5), 14),
-    Case("strict_inference", "masks by hand", _strict_by_hand, None, None, 14),
-    Case("strict_inference, payload", QUOTIENT, _strict("decoded"), None, Bounds(1.5, 1.2), 12),
-    Case("strict_inference, angle score", QUOTIENT, _strict("all", ANGLE), None, None, 14),
-    Case("renormalize", "hypot and two divisions", _renormalize, Bounds(2, 1.3), None, 32),
-    Case("scm.div", "double-where division", _division, Bounds(3, 1), Bounds(1.1, 1), 29),
-    Case("SCM(N) / SCM(D)", "double-where division", _scm_division, None, None, 29),
+    Case("Rational (5, 4), mask", RELU, _rational("scm"), 3.5),
+    Case("Rational (5, 4), tensor", RELU, _rational("tensor"), 3.5),
+    Case("Rational (5, 4), tensor", RELU, _rational("tensor"), None, 10**4),
+    Case("ProjectiveRational (3, 2), k = 2", "eager Horner pair", _projective_rational),
+    Case("SCMTrainingLoss", MSE, _loss(), 2.5),
+    Case("SCMTrainingLoss", MSE, _loss(), None, 256),
+    Case("SCMTrainingLoss, chordal", MSE, _loss(normalizer="chordal"), 2.5),
+    Case("SCMTrainingLoss, oriented", MSE, _loss(oriented=True), 2.5),
+    Case("SCMTrainingLoss, attached", MSE, _loss(normalizer="attached")),
+    Case("strict_inference", QUOTIENT, _strict("all")),
+    Case("strict_inference", "masks by hand", _strict_by_hand),
+    Case("strict_inference, angle score", QUOTIENT, _strict("all", ANGLE)),
+    Case("renormalize", "hypot and two divisions", _renormalize),
+    Case("scm.div", "double-where division", _division),
+    Case("SCM(N) / SCM(D)", "double-where division", _scm_division),
 )

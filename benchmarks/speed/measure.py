@@ -6,10 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-__all__ = ["Call", "Figures", "Timed", "compare", "copy_speed", "keep_memory", "kept_bytes"]
+__all__ = ["Call", "Figures", "Timed", "compare", "keep_memory"]
 
 Call = Callable[[], object]
 REPEATS = 21
@@ -73,23 +70,3 @@ def compare(calls: Mapping[str, Call], repeats: int = REPEATS) -> dict[str, Time
 
 def _clock() -> float:
     return time.thread_time()  # other programs on the machine count for less
-
-
-def copy_speed(size: int = 10**6) -> float:
-    """Return the bytes read and written in a microsecond when float32 numbers are copied."""
-    source, target = torch.randn(size), torch.empty(size)
-    return 8 * size / compare({"copy": lambda: target.copy_(source)})["copy"].median
-
-
-def kept_bytes(forward: Call, own: tuple[Tensor, ...] = ()) -> int:
-    """Return the bytes of the storages that forward keeps for backward, but for those of `own`."""
-    kept: dict[int, int] = {}
-
-    def keep(saved: Tensor) -> Tensor:
-        kept[saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
-        return saved
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
-        forward()
-    ours = {x.untyped_storage().data_ptr() for x in own}
-    return sum(size for place, size in kept.items() if place not in ours)
