@@ -303,10 +303,11 @@ def _delivers(model: Model, used: Rows, race: RaceFit) -> bool:
 
 def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
     """Look for points that are no poles, where a fit has poles near the line."""
-    large = race.entry.free > _DOZENS
-    if y.shape[1] > 1 or np.iscomplexobj(y) or (race.entry.exact and not large):
+    c, large = race.entry.candidate, race.entry.free > _DOZENS
+    # a sigmoid may be steeper than rows can tell
+    told = race.entry.exact and not large and isinstance(c, Polynomial | Rational)
+    if y.shape[1] > 1 or np.iscomplexobj(y) or told:
         return ()
-    c = race.entry.candidate
     zeros = race.entry.zeros()
     zeros = zeros[(np.abs(zeros.imag) < _NEAR_LINE) & (np.abs(zeros.real) <= 1)]
     zeros = zeros[np.abs(zeros.imag).argsort()][:_PLACES]
