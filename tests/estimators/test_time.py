@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.solve.race import Budget
@@ -96,23 +97,27 @@ def test_where_errors_are_noise_nothing_more_is_searched_for(monkeypatch):
     assert counts[1::2] == [1] * 8
 
 
-def test_small_problems_take_one_thread_and_give_the_others_back(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_problems_take_one_thread_and_give_the_others_back(monkeypatch, threads):
+    def pools():  # NumPy's and SciPy's, which do not follow torch's
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
     seen = []
 
     def look(*_):
-        seen.append(torch.get_num_threads())
+        seen.append((torch.get_num_threads(), pools()))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("zeroproof.estimators.regressor.fit_by_race", look)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(threads)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with threadpool_limits(2, user_api="blas"), pytest.raises(KeyboardInterrupt):
             ProjectiveRegressor().fit(np.arange(9.0)[:, None], np.arange(9.0))
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert seen == [1]
+    assert seen == [(1, {1})]
 
 
 def test_a_fit_ends_at_once_when_it_is_interrupted_wherever_it_is(clock):

@@ -66,7 +66,7 @@ class _NotFittedError(NotFittedError, SklearnNotFittedError):
 def _threads(X: Tensor) -> Iterator[None]:
     """Keep small problems in one thread: a second one doubles the CPU seconds and gains nothing."""
     before = torch.get_num_threads()
-    if X.numel() > _SMALL or before == 1:
+    if X.numel() > _SMALL:
         yield
         return
     try:
