@@ -159,6 +159,12 @@ def test_coefficients_of_the_derivative(basis, degree, domain):
     torch.testing.assert_close(slope, expected)
 
 
+@pytest.mark.parametrize("basis", BASES)
+def test_the_derivative_of_a_coefficient_that_is_0(basis):
+    assert derivative(torch.tensor([0.0]), basis).tolist() == [0.0]
+    assert derivative(torch.tensor([0.0, 2.0, 0.0]), basis).tolist() == [2.0, 0.0]
+
+
 @pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS.keys())
 @pytest.mark.parametrize("basis", BASES)
 def test_a_change_of_basis_keeps_the_polynomial(basis, domain):

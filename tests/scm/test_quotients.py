@@ -117,6 +117,39 @@ def test_loops_serve_single_precision_and_their_gradients(monkeypatch: pytest.Mo
         assert quotients(N, D) is None
 
 
+def test_a_division_of_pairs_is_done_by_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    (N, D), called, plain = tuples("sound"), [], division_loops.divide
+    monkeypatch.setattr(division_loops, "divide", lambda *x: called.append(x) or plain(*x))
+    divide(N, D, torch.zeros_like(N, dtype=torch.bool))
+    assert len(called) == 1
+
+
+def test_by_default_small_denominators_are_sound_and_the_context_has_the_policy() -> None:
+    N, D = torch.tensor([2.0], requires_grad=True), torch.tensor([1e-3])
+    found = quotients(N, D)
+    assert found is not None
+    (g,) = torch.autograd.grad(found[0], N)
+    assert g.item() == 1.0  # CLAMP
+
+
+class _Nothing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, *_: Tensor) -> None:
+        return None
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_no_gradient_comes_back_where_none_arrives() -> None:
+    N, D = (x.requires_grad_() for x in tuples("sound"))
+    _Nothing.apply(decode(N, D)[0]).sum().backward()
+    assert N.grad is None
+    assert D.grad is None
+
+
 @pytest.mark.usefixtures("both_ways")
 def test_second_derivatives_in_batches_and_in_forward_mode_are_plain() -> None:
     N, D = (x[:300].requires_grad_() for x in tuples("mostly sound"))
