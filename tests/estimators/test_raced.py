@@ -238,6 +238,15 @@ def test_a_kink_is_no_step(what, function, rows, place, strewn, smooth):
     assert not len(model.poles(within=True))
 
 
+@pytest.mark.parametrize("rows", [10, 12, 15])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("function", "pole"), [(np.tan, np.pi / 2), (lambda x: 1 / np.tan(x), 0)])
+def test_a_few_clean_rows_show_their_pole(function, pole, seed, rows):
+    x = np.random.default_rng(seed).uniform(pole - 1, pole + 1.2, (rows, 1))
+    model = ProjectiveRegressor().fit(x, function(x[:, 0]))
+    assert np.abs(model.poles(within=True) - pole).min() < 1e-3
+
+
 @pytest.mark.parametrize("rows", [200, 300])
 @pytest.mark.parametrize("width", [50, 200])
 def test_bells_have_no_poles(rows, width):

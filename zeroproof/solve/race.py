@@ -44,6 +44,7 @@ _ZEROS = 0.01  # share of targets
 _FEWEST = 8  # rows that tell how noise grows
 _GAIN, _GAIN_SPREAD = 0.1, 2.0  # of log likelihood for each row, and in standard errors
 TYPICAL = 100.0  # ratio of typical squared errors that decides alone
+SURELY = TYPICAL**2  # that decides for a fit with nearly as many coefficients as rows
 # standard errors that a pole, and a curve where a plain model would do, must win by
 POLE, BEND = 3.0, 2.0
 SIGNIFICANT = 4.0  # standard errors of N at a zero of D: less, and noise could have made the pole
@@ -271,7 +272,7 @@ def winner(entries: Sequence[Any], slack: float = 1.0) -> Any:
     halved = rival.free <= 2 and float(rival.held.error.mean()) > 2 * float(taken.held.error.mean())
     # with so many coefficients a fit may be near most rows and mean nothing
     meant = taken.exact or 2 * taken.free <= len(taken.held.error)
-    typical = TYPICAL if meant else np.inf
+    typical = TYPICAL if meant else SURELY
     clear = (halved and taken.price < POLE) or ahead(taken.held, rival.held, price, typical)
     return taken if clear else winner(plainer, slack)
 
