@@ -2,6 +2,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -14,8 +15,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _seed(request: pytest.FixtureRequest) -> None:
+    """Let no test depend on what others drew; a module's generator is called RNG."""
     torch.manual_seed(0)
+    drawn = getattr(request.module, "RNG", None) if request.module else None
+    if isinstance(drawn, np.random.Generator):
+        drawn.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(params=["native", "torch"])
