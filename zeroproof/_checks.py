@@ -3,12 +3,13 @@
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from zeroproof.defaults import Parameter
 from zeroproof.errors import RangeError, ShapeError
+
+if TYPE_CHECKING:  # `zeroproof --help` shall not wait for torch
+    from torch import Tensor
 
 Choice = TypeVar("Choice")
 
@@ -91,7 +92,7 @@ def one_of(value: Choice, choices: Collection[Choice], name: str) -> Choice:
     return value
 
 
-def pair_shapes(N: Tensor, D: Tensor, names: str = "N and D") -> None:
+def pair_shapes(N: "Tensor", D: "Tensor", names: str = "N and D") -> None:
     """Check that N and D are equal in shape, or `(*batch, k)` and `(*batch, 1)`: one shared D.
 
     Raises:
@@ -107,7 +108,7 @@ def pair_shapes(N: Tensor, D: Tensor, names: str = "N and D") -> None:
     )
 
 
-def same_shape(x: Tensor, like: Tensor, name: str, like_name: str) -> None:
+def same_shape(x: "Tensor", like: "Tensor", name: str, like_name: str) -> None:
     """Check that `x` is exactly as large as `like`: nothing is broadcast silently.
 
     Raises:

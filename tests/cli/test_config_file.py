@@ -1,6 +1,7 @@
 import pytest
 
-from zeroproof.cli.config_file import listed, with_files
+from zeroproof.cli.fit import with_files
+from zeroproof.cli.rows import listed
 
 NAMES = {"target": (), "data": ("train", "batch_size"), "trainer": ("max_epochs",), "features": ()}
 

@@ -2,16 +2,19 @@
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zeroproof.errors import DataError
+from zeroproof.cli.runs import Solved, check_file, open_run
+from zeroproof.errors import DataError, RunFolderError
 
-if TYPE_CHECKING:
-    from zeroproof.cli.runs import Solved
-    from zeroproof.cli.singular import Singular
+if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
+    from torch import Tensor, nn
+
     from zeroproof.export import Run
+    from zeroproof.solve.poles import PoleTable
 
-__all__ = ["poles"]
+__all__ = ["Singular", "curves_in", "poles", "singular", "table_of"]
 
 _COLUMNS = (
     "target",
@@ -28,6 +31,24 @@ _COLUMNS = (
 )
 
 
+class Singular(NamedTuple):
+    """What there is to know before poles are looked for.
+
+    Attributes:
+        domain: Smallest and largest values of the features in the data, `(2, features)`.
+        constant: Is every denominator constant?
+        shared: Have all targets the same denominator?
+        everywhere: Are poles outside the data found too, and complex ones?
+        system: Are they given in s = ix, of a real system?
+    """
+
+    domain: "Tensor"
+    constant: bool
+    shared: bool
+    everywhere: bool
+    system: bool = False
+
+
 def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
     """List the poles and residues of a run with one feature, or trace the pole curves of two.
 
@@ -36,8 +57,6 @@ def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
         out: CSV file to write: the poles of each target, or the vertices of the curves.
         all: List spurious poles too, which a zero of N cancels.
     """
-    from zeroproof.cli.runs import check_file, open_run
-    from zeroproof.cli.singular import singular
     from zeroproof.data import write_csv
 
     if out:
@@ -59,9 +78,7 @@ def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
         print(f"{len(next(iter(columns.values())))} rows -> {out}")
 
 
-def _listed(run: "Run | Solved", known: "Singular", *, everything: bool) -> dict[str, list[Any]]:
-    from zeroproof.cli.singular import table_of
-
+def _listed(run: "Run | Solved", known: Singular, *, everything: bool) -> dict[str, list[Any]]:
     low, high = known.domain[:, 0].tolist()
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for output, target in enumerate(getattr(run, "outputs", run.targets)):
@@ -96,9 +113,7 @@ def _listed(run: "Run | Solved", known: "Singular", *, everything: bool) -> dict
     return columns
 
 
-def _traced(run: "Run | Solved", known: "Singular") -> dict[str, list[Any]]:
-    from zeroproof.cli.singular import curves_in
-
+def _traced(run: "Run | Solved", known: Singular) -> dict[str, list[Any]]:
     index = ("target", "curve")
     clash = [name for name in index if name in run.features]
     if clash:
@@ -116,3 +131,73 @@ def _traced(run: "Run | Solved", known: "Singular") -> dict[str, list[Any]]:
     print(f"data: {', '.join(box)}; only this box was searched")
     columns = (*index, *run.features)
     return {name: [row[k] for row in rows] for k, name in enumerate(columns)}
+
+
+def singular(run: "Run | Solved") -> Singular:
+    """Describe the denominators of a run.
+
+    Raises:
+        RunFolderError: It does not tell the range of its data.
+    """
+    if isinstance(run, Solved):
+        fitted = run.fitted
+        model = fitted.fit.model
+        shared = model.denominators == 1
+        constant = model.constant_denominator
+        return Singular(fitted.domain, constant, shared, True, bool(model.systems))
+    weight = run.model.head.denominator.weight
+    return Singular(_domain(run), not bool(weight.any()), len(weight) == 1, everywhere=False)
+
+
+def _domain(run: "Run") -> "Tensor":
+    import torch
+
+    try:
+        domain = torch.tensor(run.facts["domain"], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError):
+        domain = torch.empty(0)
+    if domain.shape != (2, len(run.features)):
+        raise RunFolderError(
+            "run.json must tell the range of its data, which earlier versions did not: fit again"
+        )
+    return domain
+
+
+def table_of(run: "Run | Solved", known: Singular, output: int) -> "PoleTable":
+    """Return the poles of one target of a run with one feature."""
+    import torch
+
+    from zeroproof.projective import Pair
+    from zeroproof.solve.forms import interval_poles
+
+    low, high = known.domain[:, 0].tolist()
+    if isinstance(run, Solved):
+        return run.fitted.pole_table(output)
+    network = _exact(run)
+    center, scale = (part[output] for part in run.frame)
+
+    def line(x: "Tensor") -> Pair:
+        N, D = network(x[:, None])
+        N, D = N[:, output], D[:, output if D.shape[1] > 1 else 0]
+        return Pair(center * D + scale * N, D)
+
+    table = interval_poles(line, (low, high))  # beyond the rows a network means nothing
+    p = table.position
+    table = table.at((p.imag.abs() < 1e-9 * (high - low)) & (p.real >= low) & (p.real <= high))
+    return table._replace(inside=torch.ones_like(table.spurious))
+
+
+def curves_in(run: "Run | Solved", known: Singular, output: int) -> list["Tensor"]:
+    """Return the lines D = 0 of one target of a run with two features, each `(k, 2)`."""
+    from zeroproof.solve.poles import pole_curve
+
+    if isinstance(run, Solved):
+        return run.fitted.fit.model.pole_curve(known.domain, output, points=201)
+    network = _exact(run)
+    place = 0 if known.shared else output
+    return pole_curve(lambda X: network(X).D[:, place], known.domain.T.tolist())
+
+
+def _exact(run: "Run") -> "nn.Module":
+    """Return the network in float64, where a zero of D can be told to the last digit."""
+    return deepcopy(run.model).double().requires_grad_(False)

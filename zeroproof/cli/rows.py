@@ -1,7 +1,9 @@
 """The rows of a table that a model is fitted to, and names of columns on the command line."""
 
 import csv
-from typing import TYPE_CHECKING, NamedTuple
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zeroproof.errors import DataError
 
@@ -13,6 +15,7 @@ __all__ = [
     "answer_columns",
     "check_answers",
     "column_names",
+    "listed",
     "read_rows",
     "read_signals",
 ]
@@ -117,6 +120,13 @@ def column_names(text: str, option: str) -> tuple[str, ...]:
     if not names or not all(names) or len(set(names)) < len(names):
         raise DataError(f"{option} must list column names, each once, got {text!r}")
     return names
+
+
+def listed(values: Sequence[Any]) -> str:
+    """Return values as the command line takes a list, `a,b`; one with a comma in double quotes."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def answer_columns(target: str) -> tuple[str, str, str]:

@@ -2,30 +2,296 @@
 
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place, text_in_place, write_json
-from zeroproof.cli.building import build_model, built, is_own
-from zeroproof.cli.loading import Loaded, load
+from zeroproof.cli.rows import TableRows, check_answers, column_names, listed, read_rows
 from zeroproof.cli.runs import MODULE_FORMAT, check_folder
 from zeroproof.cli.sections import DataSection
 from zeroproof.cli.training import fit_lines, write_fit
-from zeroproof.errors import RangeError, TrainingError
+from zeroproof.data import TableStream
+from zeroproof.errors import DataError, RangeError, TrainingError, ZeroProofError
 from zeroproof.estimators import TrainedFit
 from zeroproof.estimators.diagnosis import diagnose, errors_of, view_rows
+from zeroproof.estimators.trained import RowBatches
 from zeroproof.export import Run, TargetFrame, save_run
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
-__all__ = ["TrainerRun", "train_run"]
+__all__ = ["Loaded", "Spread", "TrainerRun", "build_model", "built", "is_own", "load", "train_run"]
+
+_CHUNK = 65536  # rows read at a time
+_SAMPLE = 4
+
+
+class Spread(NamedTuple):
+    """Where the rows of the training data lie, column by column of the features; float64."""
+
+    rows: int
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class Loaded(NamedTuple):
+    """Batches and what is known about them."""
+
+    train: Iterable[tuple[Tensor, ...]]
+    check: Iterable[tuple[Tensor, ...]] | None
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    sample: Tensor  # the inputs of a few rows
+    spread: Spread
+    rows: TableRows | None  # those of `data.train`, unless they are streamed
+    held_out: Tensor | None  # which of them
+
+
+def load(data: DataSection, target: str, features: str, *, dtype: torch.dtype, seed: int) -> Loaded:
+    """Read or open the rows to train on and to validate on.
+
+    Args:
+        data: Which.
+        target: Names of the targets, `a,b`.
+        features: Names of the features; `""` for all other columns of a single CSV file.
+        dtype: Of the inputs.
+        seed: Of held-out rows, and of the order.
+
+    Raises:
+        DataError: They cannot be used, or all features are constant.
+    """
+    read = _streamed if data.stream else _in_memory
+    loaded = read(data, target, features, dtype, seed)
+    flat = (loaded.spread.low == loaded.spread.high).tolist()
+    constant = [name for name, same in zip(loaded.features, flat, strict=True) if same]
+    if len(constant) == len(flat):
+        raise DataError(f"some feature must vary, got constant columns {', '.join(constant)}")
+    if constant:
+        warnings.warn(f"constant columns tell nothing: {', '.join(constant)}", stacklevel=2)
+    return loaded
+
+
+def _in_memory(
+    data: DataSection, target: str, features: str, dtype: torch.dtype, seed: int
+) -> Loaded:
+    rows = _rows(data.train, target, features)
+    held_out = torch.zeros(len(rows.X), dtype=torch.bool)
+    order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(seed))
+    held_out[order[: min(round(data.held_out * len(order)), len(order) - 1)]] = True
+    check = None
+    if data.validation:
+        others = _rows(data.validation, target, listed(rows.features))
+        check = _batches(others.X, others.y, dtype, data.batch_size, None)
+    elif held_out.any():
+        check = _batches(rows.X[held_out], rows.y[held_out], dtype, data.batch_size, None)
+    X, y = rows.X[~held_out], rows.y[~held_out]
+    return Loaded(
+        _batches(X, y, dtype, data.batch_size, seed),
+        check,
+        rows.features,
+        rows.targets,
+        X[:_SAMPLE].to(dtype),
+        _spread([X]),
+        rows,
+        held_out,
+    )
+
+
+def _rows(source: str, target: str, features: str) -> TableRows:
+    """Read all rows of a file or folder."""
+    path = Path(source)
+    if not path.is_dir() and path.suffix.lower() != ".parquet":
+        rows = read_rows(source, target, features)
+    else:
+        names, targets = _names(source, target, features)
+        parts = list(_stream(source, names, targets, torch.float64))
+        X, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        rows = TableRows(X, y, names, targets)
+    for name, column in zip(rows.targets, rows.y.T, strict=True):
+        largest = column[column.isfinite()].abs().amax()
+        if largest > torch.finfo(torch.float32).max:  # it would become infinite
+            raise DataError(
+                f"target {name!r} must not exceed 3.4e38 in size, got {float(largest):g}: "
+                "change its unit"
+            )
+    return rows
+
+
+def _names(source: str, target: str, features: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    targets = column_names(target, "--target")
+    check_answers(targets)
+    if not features:
+        raise DataError(f"--features must name the columns to predict from, for {source}, got none")
+    names = column_names(features, "--features")
+    if set(names) & set(targets):
+        raise DataError(f"--features must not name a target, got {features!r}")
+    return names, targets
+
+
+def _batches(
+    X: Tensor, y: Tensor, dtype: torch.dtype, batch_size: int, seed: int | None
+) -> RowBatches:
+    return RowBatches(X.to(dtype), y.float(), batch_size=batch_size, seed=seed)
+
+
+def _stream(
+    source: str, features: tuple[str, ...], targets: tuple[str, ...], dtype: torch.dtype
+) -> TableStream:
+    return TableStream(
+        source, features=features, targets=targets, batch_size=_CHUNK, shuffle=False, dtype=dtype
+    )
+
+
+def _streamed(
+    data: DataSection, target: str, features: str, dtype: torch.dtype, seed: int
+) -> Loaded:
+    source = data.train
+    names, targets = _names(source, target, features)
+    columns = {"features": names, "targets": targets, "dtype": dtype}
+    train = TableStream(
+        source,
+        **columns,
+        batch_size=data.batch_size,
+        seed=seed,
+        buffer_rows=data.buffer_rows,
+        num_workers=data.num_workers,
+    )
+    check = None
+    if data.validation:
+        check = TableStream(data.validation, **columns, batch_size=data.batch_size, shuffle=False)
+    first, _ = next(iter(_stream(source, names, targets, dtype)))
+    spread = _spread(X for X, _ in _stream(source, names, targets, torch.float64))
+    return Loaded(train, check, names, targets, first[:_SAMPLE], spread, None, None)
+
+
+def _spread(parts: Iterable[Tensor]) -> Spread:
+    """Add up the moments of parts (T. F. Chan, G. H. Golub, R. J. LeVeque, 1979)."""
+    total, mean, squares, low, high = 0, *(torch.zeros(()) for _ in range(4))
+    for X in parts:
+        rows, own = len(X), X.mean(0)
+        apart = own - mean
+        mean = mean + apart * (rows / (total + rows))
+        squares = squares + (X - own).square().sum(0) + apart**2 * (total * rows / (total + rows))
+        low = torch.minimum(low, X.amin(0)) if total else X.amin(0)
+        high = torch.maximum(high, X.amax(0)) if total else X.amax(0)
+        total += rows
+    std = (squares / total).sqrt()
+    return Spread(total, mean, torch.where(std > 0, std, 1), low, high)
+
+
+Built = TypeVar("Built")
+
+
+def is_own(spec: Any) -> bool:
+    """Tell whether a model is the package's own network, which a run folder can hold."""
+    return _class_of(spec) is ProjectiveMLP
+
+
+def build_model(spec: Any, loaded: Loaded) -> nn.Module:
+    """Build the model for these rows; inputs of the package's own network are standardised.
+
+    Args:
+        spec: `class_path` and `init_args`, checked; `in_features` and `out_features` are added
+            where the class has them.
+        loaded: The rows.
+
+    Raises:
+        RangeError: It cannot be built, or does not make (N, D) of the rows.
+    """
+    jsonargparse = require("jsonargparse", extra="cli")
+    counts = {"in_features": len(loaded.features), "out_features": len(loaded.targets)}
+    taken = signature(_class_of(spec)).parameters
+    arguments = spec.get("init_args", {})
+    arguments = dict(arguments.items() if isinstance(arguments, dict) else vars(arguments))
+    arguments |= {name: count for name, count in counts.items() if name in taken}
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "model")
+    full = parser.parse_object(
+        {"model": {"class_path": spec["class_path"], "init_args": arguments}}
+    )
+    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    model = built("model", lambda: instantiate(full).model)
+    if is_own(spec):
+        _standardise(model, arguments, loaded)
+    else:
+        _probe(model, spec["class_path"], loaded)
+    return model
+
+
+def built(what: str, build: Callable[[], Built]) -> Built:
+    """Build something from what a user wrote.
+
+    Raises:
+        RangeError: It is refused.
+    """
+    try:
+        return build()
+    except ZeroProofError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RangeError(
+            f"{what} must be fit to be built, but says: {_line(_root(error))}"
+        ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what an error was before a parser reported it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+def _class_of(spec: Any) -> Any:
+    return resolve_name(spec["class_path"])
+
+
+def _standardise(model: ProjectiveMLP, arguments: dict[str, Any], loaded: Loaded) -> None:
+    # in float64: the digits of a time stamp must survive until its mean is taken off
+    for name, numbers in (("x_mean", loaded.spread.mean), ("x_std", loaded.spread.std)):
+        if arguments.get(name) is None:
+            setattr(model, name, numbers.double())
+
+
+@torch.no_grad()
+def _probe(model: nn.Module, name: str, loaded: Loaded) -> None:
+    """Ask a model for a few rows, which also shapes lazy layers."""
+    x, wanted = loaded.sample, (len(loaded.sample), len(loaded.targets))
+    model.eval()
+    try:
+        answer = model(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RangeError(
+            f"{name} must take rows of the shape {tuple(x.shape)}, but says: {_line(error)}"
+        ) from error
+    model.train()
+    pair = isinstance(answer, tuple | list) and len(answer) == 2
+    if not pair or not all(isinstance(part, torch.Tensor) for part in answer):
+        raise RangeError(f"{name} must return a pair (N, D), got {_kind(answer)}")
+    if answer[0].shape != wanted:
+        raise RangeError(
+            f"{name} must return N of the shape of the targets, {wanted}, "
+            f"got {tuple(answer[0].shape)}"
+        )
+
+
+def _kind(answer: Any) -> str:
+    shape = f" of shape {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else ""
+    return f"a {type(answer).__name__}{shape}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 class TrainerRun(NamedTuple):
