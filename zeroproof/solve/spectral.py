@@ -175,13 +175,6 @@ def checked_spec(block: Block) -> Spec:
     return Spec(H_N.shape[1], H_D.shape[1], outputs, H_D is H_N, is_complex, Y_n.ndim == 1)
 
 
-def unit_rows(block: Block) -> UnitRows:
-    """Return all rows of one block in double precision, checked."""
-    spec = checked_spec(block)
-    _check_values(block, 0)
-    return _rows(block, spec, torch.float64)
-
-
 def _check_values(block: Block, offset: int) -> None:
     for name, x in block.given().items():
         fine = torch.isfinite(x)
