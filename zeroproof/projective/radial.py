@@ -26,13 +26,12 @@ def _without_radial(N: Tensor, D: Tensor, g_N: Tensor, g_D: Tensor) -> tuple[Ten
     def summed(x: Tensor) -> Tensor:
         return x.sum(-1, keepdim=True) if shared else x
 
-    if (
-        ordinary(N, D, g_N, g_D) and N.numel()
-    ):  # in a third of the steps, where squares are in range
+    if ordinary(N, D, g_N, g_D) and N.numel():  # fewer steps, where squares stay in the range
         size = summed(N * N) + D * D
         along = (summed(g_N * N) + g_D * D) / size
         (low, high), (least, most) = size.aminmax(), along.aminmax()
-        if low.item() >= least_square(N.dtype) and high.item() < math.inf > (most - least).item():
+        inside = low.item() >= least_square(N.dtype) and high.item() < math.inf
+        if inside and (most - least).item() < math.inf:
             return g_N.addcmul(along, N, value=-1), g_D.addcmul(along, D, value=-1)
     n = N.abs().amax(-1, keepdim=True) if shared else N.abs()
     m = torch.maximum(n, D.abs())
