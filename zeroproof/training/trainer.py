@@ -345,7 +345,8 @@ class SCMTrainer:
         return {
             f"{part}_{name}": float(value)
             for name, value in found.items()
-            if name not in ("total", "masked_rows")
+            if name in added.keys() - {"masked_rows"}
+            or (name == "rejection" and "coverage" in added)
         }
 
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
