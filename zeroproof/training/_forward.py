@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
-from zeroproof.losses.counting import Parts
 from zeroproof.training._calling import accepted, as_pair
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
@@ -101,13 +100,6 @@ class Forward:
             options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
         targets = tuple(lift_targets(y, scale=self.scale))
         return {"outputs": (N, D), "targets": targets, **options}
-
-    def parts(self, N: Tensor, D: Tensor, y: Tensor, tau: float) -> dict[str, Parts]:
-        """Return sum and weight of every part of the loss; none of a loss that does not tell."""
-        loss_fn: Any = self._loss_fn
-        if not (hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")):
-            return {}
-        return loss_fn.parts(**self.call(N, D, y, tau))
 
     def _placed(self, batch: Batch) -> Batch:
         tensors = [batch.y, *batch.args]

@@ -16,7 +16,7 @@ from zeroproof.training._head import features, with_ones
 from zeroproof.training._loaders import Batch, batches, widened
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "told"]
 
 
 class Answers(NamedTuple):
@@ -83,7 +83,7 @@ class Rows(NamedTuple):
     def _weights(self, batch: Batch) -> Tensor:
         if self.part == "all":
             return torch.ones(len(batch.y), dtype=torch.float64)
-        held = _told(batch)
+        held = told(batch)
         return (held if self.part == "held" else ~held).double()
 
 
@@ -115,10 +115,10 @@ def _check_features(h: Tensor) -> None:
         )
 
 
-def _told(batch: Batch) -> Tensor:
+def told(batch: Batch) -> Tensor:
     """Return True for about one row in five, by a hash of its numbers."""
-    rows, told = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
-    keys = [z.reshape(rows, -1) for z in told if _is_rows(z, rows)]
+    rows, numbers = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
+    keys = [z.reshape(rows, -1) for z in numbers if _is_rows(z, rows)]
     total = torch.zeros(rows, dtype=torch.int64)
     for key in keys:
         real = torch.view_as_real(key).flatten(1) if key.is_complex() else key

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
+from zeroproof.inference import calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.losses.counting import Parts
+from zeroproof.projective.angle import denominator_score
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._judge import Judge
@@ -36,19 +36,19 @@ from zeroproof.training._setup import (
 from zeroproof.training._source import Source
 from zeroproof.training._states import plain
 from zeroproof.training._steps import Stepper
-from zeroproof.training._tally import PartSums
+from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
 from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
 from zeroproof.training.success import (
     Share,
-    Success,
     answers,
     closing_head,
     doubts,
-    judged,
+    gathered,
     peeked,
+    skill,
     undisturbed,
 )
 from zeroproof.training.thresholds import ThresholdLog
@@ -227,6 +227,7 @@ class SCMTrainer:
                 self._find_scale()
                 self._events("on_fit_begin", self)
                 self._run()
+                self._progress.go_on()  # of a run that was over, as it was when it ended
             finally:
                 for source in self._sources.values():
                     source.release()
@@ -267,7 +268,7 @@ class SCMTrainer:
                 scale_numerator(self._head, self.target_scale)
                 self._in_head = self.target_scale
 
-    def calibrate(self) -> Success:
+    def calibrate(self) -> None:
         """Choose thresholds for the model that `fit` left, and count what they catch and lose.
 
         The rows are those of `val_loader`, or the training rows without one, at most 2²⁰. Sets
@@ -287,19 +288,21 @@ class SCMTrainer:
             self._find_scale()
         with undisturbed(self._sources[part]):
             N, D, y, scm = answers(self.model, self._sources[part], self.accelerator)
-        usual = config.tau_infer == TAU_INFER.value and config.score == "denominator"
-        success, nearest = judged(
-            *(N, D, y / self.unit),
-            replace(config.decoding, scale=config.scale * self._in_head),
-            config.scale * (self._progress.scale or 1.0) / self.unit,
-            choose=usual and not scm,
-        )
-        self.inference_config = success.config
-        self.val_caught, self.val_lost = success.caught, success.lost
+        scale = config.scale * (self._progress.scale or 1.0) / self.unit
+        y, singular = y / self.unit, ~torch.isfinite(y)
+        angle = denominator_score(N, D, "angle", scale)
+        angle = torch.where(torch.isfinite(N) & torch.isfinite(D), angle, 0)
+        own = scm or config.tau_infer != TAU_INFER.value or config.score != "denominator"
+        chosen = None if own else calibrated(angle.flatten(), singular.flatten(), scale)
+        configured = replace(config.decoding, scale=config.scale * self._in_head)
+        self.inference_config = chosen or configured
+        bottom = strict_inference(N, D, self.inference_config).bottom_mask
+        self.val_caught, self.val_lost = Share.of(bottom, singular), Share.of(bottom, ~singular)
         if self.step >= _TRIED:
-            for doubt in doubts(success, nearest, part):
+            nearest = float(angle[singular].min()) if singular.any() else 0.0
+            found = (self.val_caught, nearest, skill(N, D, y, scale))
+            for doubt in doubts(*found, chosen=chosen is not None, part=part):
                 warnings.warn(doubt, stacklevel=3)
-        return success
 
     def _find_scale(self) -> None:
         """Find s before the first step, and the head that will carry it."""
@@ -331,23 +334,15 @@ class SCMTrainer:
                 distributed=self.accelerator.num_processes > 1,
             )
 
-    def _parts(self, part: str, sums: list[PartSums]) -> dict[str, float]:
-        """Return the parts of the loss, from sums of this process."""
-        if self.accelerator.num_processes > 1:
-            sums = require("accelerate.utils", extra="train").gather_object(sums)
-        if not any(sums):  # the loss does not tell
+    def _parts(self, part: str, tally: Tally) -> dict[str, float]:
+        """Return the parts of the loss over the latest answers."""
+        loss_fn: Any = self.loss_fn
+        if not hasattr(loss_fn, "components"):
             return {}
-        added = {
-            name: Parts(*torch.tensor([each[name] for each in sums], dtype=torch.float64).sum(0))
-            for name in sums[0]
-        }
-        found = self.loss_fn.combine(added)  # pyright: ignore[reportFunctionMemberAccess]
-        return {
-            f"{part}_{name}": float(value)
-            for name, value in found.items()
-            if name in added.keys() - {"masked_rows"}
-            or (name == "rejection" and "coverage" in added)
-        }
+        N, D, y = (gathered(z, self.accelerator) for z in tally.latest)
+        found = loss_fn.components(**self._forward.call(N, D, y, self.config.tau_train_max))
+        names = found.keys() - {"total", "masked_rows"}
+        return {f"{part}_{name}": float(found[name]) for name in sorted(names)}
 
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
         """Put the closed-form head on the trained trunk, if that lowers the held-out error.
@@ -458,7 +453,7 @@ class SCMTrainer:
         totals = progress.tally.totals(self.accelerator)
         row = progress.row
         row.update(totals.means("train"))
-        row.update(self._parts("train", progress.tally.part_sums(self._loss_parts)))
+        row.update(self._parts("train", progress.tally))
         self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
         row.update(progress.drawn.summary())
         row["skipped_steps"] = int(totals.skipped)
@@ -506,15 +501,12 @@ class SCMTrainer:
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
-        tally = self._progress.new_tally(self._loss_parts)
+        tally = self._progress.new_tally()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
                 tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
-        parts = self._parts("val", tally.part_sums())
-        return {**tally.totals(self.accelerator).means("val"), **parts}
-
-    def _loss_parts(self, N: Tensor, D: Tensor, y: Tensor) -> dict[str, Parts]:
-        return self._forward.parts(N, D, y, self.config.tau_train_max)
+        means = tally.totals(self.accelerator).means("val")
+        return {**means, **self._parts("val", tally)}
 
     def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
