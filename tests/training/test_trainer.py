@@ -65,6 +65,9 @@ def test_parameters_are_updated_in_place_and_the_modes_come_back(trained, seeded
     assert [module.training for module in model.trunk] == [True, True, True, False]
 
 
+PARTS = ("fit", "margin", "sign", "rejection")
+
+
 def test_the_history_has_the_keys_of_the_contract(trained):
     row = trained(val_loader=[(X, Y)]).history[0]
     assert isinstance(trained().fit(), History)
@@ -77,8 +80,7 @@ def test_the_history_has_the_keys_of_the_contract(trained):
         "val_gap",
         "train_lost",
         "val_lost",
-        "train_fit",
-        "val_fit",
+        *(f"{part}_{kind}" for part in ("train", "val") for kind in PARTS),
         "tau_train_mean",
         "skipped_steps",
         "masked_rows",

@@ -22,7 +22,7 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.training._head import features, head_weights, heads_of, set_head
-from zeroproof.training._loaders import as_batch, batches, widened
+from zeroproof.training._loaders import Batch, batches, widened
 from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows, told
 
@@ -217,34 +217,33 @@ def closing_readout(
         rows = _features(model, head, loader)
         held = None if held is None else _features(model, head, held)
     if held is None:
-        marks = [told(as_batch(pair)).to(pair[0].device) for pair in rows]
-        held = [(h[m], y[m]) for (h, y), m in zip(rows, marks, strict=True)]
-        rows = [(h[~m], y[~m]) for (h, y), m in zip(rows, marks, strict=True)]
-    finite = [(h[f], y[f]) for h, y in rows for f in [torch.isfinite(y).all(1)]]
+        marked = told(Batch((rows[0].cpu(),), {}, rows[1].cpu(), 0, 0)).to(rows[0].device)
+        held, rows = ([z[mark] for z in rows] for mark in (marked, ~marked))
+    finite = torch.isfinite(rows[1]).all(1)
     found, options = None, {"scale": scale, "distributed": distributed, "gain": _GAIN}
-    for part in (finite, rows):
+    for part in ([z[finite] for z in rows], rows):
         with suppress(DataError, TrainingError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            found = head_readout(head, part, held, **options)
+            found = head_readout(head, [part], [held], **options)
         if found is not None and found.kept:
             break
     return found
 
 
-def _features(
-    model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]
-) -> list[tuple[Tensor, Tensor]]:
-    """Return (features, targets) of the first rows of a loader."""
-    found, room = [], _ENTRIES
+def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Tensor]:
+    """Return features and targets of the first rows of a loader, those with finite features."""
+    found: list[tuple[Tensor, Tensor]] = []
+    room = _ENTRIES
     for batch in batches(loader, "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
-        h, y = h.detach().reshape(-1, h.shape[-1]), batch.y.to(h.device)
-        y, sound = y.reshape(len(h), -1), torch.isfinite(h).all(1)
+        h = h.detach().reshape(-1, h.shape[-1])
+        y = batch.y.to(h.device).reshape(len(h), -1)
+        sound = torch.isfinite(h).all(1)
         found.append((h[sound], y[sound]))
         room -= h.numel()
         if room <= 0:
             break
-    return found
+    return [torch.cat(z) for z in zip(*found, strict=True)]
 
 
 def _outputs(head: ProjectiveHead, j: int) -> list[int]:
