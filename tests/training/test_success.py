@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from zeroproof import strict_inference
-from zeroproof.errors import DataError
+from zeroproof.errors import DataError, TrainingError
 from zeroproof.inference import InferenceConfig, StrictModule, calibrated
 from zeroproof.layers import ProjectiveMLP, Rational
 from zeroproof.projective import target_scale
@@ -248,16 +248,27 @@ def test_thresholds_are_the_upper_end_within_limits(bad, good, low, high):
 # --- what is said
 
 
-def test_a_model_that_answers_labels_by_numbers_is_told(monkeypatch):
-    class Positive(ProjectiveMLP):
-        def forward(self, x):
-            N, D = super().forward(x)
-            return N, 1 + D.square()
+class Positive(ProjectiveMLP):
+    """A model that cannot answer ⊥ at thresholds on D."""
 
+    def forward(self, x):
+        N, D = super().forward(x)
+        return N, 1 + D.square()
+
+
+def test_a_model_that_cannot_answer_bottom_is_refused_or_warned_of():
+    x, y = half_line(256)
+    with pytest.raises(TrainingError, match="must be able to reach D = 0"):
+        fitted(y, x=x, model=Positive(1, 1, hidden=(8,)), tau_infer=1e-7)
+    with pytest.warns(UserWarning, match="must be able to reach D = 0"):
+        fitted(y, x=x, model=Positive(1, 1, hidden=(8,)))
+
+
+def test_labels_that_are_answered_by_numbers_are_told(monkeypatch):
     monkeypatch.setattr("zeroproof.training.trainer._TRIED", 1)
     x, y = half_line(256)
     with pytest.warns(UserWarning, match=r"entries labelled ±inf or ⊥ are answered by a number"):
-        fitted(y, x=x, model=Positive(1, 1, hidden=(8,)), tau_infer=1e-7)
+        fitted(y, x=x, model=Own(), tau_infer=1e-7, epochs=20)
 
 
 def test_a_model_that_learned_nothing_is_told(monkeypatch):

@@ -93,34 +93,35 @@ def gathered(mine: Tensor, accelerator: Any) -> Tensor:
     return torch.cat(require("accelerate.utils", extra="train").gather_object([mine.cpu()]))
 
 
-def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, float]:
-    r"""Return the first batch, and the median of \|y\| over the finite targets of the first rows.
+def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
+    r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
 
-    To be called within `undisturbed`, so that the run sees the batches it would have seen. All
-    processes get the number of all their rows, at most 8192; 1 if it is not asked for.
+    That is the median of \|y\| over the finite targets of the first 8192 rows, of all processes; of
+    the first batch alone if it is not asked for. To be called within `undisturbed`, so that the run sees the
+    batches it would have seen.
 
     Raises:
         DataError: No target is finite.
     """
-    seen: list[Batch] = []
+    first = labelled = None
+    parts: list[Tensor] = []
     rows, whole = 0, True
     for batch in source.epoch(0):
-        seen.append(batch if not seen else batch._replace(args=(), named={}))
+        y = batch.y[: batch.own].detach().flatten()
+        first = first or batch
+        labelled = labelled or (None if torch.isfinite(y).all() else batch)
+        parts.append(y)
         rows += batch.all
         if rows >= _SCALE_ROWS or not scaled:
             whole = False
             break
-    if not scaled:
-        return seen[0], 1.0
-    y = gathered(
-        torch.cat([batch.y[: batch.own].detach().flatten() for batch in seen]), accelerator
-    )
+    y = gathered(torch.cat(parts), accelerator)
     if whole and not torch.isfinite(y).any():
         raise DataError(
             f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there is "
             "nothing to learn but one answer"
         )
-    return seen[0], target_scale(y)
+    return first, labelled, target_scale(y)  # pyright: ignore[reportReturnType]
 
 
 def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:

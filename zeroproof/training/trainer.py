@@ -16,11 +16,12 @@ from zeroproof.errors import TrainingError
 from zeroproof.inference import calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import denominator_score
+from zeroproof.scm import SCM
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
-from zeroproof.training._loaders import Batch, windows
+from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._mode import in_mode
 from zeroproof.training._progress import Progress
@@ -40,6 +41,7 @@ from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
+from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
 from zeroproof.training.success import (
     Share,
@@ -292,16 +294,17 @@ class SCMTrainer:
         y, singular = y / self.unit, ~torch.isfinite(y)
         angle = denominator_score(N, D, "angle", scale)
         angle = torch.where(torch.isfinite(N) & torch.isfinite(D), angle, 0)
-        own = scm or config.tau_infer != TAU_INFER.value or config.score != "denominator"
-        chosen = None if own else calibrated(angle.flatten(), singular.flatten(), scale)
+        found = None if scm or self._own_thresholds else calibrated(angle, singular, scale)
         configured = replace(config.decoding, scale=config.scale * self._in_head)
-        self.inference_config = chosen or configured
+        self.inference_config = found or configured
         bottom = strict_inference(N, D, self.inference_config).bottom_mask
         self.val_caught, self.val_lost = Share.of(bottom, singular), Share.of(bottom, ~singular)
         if self.step >= _TRIED:
             nearest = float(angle[singular].min()) if singular.any() else 0.0
-            found = (self.val_caught, nearest, skill(N, D, y, scale))
-            for doubt in doubts(*found, chosen=chosen is not None, part=part):
+            worth = skill(N, D, y, scale)
+            for doubt in doubts(
+                self.val_caught, nearest, worth, chosen=found is not None, part=part
+            ):
                 warnings.warn(doubt, stacklevel=3)
 
     def _find_scale(self) -> None:
@@ -313,14 +316,43 @@ class SCMTrainer:
             if fixed != 1 or config.readout:
                 source = self._sources["train"]
                 with undisturbed(source):
-                    first, natural = peeked(source, self.accelerator, scaled=fixed is None)
+                    scaled = fixed is None
+                    first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
                     progress.in_head = closing_head(self.model, first) is not None
+                    self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
         elif fixed is not None:
             progress.scale = fixed
         self._head = heads_of(plain(self.model))[0] if progress.in_head else None
         lifts = progress.in_head or fixed is not None
         self._forward.scale = progress.scale if lifts else 1.0
+
+    def _check_reach(self, batch: Batch | None) -> None:
+        """Find out whether the model can answer ⊥ where a batch is labelled so.
+
+        Raises:
+            TrainingError: It cannot, and thresholds will be compared with its denominator.
+        """
+        config, model, can = self.config, plain(self.model), True
+        if batch is not None:
+            batch = widened(batch, next(model.parameters()))
+            with in_mode(model, training=False):
+                scm = isinstance(batch.through(model), SCM)
+            singular = ~torch.isfinite(batch.y)
+            can = scm or can_reach_zero(model, singular, batch.args, batch.named)
+        if gathered(torch.tensor([can]), self.accelerator).all():
+            return
+        said = (
+            "the model must be able to reach D = 0 where targets are ±inf or ⊥, but 100 steps on "
+            "these rows alone do not bring it there: let D be linear, as in a ProjectiveHead"
+        )
+        if config.score == "denominator" and (self._own_thresholds or not config.calibrate):
+            raise TrainingError(said)
+        warnings.warn(said, stacklevel=4)
+
+    @property
+    def _own_thresholds(self) -> bool:
+        return self.config.tau_infer != TAU_INFER.value or self.config.score != "denominator"
 
     def _solve_head(self) -> HeadReadout | None:
         val, train = self._sources.get("val"), self._sources["train"]
