@@ -1,6 +1,7 @@
 """What `fit` leaves: answers in the units of y, the head, thresholds, and what they catch."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -137,6 +138,14 @@ def test_training_goes_on_and_checkpoints_are_read_in_the_same_units(tmp_path):
     close(value(model), before)
 
 
+def test_another_trainer_goes_on_from_what_the_model_answers():
+    model, trainer = fitted(128 * Y)
+    before, learned = value(model), trainer.history[-1]["train_loss"]
+    _, other = fitted(128 * Y, model=model, rate=0.0, readout=None)
+    close(value(model), before)
+    assert other.history[0]["train_loss"] < learned
+
+
 def test_a_run_that_breaks_off_leaves_the_model_in_units_of_y():
     class Stop:
         def on_epoch_end(self, trainer):
@@ -267,8 +276,11 @@ def test_a_model_that_cannot_answer_bottom_is_refused_or_warned_of():
 def test_labels_that_are_answered_by_numbers_are_told(monkeypatch):
     monkeypatch.setattr("zeroproof.training.trainer._TRIED", 1)
     x, y = half_line(256)
-    with pytest.warns(UserWarning, match=r"entries labelled ±inf or ⊥ are answered by a number"):
-        fitted(y, x=x, model=Own(), tau_infer=1e-7, epochs=20)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fitted(y, x=x, model=Own(), tau_infer=1e-7, epochs=5)
+    words = "entries labelled ±inf or ⊥ are answered by a number"
+    assert sum(words in str(each.message) for each in said) == 1
 
 
 def test_a_model_that_learned_nothing_is_told(monkeypatch):

@@ -26,6 +26,7 @@ from zeroproof.training.targets import lift_targets
 __all__ = [
     "Share",
     "answers",
+    "answers_y",
     "closing_head",
     "doubts",
     "gathered",
@@ -96,9 +97,9 @@ def gathered(mine: Tensor, accelerator: Any) -> Tensor:
 def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
     r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
 
-    That is the median of \|y\| over the finite targets of the first 8192 rows, of all processes; of
-    the first batch alone if it is not asked for. To be called within `undisturbed`, so that the run sees the
-    batches it would have seen.
+    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes, or
+    of the first batch if it is not asked for. To be called within `undisturbed`, so that the run
+    sees the batches it would have seen.
 
     Raises:
         DataError: No target is finite.
@@ -140,6 +141,17 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
         pairs = zip(outputs, heads[0](seen[0]), strict=True)
         alike = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
     return heads[0] if alike else None
+
+
+@torch.no_grad()
+def answers_y(model: nn.Module, batch: Batch, scale: float) -> bool:
+    """Tell whether a model answers y already, and not y / scale: it was trained before."""
+    with in_mode(model, training=False):
+        N, D = as_pair(widened(batch, next(model.parameters())).through(model))
+    Y = lift_targets(batch.y.to(N.device), scale=scale)
+    pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
+    as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)
+    return bool(divided < as_is / 2)
 
 
 def answers(

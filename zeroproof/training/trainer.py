@@ -46,6 +46,7 @@ from zeroproof.training.readout import HeadReadout, closing_readout, head_readou
 from zeroproof.training.success import (
     Share,
     answers,
+    answers_y,
     closing_head,
     doubts,
     gathered,
@@ -321,6 +322,8 @@ class SCMTrainer:
                     progress.in_head = closing_head(self.model, first) is not None
                     self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
+                if progress.in_head and answers_y(self.model, first, progress.scale):
+                    scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
         elif fixed is not None:
             progress.scale = fixed
         self._head = heads_of(plain(self.model))[0] if progress.in_head else None
