@@ -25,7 +25,6 @@ from zeroproof.estimators import TrainedFit
 from zeroproof.estimators.diagnosis import diagnose, errors_of, view_rows
 from zeroproof.estimators.trained import RowBatches
 from zeroproof.export import Run, TargetFrame, save_run
-from zeroproof.inference import InferenceConfig
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
@@ -366,7 +365,8 @@ def _trained(run: TrainerRun, folder: Path, *, own: bool) -> list[str]:
         "topology": "projective",
     }
     if isinstance(model, ProjectiveMLP) and own:
-        return _write_own(run, model, trainer, loaded, facts, folder)
+        with trainer.in_training_units():  # those of the frame
+            return _write_own(run, model, trainer, loaded, facts, folder)
     _write_module(run, model, trainer, loaded, facts, folder)
     return _summary(facts, trainer)
 
@@ -389,15 +389,6 @@ def _trainer(
     )
 
 
-def _thresholds(config: TrainingConfig) -> InferenceConfig:
-    return InferenceConfig(
-        tau_infer=config.tau_infer,
-        tau_train=config.tau_train_max,
-        score=config.score,
-        scale=config.scale,
-    )
-
-
 def _write_own(
     run: TrainerRun,
     model: ProjectiveMLP,
@@ -406,10 +397,11 @@ def _write_own(
     facts: dict[str, Any],
     folder: Path,
 ) -> list[str]:
-    scale = run.trainer.target_scale
+    config, scale = trainer.inference_config, trainer.target_scale
+    config = replace(config, scale=config.scale / scale)
     count = len(loaded.targets)
     frame = TargetFrame((0.0,) * count, (scale,) * count)
-    written = Run(model, _thresholds(run.trainer), frame, loaded.features, loaded.targets, facts)
+    written = Run(model, config, frame, loaded.features, loaded.targets, facts)
     if loaded.rows is None or loaded.held_out is None:
         save_run(written, folder)
         trainer.history.save_json(folder / "history.json")
@@ -459,8 +451,8 @@ def _write_module(
             "class_path": run.model["class_path"],
             "features": loaded.features,
             "targets": loaded.targets,
-            "target_scale": run.trainer.target_scale,
-            "thresholds": _thresholds(run.trainer).to_dict(),
+            "target_scale": trainer.unit,
+            "thresholds": trainer.inference_config.to_dict(),
             "facts": facts,
         },
     )

@@ -19,10 +19,11 @@ __all__ = ["Forward", "Outcome", "amp_dtype"]
 
 
 class Outcome(NamedTuple):
-    """What came of one batch: tuples in at least float32, and the loss with its graph."""
+    """What came of one batch: tuples in at least float32, targets, the loss with its graph."""
 
     N: Tensor
     D: Tensor
+    y: Tensor
     loss: Tensor
 
 
@@ -40,6 +41,7 @@ class Forward:
 
     Attributes:
         model: What is called in training.
+        scale: s, by which targets are divided.
         loss_fn: The loss; setting it checks it.
 
     Raises:
@@ -55,7 +57,7 @@ class Forward:
         device: torch.device,
     ) -> None:
         self.model, self.device, self.loss_fn = model, device, loss_fn
-        self._scale = config.target_scale
+        self.scale = config.fixed_scale
         self._dtype = amp_dtype(config, device)
         self._accelerator = accelerator
 
@@ -84,15 +86,20 @@ class Forward:
         pair_shapes(N, D)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
+        call = self.call(N, D, y, tau)
+        if self._accelerator.num_processes == 1:
+            loss = scalar(self._loss_fn(**call))
+        else:
+            loss = joint_loss(self._loss_fn, call, batch, self._accelerator)
+        return Outcome(N, D, y, loss)
+
+    def call(self, N: Tensor, D: Tensor, y: Tensor, tau: float) -> dict[str, Any]:
+        """Return what the loss is called with."""
         options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
         if "mask" in self._taken:
             options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
-        tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
-        if self._accelerator.num_processes == 1:
-            loss = scalar(self._loss_fn(**tuples, **options))
-        else:
-            loss = joint_loss(self._loss_fn, tuples | options, batch, self._accelerator)
-        return Outcome(N, D, loss)
+        targets = tuple(lift_targets(y, scale=self.scale))
+        return {"outputs": (N, D), "targets": targets, **options}
 
     def _placed(self, batch: Batch) -> Batch:
         tensors = [batch.y, *batch.args]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from zeroproof.inference import InferenceConfig
 from zeroproof.training._loaders import Batch
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
@@ -31,6 +30,8 @@ class Progress:
         running: Whether an epoch was begun and is not over.
         start: What its order of batches depends on, where checkpoints are written.
         reason: Why the run is over.
+        scale: s, by which targets are divided; `None` before it is known.
+        in_head: Whether s is multiplied into the model's head when the run is over.
         wish: Why a callback wants it to be.
         generator: Where thresholds are drawn from; `None` for torch's global one.
         now: The random state to go on with, where a run is resumed.
@@ -38,12 +39,8 @@ class Progress:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._decoding = InferenceConfig(
-            tau_infer=config.tau_infer,
-            tau_train=config.tau_train_max,
-            score=config.score,
-            scale=config.scale,
-        )
+        self.scale: float | None = None
+        self.in_head = False
         self.epoch = self.step = self.stalled = 0
         self.history = History()
         self.reason: str | None = None
@@ -97,7 +94,7 @@ class Progress:
 
     def new_tally(self) -> Tally:
         """Return empty sums, decoded at τ_infer."""
-        return Tally(self._decoding)
+        return Tally(self._config.decoding)
 
     def draw(self) -> float:
         """Draw τ_train for a step, and count it."""
@@ -116,6 +113,8 @@ class Progress:
             "step": self.step,
             "stalled": self.stalled,
             "reason": self.reason,
+            "scale": self.scale,
+            "in_head": self.in_head,
             "running": self.running,
             "batches": self.batches,
             "rows": self.rows,
@@ -135,6 +134,8 @@ class Progress:
             *("batches", "rows", "row", "logged_step"),
         ):
             setattr(self, name, state[name])
+        # of a checkpoint without it, targets were lifted as they are
+        self.scale, self.in_head = state.get("scale", 1.0), state.get("in_head", False)
         self._began, self._before = time.perf_counter(), state["seconds"]
         self.drawn.load_state_dict(state["drawn"])
         if state["generator"] is not None:
@@ -156,6 +157,7 @@ class Progress:
             "start": self.start if self.running else {},
             "places": places,
             "sums": list(self.tally.here()),
+            "latest": list(self.tally.latest),
             "wish": self.wish,
         }
 
@@ -163,6 +165,6 @@ class Progress:
         """Set what `own_state` returned; the random state is for the caller to set, last of all."""
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
         self.tally = self.new_tally()
-        self.tally.restore(Totals(*state["sums"]))
+        self.tally.restore(Totals(*state["sums"]), tuple(state.get("latest", ())))
         for part, place in state["places"].items():
             sources[part].restore(place)

@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
-from zeroproof._extras import require
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.spectral import Parts
 from zeroproof.solve.tall_qr import gathered
-from zeroproof.training._head import with_ones
-from zeroproof.training._loaders import Batch, batches
+from zeroproof.training._head import features, with_ones
+from zeroproof.training._loaders import Batch, batches, widened
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "told"]
 
 
 class Answers(NamedTuple):
@@ -64,11 +63,7 @@ class Rows(NamedTuple):
         """Yield what the head got and gave, batch by batch."""
         like = self.head.numerator.weight
         for batch in batches(self.loader, "loader"):
-            placed = batch._replace(
-                args=tuple(_placed(x, like) for x in batch.args),
-                named={name: _placed(x, like) for name, x in batch.named.items()},
-            )
-            h, N, D = _traced(self.model, self.head, placed)
+            h, N, D = _traced(self.model, self.head, widened(batch, like))
             same_shape(batch.y, N, "the targets y of a batch", "N")
             yield self._answer(batch, h, N, D)
 
@@ -83,12 +78,12 @@ class Rows(NamedTuple):
             )
         wide = torch.complex128 if y.is_complex() or N.is_complex() else torch.float64
         Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
-        return Answers(h, N, D, Y_n, Y_d, weight.repeat_interleave(len(y) // len(weight)))
+        return Answers(h, N, D, Y_n, Y_d, weight.repeat_interleave(len(y) // max(len(weight), 1)))
 
     def _weights(self, batch: Batch) -> Tensor:
         if self.part == "all":
             return torch.ones(len(batch.y), dtype=torch.float64)
-        held = _told(batch)
+        held = told(batch)
         return (held if self.part == "held" else ~held).double()
 
 
@@ -103,16 +98,7 @@ class _Blocks:
 
 def _traced(model: nn.Module, head: ProjectiveHead, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, N, D: what the head got, and what the model made of it."""
-    seen: list[Tensor] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.extend((*args, *named.values()))
-
-    hook = head.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        outputs = batch.through(model)
-    finally:
-        hook.remove()
+    seen, outputs = features(model, head, batch)
     if len(seen) != 1:
         raise TrainingError(f"model must use its ProjectiveHead once, got {len(seen)} times")
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
@@ -129,18 +115,10 @@ def _check_features(h: Tensor) -> None:
         )
 
 
-def _placed(x: Any, like: Tensor) -> Any:
-    if not isinstance(x, Tensor):
-        return require("accelerate.utils", extra="train").send_to_device(x, like.device)
-    # a float64 model needs float64 inputs; what is finer than the model, the model may narrow
-    wider = x.is_floating_point() and like.dtype in {torch.float64, torch.complex128}
-    return x.to(like.device, torch.float64 if wider else x.dtype)
-
-
-def _told(batch: Batch) -> Tensor:
+def told(batch: Batch) -> Tensor:
     """Return True for about one row in five, by a hash of its numbers."""
-    rows, told = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
-    keys = [z.reshape(rows, -1) for z in told if _is_rows(z, rows)]
+    rows, numbers = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
+    keys = [z.reshape(rows, -1) for z in numbers if _is_rows(z, rows)]
     total = torch.zeros(rows, dtype=torch.int64)
     for key in keys:
         real = torch.view_as_real(key).flatten(1) if key.is_complex() else key

@@ -18,6 +18,8 @@ __all__ = ["Tally", "Totals"]
 
 _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
 _READS = 2**12  # scalars that may wait on the device
+_LATEST = 2**10  # entries that stand for an epoch, where parts of the loss are counted
+_COUNTED = ("gaps", "finite", "lost", "caught", "masked_rows")
 
 
 class Totals(NamedTuple):
@@ -26,8 +28,10 @@ class Totals(NamedTuple):
     loss: float = 0.0  # loss times rows, finite losses alone
     loss_rows: float = 0.0
     answers: float = 0.0
-    bottoms: float = 0.0
     gaps: float = 0.0
+    finite: float = 0.0  # answers whose targets are
+    lost: float = 0.0  # ⊥ among them
+    caught: float = 0.0  # ⊥ among the others
     masked_rows: float = 0.0  # left out by the losses: N or D is not finite
     skipped: float = 0.0  # steps
     norms: float = 0.0  # of the gradients before clipping, finite ones alone
@@ -39,8 +43,12 @@ class Totals(NamedTuple):
         if self.loss_rows > 0:
             row[f"{part}_loss"] = self.loss / self.loss_rows
         if self.answers > 0:
-            row[f"{part}_coverage"] = 1 - self.bottoms / self.answers
             row[f"{part}_gap"] = self.gaps / self.answers
+        if self.finite > 0:
+            row[f"{part}_coverage"] = 1 - self.lost / self.finite
+            row[f"{part}_lost"] = self.lost / self.finite
+        if self.answers > self.finite:
+            row[f"{part}_caught"] = self.caught / (self.answers - self.finite)
         if self.norm_steps > 0:
             row["grad_norm"] = self.norms / self.norm_steps
         return row
@@ -50,8 +58,11 @@ class Totals(NamedTuple):
         return Totals._make(now - then for now, then in zip(self, before, strict=True))
 
 
+_OWN = Totals._fields.index("skipped")  # sums before it differ from process to process
+
+
 class Tally:
-    """Collects the outcomes of one epoch."""
+    """Collects the outcomes of one epoch; `latest` are N, D and y of its last entries."""
 
     def __init__(self, config: InferenceConfig) -> None:
         self._config = config
@@ -60,27 +71,29 @@ class Tally:
         self._rows: list[int] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
-        self._waiting: list[Any] = []  # (N, D) of batches of one kind, stacked where they are alike
+        self._waiting: list[Any] = []  # (N, D, y) of batches of one kind, stacked where alike
+        self.latest: tuple[Tensor, ...] = ()
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
     def add(self, outcome: Outcome, own: int) -> None:
         """Count one batch, of which the first `own` rows count."""
-        N, D = outcome.N.detach(), outcome.D.detach()
+        N, D, y = outcome.N.detach(), outcome.D.detach(), outcome.y
         if own < len(N):
-            N, D = N[:own], D[:own]
+            N, D, y = N[:own], D[:own], y[:own]
         self._losses.append(outcome.loss.detach())
         self._rows.append(own)
         if len(self._losses) >= _READS:
             self._read()
-        kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype)
+        kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype, y.dtype)
         if kind != self._kind:
             self._decode()
         self._kind = kind
         self._room -= N.numel()
         # copied, because a compiled model may write its next output into the same memory
-        alike = N.shape == D.shape and N.dtype == D.dtype
-        self._waiting.append(torch.stack((N, D)) if alike else (N.clone(), D.clone()))
+        alike = N.shape == D.shape and N.dtype == D.dtype == y.dtype
+        z = (N, D, y)
+        self._waiting.append(torch.stack(z) if alike else tuple(part.clone() for part in z))
         if self._room <= 0:
             self._decode()
 
@@ -109,26 +122,28 @@ class Tally:
         mine = self.here()
         if accelerator.num_processes == 1:
             return mine
-        sums = torch.tensor(mine[:6], dtype=torch.float64, device=accelerator.device)
-        return Totals._make([*accelerator.reduce(sums, reduction="sum").tolist(), *mine[6:]])
+        sums = torch.tensor(mine[:_OWN], dtype=torch.float64, device=accelerator.device)
+        return Totals._make([*accelerator.reduce(sums, reduction="sum").tolist(), *mine[_OWN:]])
 
-    def restore(self, sums: Totals) -> None:
+    def restore(self, sums: Totals, latest: tuple[Tensor, ...]) -> None:
         """Go on from the sums of an epoch that was interrupted."""
-        self._sums = sums._asdict()
+        self._sums, self.latest = sums._asdict(), latest
 
     @torch.no_grad()
     def _decode(self) -> None:
         if not self._waiting:
             return
         if isinstance(self._waiting[0], Tensor):
-            N, D = torch.cat(self._waiting, 1)
+            N, D, y = torch.cat(self._waiting, 1)
         else:
-            N, D = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        result = strict_inference(N, D, self._config)
+            N, D, y = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        _, bottom, gap = strict_inference(N, D, self._config)
         masked = ~finite_rows(N, D)  # lifted targets are always finite
-        self._counts.append(
-            torch.stack([result.bottom_mask.sum(), result.gap_mask.sum(), masked.sum()])
-        )
+        finite = torch.isfinite(y)
+        counted = (gap, finite, finite & bottom, ~finite & bottom, masked)
+        self._counts.append(torch.stack([mask.sum() for mask in counted]))
+        most = max(1, _LATEST * len(N) // max(N.numel(), 1))
+        self.latest = (N[-most:], D[-most:], y[-most:])
         self._sums["answers"] += N.numel()
         self._waiting.clear()
         self._room = _ENTRIES
@@ -141,10 +156,9 @@ class Tally:
                     sums["loss"] += loss * rows
                     sums["loss_rows"] += rows
         if self._counts:
-            bottoms, gaps, masked = torch.stack(self._counts).sum(0).tolist()
-            sums["bottoms"] += bottoms
-            sums["gaps"] += gaps
-            sums["masked_rows"] += masked
+            found = torch.stack(self._counts).sum(0).tolist()
+            for name, count in zip(_COUNTED, found, strict=True):
+                sums[name] += count
         for step in torch.stack(self._steps).tolist() if self._steps else ():
             self._count_step(*step)
         self._losses, self._rows, self._counts, self._steps = [], [], [], []
