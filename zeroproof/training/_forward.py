@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
-from zeroproof.training._calling import accepted, as_pair
+from zeroproof.training._calling import accepted, as_pair, offered_to
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
@@ -84,9 +84,9 @@ class Forward:
         pair_shapes(N, D)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
-        options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
-        if "mask" in self._taken:
-            options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
+        # φ(⊥) has no sign to learn
+        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": batch.weight}
+        options = offered_to(self._taken, offered)
         tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
         if self._accelerator.num_processes == 1:
             loss = scalar(self._loss_fn(**tuples, **options))

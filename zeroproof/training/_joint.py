@@ -15,7 +15,42 @@ from zeroproof.errors import TrainingError
 from zeroproof.losses.counting import Parts
 from zeroproof.training._loaders import Batch
 
-__all__ = ["joint_loss", "scalar"]
+__all__ = ["added", "joint_loss", "parts_of", "scalar", "whole"]
+
+
+def parts_of(
+    loss_fn: Callable[..., Tensor], call: Mapping[str, Any], amount: Tensor | float
+) -> dict[str, Parts]:
+    """Return sums and weights of a loss, which add up over batches and processes.
+
+    A loss with `parts` and `combine`, as `SCMTrainingLoss`, is exact. Of any other, the value is
+    weighted by the amount of its batch: exact where it is a mean over labels.
+
+    Args:
+        loss_fn: The loss.
+        call: Its arguments by keyword.
+        amount: How many rows or labels there are, or the sum of their weights.
+    """
+    if hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine"):
+        return loss_fn.parts(**call)  # pyright: ignore[reportFunctionMemberAccess]
+    value = scalar(loss_fn(**call))
+    return {"loss": Parts(value * amount, torch.as_tensor(amount).to(value))}
+
+
+def whole(loss_fn: Callable[..., Tensor], parts: Mapping[str, Parts]) -> Tensor:
+    """Return the loss that parts make which were added up."""
+    if hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine"):
+        return scalar(loss_fn.combine(parts)["total"])  # pyright: ignore[reportFunctionMemberAccess]
+    total, weight = parts["loss"]
+    return total / torch.where(weight > 0, weight, 1)
+
+
+def added(sums: dict[str, Parts], parts: Mapping[str, Parts]) -> None:
+    """Add parts of a batch to sums, in float64 and without a graph."""
+    for name, part in parts.items():
+        # Apple's GPUs have no float64
+        found = [x.detach().to(x if x.device.type == "mps" else torch.float64) for x in part]
+        sums[name] = Parts(*map(torch.add, sums[name], found)) if name in sums else Parts(*found)
 
 
 def joint_loss(
@@ -23,23 +58,16 @@ def joint_loss(
 ) -> Tensor:
     """Return the loss over the rows of all processes, the same number on each.
 
-    A loss with `parts` and `combine`, as `SCMTrainingLoss`, is exact. Of any other, the values of
-    the processes are averaged by their rows: exact where it is a mean over rows.
-
     Args:
-        loss_fn: The loss.
+        loss_fn: The loss, see `parts_of`.
         call: Its arguments by keyword.
         batch: Whose rows they are; without own rows it contributes a connected 0.
         accelerator: Adds up over the processes.
     """
-    if not (hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")):
-        value = _counted(scalar(loss_fn(**call)), batch, call) * batch.own
-        return _shared([value], accelerator)[0] / max(batch.all, 1)
-    parts: dict[str, Parts] = loss_fn.parts(**call)  # pyright: ignore[reportFunctionMemberAccess]
+    parts = parts_of(loss_fn, call, batch.own)
     mine = [_counted(value, batch, call) for part in parts.values() for value in part]
     both = iter(_shared(mine, accelerator))
-    joint = {name: Parts(next(both), next(both)) for name in parts}
-    return scalar(loss_fn.combine(joint)["total"])  # pyright: ignore[reportFunctionMemberAccess]
+    return whole(loss_fn, {name: Parts(next(both), next(both)) for name in parts})
 
 
 def scalar(loss: Any) -> Tensor:

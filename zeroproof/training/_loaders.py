@@ -1,14 +1,17 @@
 """What may be a batch, and the windows of batches that make one optimizer step."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
 
-__all__ = ["Batch", "as_batch", "batches", "windows"]
+__all__ = ["Batch", "as_batch", "batches", "checked_weight", "windows"]
 
 _FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
@@ -22,6 +25,8 @@ class Batch(NamedTuple):
         y: The targets.
         own: Rows of this process that count; 0 where its batch only keeps the others company.
         all: Rows of this step on all processes.
+        weight: How much each label counts, in the shape of y or `(*batch, 1)`; 0 for one that is
+            missing. `None`: all alike.
     """
 
     args: tuple[Any, ...]
@@ -29,6 +34,7 @@ class Batch(NamedTuple):
     y: Tensor
     own: int
     all: int
+    weight: Tensor | None = None
 
     def through(self, model: nn.Module) -> Any:
         """Return what the model makes of it."""
@@ -44,7 +50,7 @@ def as_batch(batch: Any) -> Batch:
     args: tuple[Any, ...]
     if isinstance(batch, Mapping) and "y" in batch:
         args, y = (), batch["y"]
-        named = {key: value for key, value in batch.items() if key != "y"}
+        named = {key: value for key, value in batch.items() if key not in ("y", "weight")}
     elif isinstance(batch, tuple | list) and len(batch) >= 2:
         *first, y = batch
         args, named = tuple(first), {}
@@ -54,7 +60,39 @@ def as_batch(batch: Any) -> Batch:
     if not isinstance(y, Tensor) or y.ndim == 0:
         came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise DataError(f"the targets y of a batch must be a tensor with rows, got {came}")
-    return Batch(args, named, y, len(y), len(y))
+    weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    return Batch(args, named, y, len(y), len(y), checked_weight(weight, y))
+
+
+def checked_weight(weight: Any, y: Tensor) -> Tensor | None:
+    """Return weights of labels in the shape of y or `(*batch, 1)`, as real numbers.
+
+    They may come in the shape of the leading dimensions of y; True counts 1 and False 0.
+
+    Raises:
+        DataError: They have another shape, or one is below 0 or not finite.
+    """
+    if weight is None:
+        return None
+    rows = (*y.shape[:-1], 1) if y.ndim > 1 else y.shape
+    real = isinstance(weight, Tensor) and not weight.is_complex()
+    shape = tuple(weight.shape) if real else (type(weight).__name__,)
+    if shape not in (y.shape, rows, *(y.shape[:n] for n in range(1, y.ndim))):
+        raise DataError(
+            "weight of a batch must be a real tensor in the shape of the targets, "
+            f"{tuple(y.shape)}, or of their leading dimensions, got {shape}"
+        )
+    if weight.ndim < y.ndim:
+        weight = weight.reshape(*weight.shape, *[1] * (y.ndim - weight.ndim)).expand(rows)
+    if not weight.is_floating_point():
+        weight = weight.to(torch.get_default_dtype())
+    legal = (weight >= 0) & (weight < math.inf)
+    if has_values(legal) and not bool(legal.all()):
+        raise DataError(
+            "weight of a batch must hold finite numbers of at least 0 (0: the label is missing), "
+            f"got {weight[~legal][0].item()}"
+        )
+    return weight
 
 
 def batches(loader: Iterable[Any], name: str) -> Iterator[Batch]:
