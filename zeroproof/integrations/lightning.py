@@ -127,4 +127,5 @@ class ProjectiveLightning(LightningModule):
             joint = {name: Parts(*map(reduce, pair)) for name, pair in sums.items()}
             # named as Lightning itself names what is logged in the steps of several loaders
             suffix = f"/dataloader_idx_{loader}" if len(self._sums) > 1 else ""
-            self.log(f"{part}_loss{suffix}", self.objective.combine(joint).float())
+            loss = self.objective.combine(joint).float()
+            self.log(f"{part}_loss{suffix}", loss, add_dataloader_idx=False)

@@ -112,7 +112,7 @@ class ProjectiveObjective:
         offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
         options = offered_to(self._offers, offered)
         targets = tuple(lift_targets(y, scale=self.config.target_scale))
-        amount = y.numel() if weight is None else weight.expand(y.shape).sum(dtype=torch.float32)
+        amount = y.numel() if weight is None else weight.expand(y.shape).sum()
         kind = N.device.type
         # exported graphs shall hold no context of ours
         with torch.autocast(kind, enabled=False) if is_autocast(kind) else nullcontext():

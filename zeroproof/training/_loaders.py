@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
+from zeroproof.projective.gauge import widen
 
 __all__ = ["Batch", "as_batch", "batches", "checked_weight", "windows"]
 
@@ -84,8 +84,7 @@ def checked_weight(weight: Any, y: Tensor) -> Tensor | None:
         )
     if weight.ndim < y.ndim:
         weight = weight.reshape(*weight.shape, *[1] * (y.ndim - weight.ndim)).expand(rows)
-    if not weight.is_floating_point():
-        weight = weight.to(torch.get_default_dtype())
+    weight = widen(weight)
     legal = (weight >= 0) & (weight < math.inf)
     if has_values(legal) and not bool(legal.all()):
         raise DataError(
