@@ -21,7 +21,6 @@ from zeroproof.errors import RangeError, TrainingError
 from zeroproof.estimators import TrainedFit
 from zeroproof.estimators.diagnosis import diagnose, errors_of, view_rows
 from zeroproof.export import Run, TargetFrame, save_run
-from zeroproof.inference import InferenceConfig
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
@@ -123,15 +122,6 @@ def _trainer(
     )
 
 
-def _thresholds(config: TrainingConfig) -> InferenceConfig:
-    return InferenceConfig(
-        tau_infer=config.tau_infer,
-        tau_train=config.tau_train_max,
-        score=config.score,
-        scale=config.scale,
-    )
-
-
 def _write_own(
     run: TrainerRun,
     model: ProjectiveMLP,
@@ -140,10 +130,23 @@ def _write_own(
     facts: dict[str, Any],
     folder: Path,
 ) -> list[str]:
-    scale = run.trainer.target_scale
+    with trainer.in_training_units():  # those of the frame
+        return _write_framed(run, model, trainer, loaded, facts, folder)
+
+
+def _write_framed(
+    run: TrainerRun,
+    model: ProjectiveMLP,
+    trainer: SCMTrainer,
+    loaded: Loaded,
+    facts: dict[str, Any],
+    folder: Path,
+) -> list[str]:
+    config, scale = trainer.inference_config, trainer.target_scale
+    config = replace(config, scale=config.scale / scale)
     count = len(loaded.targets)
     frame = TargetFrame((0.0,) * count, (scale,) * count)
-    written = Run(model, _thresholds(run.trainer), frame, loaded.features, loaded.targets, facts)
+    written = Run(model, config, frame, loaded.features, loaded.targets, facts)
     if loaded.rows is None or loaded.held_out is None:
         save_run(written, folder)
         trainer.history.save_json(folder / "history.json")
@@ -193,8 +196,8 @@ def _write_module(
             "class_path": run.model["class_path"],
             "features": loaded.features,
             "targets": loaded.targets,
-            "target_scale": run.trainer.target_scale,
-            "thresholds": _thresholds(run.trainer).to_dict(),
+            "target_scale": trainer.unit,
+            "thresholds": trainer.inference_config.to_dict(),
             "facts": facts,
         },
     )

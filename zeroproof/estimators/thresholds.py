@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zeroproof.defaults import TAU_INFER, TAU_TRAIN
+from zeroproof.defaults import TAU_INFER
 from zeroproof.estimators.labels import Region, find_region
-from zeroproof.inference import InferenceConfig
+from zeroproof.inference import InferenceConfig, choose_thresholds
 from zeroproof.projective import denominator_score
 
 if TYPE_CHECKING:
     from zeroproof.estimators.closed_form import ClosedForm
 
-__all__ = ["choose_thresholds", "limits_of", "score_of", "thresholds_of"]
+__all__ = ["limits_of", "score_of", "thresholds_of"]
 
-_APART = 2e-3  # relative change of N / D; half of it on each side of τ
-_ROUNDING = 16.0  # units in the last place of 1, by which a sum in another order may differ
-_BEYOND = 4.0  # times the singular score, where no finite row says how far the gap reaches
 _SMALLEST = 1e-15  # rounding of the angle
 _FROM_DATA = 0.1  # of the smallest score among finite rows: what was seen is never ⊥
 _LOST = 0.01  # of the finite rows
@@ -30,60 +27,6 @@ _BY_CHANCE = 20.0  # times the share of finite rows lost: labels caught that say
 _CAUGHT = 0.95  # of the labels: fewer, and they may fill a region
 _NEAR = 0.05  # score: |y| of twenty times the typical one
 _GAP = 10.0  # in the gap the relative error may exceed a tenth
-
-
-def choose_thresholds(
-    score: Tensor,
-    singular: Tensor,
-    tau_infer: float | None = None,
-    tau_train: float | None = None,
-    least: float = TAU_INFER.value,
-) -> InferenceConfig:
-    """Choose τ_infer and τ_train for the angle score in the target frame (scale 1).
-
-    τ_infer maximises Youden's J = P(score < τ | ⊥) - P(score < τ | finite) over the scores of
-    singular rows (W. J. Youden, Cancer 3:32, 1950), where a singular row counts only if τ keeps a
-    margin above it: scores differ by rounding between processors and sizes of a batch. Of rows that
-    do as well it takes the one that loses fewer finite rows, and of the gap above that the
-    geometric middle. τ_train lies as far above 95 % of the singular scores, and at least at
-    2 τ_infer, so that the gap holds answers that look as singular rows did. Without singular rows,
-    or without others, the guide's defaults stay.
-
-    Args:
-        score: Scores of labelled tuples, `(n,)`.
-        singular: True where the target was ⊥ or ±inf, `(n,)`.
-        tau_infer: Fixed by the user, or `None`.
-        tau_train: Fixed by the user, or `None`.
-        least: Neither threshold falls below it, and smaller scores count as it.
-    """
-    bad = score[singular & torch.isfinite(score)].double().sort().values
-    good = score[~singular & torch.isfinite(score)].double().sort().values
-    if len(bad) and len(good):
-        # σ = 1 / √(1 + |y|²): a relative change of y by m changes σ by m σ (1 - σ²)
-        rounding = _ROUNDING * torch.finfo(score.dtype).eps
-        candidates = bad + _APART * bad * (1 - bad.square()) + rounding
-        caught = torch.arange(1, len(bad) + 1)
-        lost = torch.searchsorted(good, candidates)
-        gain = caught * len(good) - lost * len(bad)  # J in whole numbers, so that ties are ties
-        best = int(torch.nonzero(gain == gain.max()).min())
-        most = math.ceil(0.95 * len(bad)) - 1
-        chosen, common = (
-            _middle(float(candidates[i]), float(bad[i]), bad, good, least) for i in (best, most)
-        )
-    else:
-        chosen, common = TAU_INFER.value, TAU_TRAIN.value
-    infer = min(chosen, tau_train or math.inf) if tau_infer is None else tau_infer
-    train = min(1.0, max(2 * infer, common)) if tau_train is None else tau_train
-    return InferenceConfig(tau_infer=infer, tau_train=train, score="angle", scale=1.0)
-
-
-def _middle(candidate: float, caught: float, bad: Tensor, good: Tensor, least: float) -> float:
-    """Return the middle between the last singular and the first finite row around a candidate."""
-    above = good[good >= candidate]
-    end = float(above[0]) if len(above) else min(1.0, _BEYOND * caught)
-    between = bad[bad < end]
-    start = max(caught, float(between[-1]) if len(between) else 0.0, least)
-    return max(least, math.sqrt(start * end))
 
 
 def thresholds_of(

@@ -17,8 +17,8 @@ from torch import Generator, Tensor, nn
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.estimators.diagnosis import RowView, diagnose, errors_of, view_rows
 from zeroproof.estimators.options import FitOptions, check_options
-from zeroproof.estimators.thresholds import choose_thresholds
 from zeroproof.export import Run, TargetFrame
+from zeroproof.inference import choose_thresholds
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.losses import implicit_loss
 from zeroproof.projective import Pair, denominator_score
@@ -302,6 +302,9 @@ def _trained(
             max_steps=steps,
             coverage_threshold=0.0,
             score="angle",
+            target_scale=1.0,  # they are framed already
+            readout=None,
+            calibrate=False,
             keep_best=True,
             scheduler_cadence="step",
             device="cpu",

@@ -1,7 +1,15 @@
 """Strict inference: thresholds, decoding with masks, and a module ready to deploy."""
 
+from zeroproof.inference.calibrate import calibrated, choose_thresholds
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.module import StrictModule
 from zeroproof.inference.strict import StrictResult, strict_inference
 
-__all__ = ["InferenceConfig", "StrictModule", "StrictResult", "strict_inference"]
+__all__ = [
+    "InferenceConfig",
+    "StrictModule",
+    "StrictResult",
+    "calibrated",
+    "choose_thresholds",
+    "strict_inference",
+]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from zeroproof._checks import same_shape
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.autodiff.torch_internals import is_autocast
 from zeroproof.errors import RangeError
-from zeroproof.inference import InferenceConfig, StrictModule, StrictResult, strict_inference
+from zeroproof.inference import StrictModule, StrictResult, strict_inference
 from zeroproof.integrations._units import InUnits
 from zeroproof.losses.counting import Parts
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
@@ -29,10 +29,10 @@ _USED = {"gradient_policy", "tau_infer", "score", "scale", "target_scale", *_TAU
 class ProjectiveObjective:
     """A loss of a model's outputs and plain targets: `objective(outputs, y)`.
 
-    Targets are lifted as y / target_scale. τ_train is drawn anew where gradients are enabled, and
-    is `tau_train_max` where they are not, as in validation. N, D and the loss are in at least
-    float32, whatever autocast surrounds them. `loss_fn` gets `tau_train=`, `mask=~isnan(y)` and
-    `weight=` if it accepts them.
+    Targets are lifted as y / target_scale, 1 unless it is given. τ_train is drawn anew where
+    gradients are enabled, and is `tau_train_max` where they are not, as in validation. N, D and the
+    loss are in at least float32, whatever autocast surrounds them. `loss_fn` gets `tau_train=`,
+    `mask=~isnan(y)` and `weight=` if it accepts them.
 
     Args:
         loss_fn: Called as `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))`; a `SCMTrainingLoss`, say.
@@ -64,12 +64,8 @@ class ProjectiveObjective:
                     f"{field.name} must be left to the training loop, got it in config"
                 )
         self.loss_fn, self.config, self._offers = loss_fn, config, accepted(loss_fn)
-        self.decoding = InferenceConfig(
-            tau_infer=config.tau_infer,
-            tau_train=config.tau_train_max,
-            score=config.score,
-            scale=config.scale * config.target_scale,
-        )
+        self.scale = config.fixed_scale
+        self.decoding = replace(config.decoding, scale=config.scale * self.scale)
 
     def __call__(self, outputs: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss; `outputs` is a pair (N, D), or a mapping that holds N and D.
@@ -111,7 +107,7 @@ class ProjectiveObjective:
         weight = checked_weight(weight, y)
         offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
         options = offered_to(self._offers, offered)
-        targets = tuple(lift_targets(y, scale=self.config.target_scale))
+        targets = tuple(lift_targets(y, scale=self.scale))
         amount = y.numel() if weight is None else weight.expand(y.shape).sum()
         kind = N.device.type
         # exported graphs shall hold no context of ours
@@ -125,8 +121,8 @@ class ProjectiveObjective:
     def decode(self, outputs: Any) -> StrictResult:
         """Decode outputs strictly, in the units of y, without a gradient."""
         N, D = (part.detach() for part in as_pair(outputs))
-        return strict_inference(N * self.config.target_scale, D, self.decoding)
+        return strict_inference(N * self.scale, D, self.decoding)
 
     def strict(self, model: nn.Module) -> StrictModule:
         """Return the model in eval mode, ready to deploy, its answers in the units of y."""
-        return StrictModule(InUnits(model, self.config.target_scale), self.decoding).eval()
+        return StrictModule(InUnits(model, self.scale), self.decoding).eval()

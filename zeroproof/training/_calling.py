@@ -8,16 +8,22 @@ from torch import Tensor, nn
 
 from zeroproof.errors import RangeError, TrainingError
 from zeroproof.projective.gauge import widen
+from zeroproof.projective.pair import encode
+from zeroproof.scm import SCM
 
 __all__ = ["accepted", "as_pair", "offered_to"]
 
 
 def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
-    """Return (N, D), in at least float32, of a pair or of a mapping that holds them.
+    """Return (N, D), in at least float32, of a pair, a mapping that holds them, or an `SCM` value.
+
+    Values become ⟨x, 1⟩, and ⟨1, 0⟩ where they are ⊥.
 
     Raises:
-        TrainingError: `outputs` is neither.
+        TrainingError: `outputs` is none of these.
     """
+    if isinstance(outputs, SCM):
+        return encode(widen(outputs.payload), outputs.bottom)
     if isinstance(outputs, tuple | list) and len(outputs) == 2:
         N, D = outputs
         if isinstance(N, Tensor) and isinstance(D, Tensor):
@@ -26,7 +32,7 @@ def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
         return as_pair((outputs["N"], outputs["D"]))
     came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
     raise TrainingError(
-        "model must return a pair of tensors (N, D), or a mapping that holds N and D, "
+        "model must return a pair of tensors (N, D), a mapping that holds N and D, or an SCM, "
         f"got {came or type(outputs).__name__}; zeroproof.layers.ProjectiveHead makes such a pair"
     )
 

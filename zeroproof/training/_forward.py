@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
+from zeroproof.losses.counting import Parts
 from zeroproof.training._calling import accepted, as_pair, offered_to
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
@@ -19,10 +20,12 @@ __all__ = ["Forward", "Outcome", "amp_dtype"]
 
 
 class Outcome(NamedTuple):
-    """What came of one batch: tuples in at least float32, and the loss with its graph."""
+    """What came of one batch: tuples in at least float32, targets, the loss with its graph."""
 
     N: Tensor
     D: Tensor
+    y: Tensor
+    weight: Tensor | None
     loss: Tensor
 
 
@@ -40,6 +43,7 @@ class Forward:
 
     Attributes:
         model: What is called in training.
+        scale: s, by which targets are divided.
         loss_fn: The loss; setting it checks it.
 
     Raises:
@@ -55,7 +59,7 @@ class Forward:
         device: torch.device,
     ) -> None:
         self.model, self.device, self.loss_fn = model, device, loss_fn
-        self._scale = config.target_scale
+        self.scale = config.fixed_scale
         self._dtype = amp_dtype(config, device)
         self._accelerator = accelerator
 
@@ -84,26 +88,42 @@ class Forward:
         pair_shapes(N, D)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
-        # φ(⊥) has no sign to learn
-        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": batch.weight}
-        options = offered_to(self._taken, offered)
-        tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
+        call = self.call(N, D, y, batch.weight, tau)
         if self._accelerator.num_processes == 1:
-            loss = scalar(self._loss_fn(**tuples, **options))
+            loss = scalar(self._loss_fn(**call))
         else:
-            loss = joint_loss(self._loss_fn, tuples | options, batch, self._accelerator)
-        return Outcome(N, D, loss)
+            loss = joint_loss(self._loss_fn, call, batch, self._accelerator)
+        return Outcome(N, D, y, batch.weight, loss)
+
+    def call(
+        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None, tau: float
+    ) -> dict[str, Any]:
+        """Return what the loss is called with."""
+        # φ(⊥) has no sign to learn
+        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
+        targets = tuple(lift_targets(y, scale=self.scale))
+        return {"outputs": (N, D), "targets": targets, **offered_to(self._taken, offered)}
+
+    def parts(
+        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None, tau: float
+    ) -> dict[str, Parts]:
+        """Return sum and weight of every part of the loss; none of a loss that does not tell."""
+        loss_fn: Any = self._loss_fn
+        if not (hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")):
+            return {}
+        return loss_fn.parts(**self.call(N, D, y, weight, tau))
 
     def _placed(self, batch: Batch) -> Batch:
         tensors = [batch.y, *batch.args]
-        if not batch.named and all(isinstance(x, Tensor) for x in tensors):
+        if not batch.named and batch.weight is None and all(isinstance(x, Tensor) for x in tensors):
             if all(x.device == self.device for x in tensors):
                 return batch
             y, *args = (x.to(self.device, non_blocking=True) for x in tensors)
             return batch._replace(args=tuple(args), y=y)
         send = require("accelerate.utils", extra="train").send_to_device
-        moved = send((batch.args, batch.named, batch.y), self.device, non_blocking=True)
-        return batch._replace(args=moved[0], named=moved[1], y=moved[2])
+        given = (batch.args, batch.named, batch.y, batch.weight)
+        args, named, y, weight = send(given, self.device, non_blocking=True)
+        return batch._replace(args=args, named=named, y=y, weight=weight)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

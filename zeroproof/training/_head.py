@@ -1,14 +1,39 @@
 """A projective head as matrices: ⟨N, D⟩ = ⟨H a, H b⟩ with H = [h, 1]."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import squared
+from zeroproof.training._loaders import Batch
 
-__all__ = ["head_weights", "resolved_head", "set_head", "with_ones"]
+__all__ = [
+    "features",
+    "head_weights",
+    "heads_of",
+    "resolved_head",
+    "scale_numerator",
+    "set_head",
+    "with_ones",
+]
 
 _LARGEST_WEIGHT = 1e8  # of a row, times the median
+
+
+def features(model: nn.Module, head: nn.Module, batch: Batch) -> tuple[list[Tensor], Any]:
+    """Run a model; return what its head got, once for every use, and what the model returned."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.extend((*args, *named.values()))
+
+    hook = head.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        return seen, batch.through(model)
+    finally:
+        hook.remove()
 
 
 def with_ones(h: Tensor) -> Tensor:
@@ -21,6 +46,18 @@ def head_weights(head: ProjectiveHead) -> tuple[Tensor, Tensor]:
     layers = (head.numerator, head.denominator)
     a, b = (torch.cat([x.weight.detach(), x.bias.detach()[:, None]], 1).T for x in layers)
     return a, b
+
+
+def heads_of(model: nn.Module) -> list[ProjectiveHead]:
+    """Return the projective heads in a model."""
+    return [module for module in model.modules() if isinstance(module, ProjectiveHead)]
+
+
+@torch.no_grad()
+def scale_numerator(head: ProjectiveHead, factor: float) -> None:
+    """Multiply N by a number, without a graph."""
+    for parameter in head.numerator.parameters():
+        parameter.mul_(factor)
 
 
 @torch.no_grad()

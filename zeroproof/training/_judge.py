@@ -68,8 +68,10 @@ class Judge:
         if self.steps_are_over():
             return "max_steps"
         patience = config.coverage_patience
-        coverages = [row.get(f"{self._part}_coverage", 0.0) for row in history[-patience:]]
-        if coverage_stalled(coverages, config.coverage_threshold, patience):
+        coverages = [x for row in history if (x := row.get(f"{self._part}_coverage")) is not None]
+        # a coverage that is where a schedule wants it does not stagnate
+        enough = min(config.coverage_threshold, self._progress.row.get("target_coverage", 1.0))
+        if coverages and coverage_stalled(coverages, enough, patience):
             return "coverage"
         since = len(history) - 1 - (self._best.epoch or 0)
         if config.loss_patience is not None and since >= config.loss_patience:

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from zeroproof._extras import require
 from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
 from zeroproof.projective.gauge import widen
 
-__all__ = ["Batch", "as_batch", "batches", "checked_weight", "windows"]
+__all__ = ["Batch", "as_batch", "batches", "checked_weight", "widened", "windows"]
 
 _FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
@@ -92,6 +94,20 @@ def checked_weight(weight: Any, y: Tensor) -> Tensor | None:
             f"got {weight[~legal][0].item()}"
         )
     return weight
+
+
+def widened(batch: Batch, like: Tensor) -> Batch:
+    """Return a batch with its inputs where a model with the parameter `like` wants them."""
+
+    def placed(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return require("accelerate.utils", extra="train").send_to_device(x, like.device)
+        # a float64 model needs float64 inputs; what is finer than the model, the model may narrow
+        wider = x.is_floating_point() and like.dtype in {torch.float64, torch.complex128}
+        return x.to(like.device, torch.float64 if wider else x.dtype)
+
+    named = {name: placed(x) for name, x in batch.named.items()}
+    return batch._replace(args=tuple(map(placed, batch.args)), named=named)
 
 
 def batches(loader: Iterable[Any], name: str) -> Iterator[Batch]:

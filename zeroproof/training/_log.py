@@ -141,8 +141,9 @@ def progress_bar(config: TrainingConfig, accelerator: Any, epoch: int) -> Any:
 
 
 def shown(row: Row) -> dict[str, str]:
-    """Return what a progress bar shows of a row: loss, coverage and gap."""
-    names = (f"{part}_{name}" for part in ("train", "val") for name in ("loss", "coverage", "gap"))
+    """Return what a progress bar shows of a row."""
+    kinds = ("loss", "coverage", "gap", "caught", "lost")
+    names = (f"{part}_{kind}" for part in ("train", "val") for kind in kinds)
     return {name: f"{row[name]:.4g}" for name in names if name in row}
 
 

@@ -1,12 +1,12 @@
 """How far a run has come: all that changes from step to step beside weights and optimizer."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from zeroproof.inference import InferenceConfig
+from zeroproof.losses.counting import Parts
 from zeroproof.training._loaders import Batch
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
@@ -31,6 +31,8 @@ class Progress:
         running: Whether an epoch was begun and is not over.
         start: What its order of batches depends on, where checkpoints are written.
         reason: Why the run is over.
+        scale: s, by which targets are divided; `None` before it is known.
+        in_head: Whether s is multiplied into the model's head when the run is over.
         wish: Why a callback wants it to be.
         generator: Where thresholds are drawn from; `None` for torch's global one.
         now: The random state to go on with, where a run is resumed.
@@ -38,12 +40,8 @@ class Progress:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
-        self._decoding = InferenceConfig(
-            tau_infer=config.tau_infer,
-            tau_train=config.tau_train_max,
-            score=config.score,
-            scale=config.scale,
-        )
+        self.scale: float | None = None
+        self.in_head = False
         self.epoch = self.step = self.stalled = 0
         self.history = History()
         self.reason: str | None = None
@@ -95,9 +93,9 @@ class Progress:
             set_random_state(self.now)
         self.now = {}
 
-    def new_tally(self) -> Tally:
+    def new_tally(self, parts: Callable[..., dict[str, Parts]] | None = None) -> Tally:
         """Return empty sums, decoded at τ_infer."""
-        return Tally(self._decoding)
+        return Tally(self._config.decoding, parts)
 
     def draw(self) -> float:
         """Draw τ_train for a step, and count it."""
@@ -116,6 +114,8 @@ class Progress:
             "step": self.step,
             "stalled": self.stalled,
             "reason": self.reason,
+            "scale": self.scale,
+            "in_head": self.in_head,
             "running": self.running,
             "batches": self.batches,
             "rows": self.rows,
@@ -135,6 +135,8 @@ class Progress:
             *("batches", "rows", "row", "logged_step"),
         ):
             setattr(self, name, state[name])
+        # of a checkpoint without it, targets were lifted as they are
+        self.scale, self.in_head = state.get("scale", 1.0), state.get("in_head", False)
         self._began, self._before = time.perf_counter(), state["seconds"]
         self.drawn.load_state_dict(state["drawn"])
         if state["generator"] is not None:
@@ -156,6 +158,7 @@ class Progress:
             "start": self.start if self.running else {},
             "places": places,
             "sums": list(self.tally.here()),
+            "latest": list(self.tally.latest),
             "wish": self.wish,
         }
 
@@ -163,6 +166,6 @@ class Progress:
         """Set what `own_state` returned; the random state is for the caller to set, last of all."""
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
         self.tally = self.new_tally()
-        self.tally.restore(Totals(*state["sums"]))
+        self.tally.restore(Totals(*state["sums"]), tuple(state.get("latest", ())))
         for part, place in state["places"].items():
             sources[part].restore(place)

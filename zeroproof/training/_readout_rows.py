@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
-from zeroproof._extras import require
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.spectral import Parts
 from zeroproof.solve.tall_qr import gathered
-from zeroproof.training._head import with_ones
-from zeroproof.training._loaders import Batch, batches
+from zeroproof.training._head import features, with_ones
+from zeroproof.training._loaders import Batch, batches, widened
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["Rows"]
@@ -64,11 +63,7 @@ class Rows(NamedTuple):
         """Yield what the head got and gave, batch by batch."""
         like = self.head.numerator.weight
         for batch in batches(self.loader, "loader"):
-            placed = batch._replace(
-                args=tuple(_placed(x, like) for x in batch.args),
-                named={name: _placed(x, like) for name, x in batch.named.items()},
-            )
-            h, N, D = _traced(self.model, self.head, placed)
+            h, N, D = _traced(self.model, self.head, widened(batch, like))
             same_shape(batch.y, N, "the targets y of a batch", "N")
             yield self._answer(batch, h, N, D)
 
@@ -103,16 +98,7 @@ class _Blocks:
 
 def _traced(model: nn.Module, head: ProjectiveHead, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return h, N, D: what the head got, and what the model made of it."""
-    seen: list[Tensor] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.extend((*args, *named.values()))
-
-    hook = head.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        outputs = batch.through(model)
-    finally:
-        hook.remove()
+    seen, outputs = features(model, head, batch)
     if len(seen) != 1:
         raise TrainingError(f"model must use its ProjectiveHead once, got {len(seen)} times")
     if not isinstance(outputs, tuple | list) or len(outputs) != 2:
@@ -127,14 +113,6 @@ def _check_features(h: Tensor) -> None:
             f"features of the trunk must be finite, got otherwise in {int(wrong.sum())} of the "
             f"{len(h)} rows of a batch; look for non-finite inputs or weights"
         )
-
-
-def _placed(x: Any, like: Tensor) -> Any:
-    if not isinstance(x, Tensor):
-        return require("accelerate.utils", extra="train").send_to_device(x, like.device)
-    # a float64 model needs float64 inputs; what is finer than the model, the model may narrow
-    wider = x.is_floating_point() and like.dtype in {torch.float64, torch.complex128}
-    return x.to(like.device, torch.float64 if wider else x.dtype)
 
 
 def _told(batch: Batch) -> Tensor:

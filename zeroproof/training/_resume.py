@@ -35,6 +35,7 @@ __all__ = ["RunParts", "check_place", "resume", "save"]
 _FREE = {
     *("device", "progress", "max_epochs", "max_steps", "log_dir", "log_every"),
     *("checkpoint_dir", "checkpoint_every_steps", "keep_checkpoints", "max_skipped_steps"),
+    *("readout", "calibrate"),
 }
 
 

@@ -5,19 +5,22 @@ as much again, and reading a number of an accelerator makes the host wait for it
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zeroproof.inference import InferenceConfig, strict_inference
-from zeroproof.losses.counting import finite_rows
+from zeroproof.losses.counting import Parts, finite_rows
 from zeroproof.training._forward import Outcome
 
 __all__ = ["Tally", "Totals"]
 
 _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
 _READS = 2**12  # scalars that may wait on the device
+_LATEST = 2**10  # entries that stand for an epoch of training, where parts are counted
+_COUNTED = ("gaps", "finite", "lost", "singular", "caught", "masked_rows")
 
 
 class Totals(NamedTuple):
@@ -26,8 +29,11 @@ class Totals(NamedTuple):
     loss: float = 0.0  # loss times rows, finite losses alone
     loss_rows: float = 0.0
     answers: float = 0.0
-    bottoms: float = 0.0
     gaps: float = 0.0
+    finite: float = 0.0  # answers whose targets are
+    lost: float = 0.0  # ⊥ among them
+    singular: float = 0.0  # answers whose targets are ±inf or ⊥
+    caught: float = 0.0  # ⊥ among them
     masked_rows: float = 0.0  # left out by the losses: N or D is not finite
     skipped: float = 0.0  # steps
     norms: float = 0.0  # of the gradients before clipping, finite ones alone
@@ -39,8 +45,12 @@ class Totals(NamedTuple):
         if self.loss_rows > 0:
             row[f"{part}_loss"] = self.loss / self.loss_rows
         if self.answers > 0:
-            row[f"{part}_coverage"] = 1 - self.bottoms / self.answers
             row[f"{part}_gap"] = self.gaps / self.answers
+        if self.finite > 0:
+            row[f"{part}_coverage"] = 1 - self.lost / self.finite
+            row[f"{part}_lost"] = self.lost / self.finite
+        if self.singular > 0:
+            row[f"{part}_caught"] = self.caught / self.singular
         if self.norm_steps > 0:
             row["grad_norm"] = self.norms / self.norm_steps
         return row
@@ -50,37 +60,54 @@ class Totals(NamedTuple):
         return Totals._make(now - then for now, then in zip(self, before, strict=True))
 
 
-class Tally:
-    """Collects the outcomes of one epoch."""
+_OWN = Totals._fields.index("skipped")  # sums before it differ from process to process
+PartSums = dict[str, tuple[float, float]]
 
-    def __init__(self, config: InferenceConfig) -> None:
-        self._config = config
+
+class Tally:
+    """Collects the outcomes of one epoch.
+
+    Args:
+        config: Thresholds.
+        parts: N, D, y, weight -> the parts of the loss, to add up over all entries; `None`: none.
+    """
+
+    def __init__(
+        self, config: InferenceConfig, parts: Callable[..., dict[str, Parts]] | None = None
+    ) -> None:
+        self._config, self._parts = config, parts
+        self._part_sums: list[dict[str, Parts]] = []
         self._sums = dict.fromkeys(Totals._fields, 0.0)
         self._losses: list[Tensor] = []
-        self._rows: list[int] = []
+        self._rows: list[Tensor | int] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
-        self._waiting: list[Any] = []  # (N, D) of batches of one kind, stacked where they are alike
+        self._waiting: list[Any] = []  # (N, D, y, weight) of batches of one kind
+        self.latest: tuple[Tensor, ...] = ()  # the same of the latest entries
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
     def add(self, outcome: Outcome, own: int) -> None:
         """Count one batch, of which the first `own` rows count."""
-        N, D = outcome.N.detach(), outcome.D.detach()
-        if own < len(N):
-            N, D = N[:own], D[:own]
+        z = (outcome.N.detach(), outcome.D.detach(), outcome.y)
+        rows: Tensor | int = own
+        if (weight := outcome.weight) is not None:
+            z = (*z, weight)
+            rows = weight[:own].expand_as(outcome.y[:own]).sum() / max(outcome.y[0].numel(), 1)
+        if own < len(outcome.N):
+            z = tuple(x[:own] for x in z)
         self._losses.append(outcome.loss.detach())
-        self._rows.append(own)
+        self._rows.append(rows)
         if len(self._losses) >= _READS:
             self._read()
-        kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype)
+        kind = tuple((x.shape[1:], x.dtype) for x in z)
         if kind != self._kind:
             self._decode()
         self._kind = kind
-        self._room -= N.numel()
+        self._room -= z[0].numel()
         # copied, because a compiled model may write its next output into the same memory
-        alike = N.shape == D.shape and N.dtype == D.dtype
-        self._waiting.append(torch.stack((N, D)) if alike else (N.clone(), D.clone()))
+        alike = len({(x.shape, x.dtype) for x in z}) == 1
+        self._waiting.append(torch.stack(z) if alike else tuple(x.clone() for x in z))
         if self._room <= 0:
             self._decode()
 
@@ -109,26 +136,43 @@ class Tally:
         mine = self.here()
         if accelerator.num_processes == 1:
             return mine
-        sums = torch.tensor(mine[:6], dtype=torch.float64, device=accelerator.device)
-        return Totals._make([*accelerator.reduce(sums, reduction="sum").tolist(), *mine[6:]])
+        sums = torch.tensor(mine[:_OWN], dtype=torch.float64, device=accelerator.device)
+        return Totals._make([*accelerator.reduce(sums, reduction="sum").tolist(), *mine[_OWN:]])
 
-    def restore(self, sums: Totals) -> None:
+    def restore(self, sums: Totals, latest: tuple[Tensor, ...]) -> None:
         """Go on from the sums of an epoch that was interrupted."""
-        self._sums = sums._asdict()
+        self._sums, self.latest = sums._asdict(), latest
+
+    @torch.no_grad()
+    def part_sums(self, parts: Callable[..., dict[str, Parts]] | None = None) -> list[PartSums]:
+        """Return sum and weight of the parts of the loss: of all, or of the latest entries."""
+        if parts is not None:
+            found = [parts(*self.latest)] if self.latest else []
+        else:
+            self._decode()
+            found, self._part_sums = self._part_sums, []
+        return [{k: (float(s), float(w)) for k, (s, w) in each.items()} for each in found]
 
     @torch.no_grad()
     def _decode(self) -> None:
         if not self._waiting:
             return
         if isinstance(self._waiting[0], Tensor):
-            N, D = torch.cat(self._waiting, 1)
+            z = torch.cat(self._waiting, 1).unbind()
         else:
-            N, D = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-        result = strict_inference(N, D, self._config)
+            z = [torch.cat(parts) for parts in zip(*self._waiting, strict=True)]
+        N, D, y, *weight = z
+        _, bottom, gap = strict_inference(N, D, self._config)
         masked = ~finite_rows(N, D)  # lifted targets are always finite
-        self._counts.append(
-            torch.stack([result.bottom_mask.sum(), result.gap_mask.sum(), masked.sum()])
-        )
+        there = weight[0].expand_as(y) > 0 if weight else torch.ones_like(y, dtype=torch.bool)
+        finite = torch.isfinite(y)
+        singular, finite = there & ~finite, there & finite
+        counted = (gap, finite, finite & bottom, singular, singular & bottom, masked)
+        self._counts.append(torch.stack([mask.sum() for mask in counted]))
+        if self._parts is not None:
+            self._part_sums.append(self._parts(*z))
+        most = max(1, _LATEST * len(N) // max(N.numel(), 1))
+        self.latest = tuple(x[-most:] for x in z)
         self._sums["answers"] += N.numel()
         self._waiting.clear()
         self._room = _ENTRIES
@@ -138,13 +182,12 @@ class Tally:
         if self._losses:
             for loss, rows in zip(torch.stack(self._losses).tolist(), self._rows, strict=True):
                 if math.isfinite(loss):
-                    sums["loss"] += loss * rows
-                    sums["loss_rows"] += rows
+                    sums["loss"] += loss * float(rows)
+                    sums["loss_rows"] += float(rows)
         if self._counts:
-            bottoms, gaps, masked = torch.stack(self._counts).sum(0).tolist()
-            sums["bottoms"] += bottoms
-            sums["gaps"] += gaps
-            sums["masked_rows"] += masked
+            found = torch.stack(self._counts).sum(0).tolist()
+            for name, count in zip(_COUNTED, found, strict=True):
+                sums[name] += count
         for step in torch.stack(self._steps).tolist() if self._steps else ():
             self._count_step(*step)
         self._losses, self._rows, self._counts, self._steps = [], [], [], []

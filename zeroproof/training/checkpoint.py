@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place
 from zeroproof.errors import CheckpointError, DamagedCheckpointError
+from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._pack import pack, unpack
 from zeroproof.training._states import all_state, set_all_state
 
@@ -155,6 +156,10 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         state = load_checkpoint(path)
     check_model_state(model, state["model"], path)
     set_all_state(model, state["model"])
+    progress = state.get("progress", {})
+    if progress.get("in_head"):  # as when `fit` ends: answers are in the units of y
+        (head,) = heads_of(model)
+        scale_numerator(head, progress["scale"])
 
 
 def check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:

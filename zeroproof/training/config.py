@@ -9,6 +9,7 @@ from zeroproof._checks import in_range, one_of, ordered, positive, threshold, wh
 from zeroproof.autodiff.policies import GradientPolicy
 from zeroproof.defaults import TARGET_COVERAGE, TAU_INFER, TAU_TRAIN
 from zeroproof.errors import RangeError
+from zeroproof.inference import InferenceConfig
 from zeroproof.projective.angle import SCORES
 from zeroproof.training.thresholds import MODES
 
@@ -28,26 +29,34 @@ _AMP_DTYPES = (None, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Options of `SCMTrainer`; a config that could be built is valid.
+    r"""Options of `SCMTrainer`; a config that could be built is valid.
 
     Args:
         max_epochs: Passes over the training data, at least 1.
         gradient_policy: Policy in force while backward runs, where no layer has one registered.
-        coverage_threshold: Share of finite answers, in [0, 1], that counts as enough; 0 never stops
-            early.
-        coverage_patience: Consecutive epochs below the threshold after which training stops.
+        coverage_threshold: Share of the entries with finite targets, in [0, 1], that have to be
+            answered by a number; 0 never stops early.
+        coverage_patience: Epochs below the threshold, without a new best by 0.001, after which
+            training stops.
         use_amp: Run the model's forward in half precision. N, D, losses and decoding stay in at
             least float32.
         grad_accumulation_steps: Batches that make one optimizer step.
         tau_train_min: Smallest τ_train that is drawn.
         tau_train_max: Largest; every step draws a fresh one. Validation loss and gap use this one.
         threshold_mode: `"uniform"` or `"log_uniform"`, how τ_train is drawn.
-        tau_infer: τ_infer at which coverage is decoded; must not exceed `tau_train_min`.
+        tau_infer: τ_infer at which coverage is decoded; must not exceed `tau_train_min`. One that
+            is not the default stays in force after `fit`, as another score does.
         score: What is compared with τ_infer: `"denominator"`, the modulus of D, or `"angle"`, the
             gauge-free score.
         scale: Scale of the decoded values N / D for `"angle"`. Where targets are lifted with
             `target_scale` those values are y / target_scale, and 1 is the natural choice.
         target_scale: s in the units of y: targets are lifted as y / s, and the model learns y / s.
+            `"auto"` is the median of \|y\| over the first 8192 rows for a model that ends in a
+            `ProjectiveHead`, and 1 for others. When `fit` ends, s is multiplied into the numerator
+            of such a head, so that the model answers in the units of y; any other answers y / s.
+        readout: `"auto"` ends `fit` by solving for the head of a model that ends in one, in the
+            precision it has; kept if the error on rows held out falls by half. `None` does not.
+        calibrate: End `fit` by `SCMTrainer.calibrate`.
         amp_dtype: Half-precision type; `None` is bfloat16 on CPUs and float16, with a loss scaler,
             elsewhere.
         device: `"auto"` takes what Accelerate finds; or the name of a device such as `"cuda:1"`.
@@ -98,7 +107,9 @@ class TrainingConfig:
     tau_infer: float = TAU_INFER.value
     score: str = "denominator"
     scale: float = 1.0
-    target_scale: float = 1.0
+    target_scale: float | str = "auto"
+    readout: str | None = "auto"
+    calibrate: bool = True
     amp_dtype: torch.dtype | None = None
     device: str | torch.device = "auto"
     seed: int | None = None
@@ -115,6 +126,21 @@ class TrainingConfig:
     checkpoint_dir: str | os.PathLike[str] | None = None
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2
+
+    @property
+    def fixed_scale(self) -> float:
+        """`target_scale`, where it is a number; 1 before the targets are known."""
+        return 1.0 if isinstance(self.target_scale, str) else self.target_scale
+
+    @property
+    def decoding(self) -> InferenceConfig:
+        """The thresholds, for N and D in the units that are learned."""
+        return InferenceConfig(
+            tau_infer=self.tau_infer,
+            tau_train=self.tau_train_max,
+            score=self.score,
+            scale=self.scale,
+        )
 
     def __post_init__(self) -> None:
         self._check_counts()
@@ -153,7 +179,8 @@ class TrainingConfig:
         ordered(self.tau_train_min, self.tau_train_max, "tau_train_min", "tau_train_max")
         ordered(self.tau_infer, self.tau_train_min, "tau_infer", "tau_train_min")
         positive(self.scale, "scale")
-        positive(self.target_scale, "target_scale")
+        if self.target_scale != "auto":
+            positive(self.target_scale, "target_scale")  # pyright: ignore[reportArgumentType]
 
     def _check_choices(self) -> None:
         if not isinstance(self.gradient_policy, GradientPolicy):
@@ -164,7 +191,8 @@ class TrainingConfig:
         one_of(self.score, SCORES, "score")
         one_of(self.scheduler_cadence, _CADENCES, "scheduler_cadence")
         one_of(self.amp_dtype, _AMP_DTYPES, "amp_dtype")
-        for name in ("use_amp", "keep_best", "progress"):
+        one_of(self.readout, ("auto", None), "readout")
+        for name in ("use_amp", "keep_best", "progress", "calibrate"):
             one_of(getattr(self, name), (True, False), name)
         if self.device != "auto":
             try:

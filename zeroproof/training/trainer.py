@@ -3,15 +3,21 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zeroproof._extras import require
+from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
+from zeroproof.layers.head import ProjectiveHead
+from zeroproof.losses.counting import Parts
 from zeroproof.training._forward import Forward
+from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
 from zeroproof.training._loaders import Batch, windows
@@ -28,24 +34,38 @@ from zeroproof.training._setup import (
     seed_run,
 )
 from zeroproof.training._source import Source
+from zeroproof.training._states import plain
 from zeroproof.training._steps import Stepper
+from zeroproof.training._tally import PartSums
 from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
-from zeroproof.training.readout import HeadReadout, head_readout
+from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
+from zeroproof.training.success import (
+    Share,
+    Success,
+    answers,
+    closing_head,
+    doubts,
+    judged,
+    peeked,
+    undisturbed,
+)
 from zeroproof.training.thresholds import ThresholdLog
 
 __all__ = ["SCMTrainer"]
 
+_TRIED = 500  # steps, before which a model that is no good is no surprise
 _ADVICE = "look for non-finite inputs or weights, or lower the learning rate"
 
 
 class SCMTrainer:
-    """Train a model that returns tuples (N, D).
+    """Train a model that returns tuples (N, D), or `SCM` values.
 
     Every step draws τ_train, lifts the targets, runs `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))`
     and its backward under the gradient policy, and is skipped if the loss or a gradient is not
-    finite: then weights, buffers and optimizer state are as they were before it.
+    finite: then weights, buffers and optimizer state are as they were before it. `fit` ends by
+    solving for the head (`TrainingConfig.readout`) and choosing thresholds (`calibrate`).
 
     Args:
         model: Returns (N, D) of the shape of y; its parameters are updated in place.
@@ -67,6 +87,12 @@ class SCMTrainer:
         stop_reason: Why the latest `fit` ended: `"max_epochs"`, `"max_steps"`, `"coverage"`,
             `"loss"`, or what a callback gave to `stop`.
         checkpoint: Folder of the latest checkpoint of this `fit`.
+        inference_config: Thresholds, once `fit` is over those to deploy the model with:
+            `StrictModule(model, trainer.inference_config)`.
+        val_caught: Share of the labelled entries (±inf, ⊥) that are answered ⊥ with them, on the
+            validation rows (the training rows without any); `None` if there are none.
+        val_lost: Share of the entries with finite labels that are answered ⊥.
+        solved: What came of solving for the head at the end of `fit`; `None` if it was not done.
 
     Raises:
         MissingExtraError: Accelerate is not installed.
@@ -122,6 +148,8 @@ class SCMTrainer:
             lambda: self._events("on_backward_end", self),
         )
         self._log = Log(self.config, self.accelerator)
+        self._head: ProjectiveHead | None = None
+        self._in_head = 1.0  # what its numerator is multiplied by
         self._renew()
 
     @property
@@ -183,25 +211,32 @@ class SCMTrainer:
             ShapeError: N and D, or N and y, do not belong together.
             CheckpointError: A checkpoint belongs to another run, or the folder cannot be used.
         """
-        self._renew()
-        seeded = seed_run(self.config, self.accelerator, self._sources.values())
-        self._progress.generator = seeded
-        run = self._parts()
-        check_place(run, fresh=resume_from is None)
-        if resume_from is not None:
-            self.checkpoint = resume(run, resume_from)
-            self._saved = (self.step, self._progress.running) if self.checkpoint else self._saved
-            self.stop_reason = self._judge.reason_before()
-        self._log.begin(self.step, self.epoch)
-        try:
-            self._events("on_fit_begin", self)
-            self._run()
-        finally:
-            for source in self._sources.values():
-                source.release()
-            self._log.end(self.history)
-        if not self._best.load_into(self.model) and self._average is not None:
-            self._average.load_into(self.model)
+        with self.in_training_units():
+            self._renew()
+            seeded = seed_run(self.config, self.accelerator, self._sources.values())
+            self._progress.generator = seeded
+            run = self._run_parts()
+            check_place(run, fresh=resume_from is None)
+            if resume_from is not None:
+                self.checkpoint = resume(run, resume_from)
+                now = (self.step, self._progress.running)
+                self._saved = now if self.checkpoint else self._saved
+                self.stop_reason = self._judge.reason_before()
+            self._log.begin(self.step, self.epoch)
+            try:
+                self._find_scale()
+                self._events("on_fit_begin", self)
+                self._run()
+            finally:
+                for source in self._sources.values():
+                    source.release()
+                self._log.end(self.history)
+            if not self._best.load_into(self.model) and self._average is not None:
+                self._average.load_into(self.model)
+            if self._head is not None and self.config.readout == "auto":
+                self.solved = self._solve_head()
+        if self.config.calibrate:
+            self.calibrate()
         self._events("on_fit_end", self)
         return self.history
 
@@ -209,24 +244,134 @@ class SCMTrainer:
         """Ask for the end of training: after this step, or with several processes this epoch."""
         self._progress.wish = reason
 
+    @property
+    def target_scale(self) -> float:
+        """s, by which targets are divided in training; known from the first step on."""
+        return self._forward.scale
+
+    @property
+    def unit(self) -> float:
+        """What N / D has to be multiplied by to be in the units of y, once `fit` is over."""
+        return self.target_scale / self._in_head
+
+    @contextmanager
+    def in_training_units(self) -> Iterator[None]:
+        """Within, the model answers y / `target_scale`, as while it is trained."""
+        if self._head is not None and self._in_head != 1:
+            scale_numerator(self._head, 1 / self._in_head)
+        self._in_head = 1.0
+        try:
+            yield
+        finally:
+            if self._head is not None and self.target_scale != 1:
+                scale_numerator(self._head, self.target_scale)
+                self._in_head = self.target_scale
+
+    def calibrate(self) -> Success:
+        """Choose thresholds for the model that `fit` left, and count what they catch and lose.
+
+        The rows are those of `val_loader`, or the training rows without one, at most 2²⁰. Sets
+        `inference_config`, `val_caught` and `val_lost`. Thresholds are on the angle score with the
+        scale of the targets: of those with the largest J = caught - lost the upper end, at most
+        twice the lowest of them and at a cost of 1 % of the finite entries. They stay those of the
+        `TrainingConfig` where it has another `tau_infer` or `score` than the default, with fewer
+        than five entries of either kind, and for a model that returns `SCM` values. All processes
+        have to call. `fit` ends with it.
+
+        Warns:
+            UserWarning: Labelled entries are answered by numbers, or the model is hardly better
+                than a constant.
+        """
+        config, part = self.config, "val" if "val" in self._sources else "train"
+        if self._progress.scale is None:
+            self._find_scale()
+        with undisturbed(self._sources[part]):
+            N, D, y, scm = answers(self.model, self._sources[part], self.accelerator)
+        usual = config.tau_infer == TAU_INFER.value and config.score == "denominator"
+        success, nearest = judged(
+            *(N, D, y / self.unit),
+            replace(config.decoding, scale=config.scale * self._in_head),
+            config.scale * (self._progress.scale or 1.0) / self.unit,
+            choose=usual and not scm,
+        )
+        self.inference_config = success.config
+        self.val_caught, self.val_lost = success.caught, success.lost
+        if self.step >= _TRIED:
+            for doubt in doubts(success, nearest, part):
+                warnings.warn(doubt, stacklevel=3)
+        return success
+
+    def _find_scale(self) -> None:
+        """Find s before the first step, and the head that will carry it."""
+        config, progress = self.config, self._progress
+        fixed = None if isinstance(config.target_scale, str) else config.target_scale
+        if progress.scale is None:
+            progress.scale = 1.0 if fixed is None else fixed
+            if fixed != 1 or config.readout:
+                source = self._sources["train"]
+                with undisturbed(source):
+                    first, natural = peeked(source, self.accelerator, scaled=fixed is None)
+                    progress.in_head = closing_head(self.model, first) is not None
+                progress.scale = natural if fixed is None else fixed
+        elif fixed is not None:
+            progress.scale = fixed
+        self._head = heads_of(plain(self.model))[0] if progress.in_head else None
+        lifts = progress.in_head or fixed is not None
+        self._forward.scale = progress.scale if lifts else 1.0
+
+    def _solve_head(self) -> HeadReadout | None:
+        val, train = self._sources.get("val"), self._sources["train"]
+        with undisturbed(train), undisturbed(val or train):
+            return closing_readout(
+                plain(self.model),
+                self._head,  # pyright: ignore[reportArgumentType]
+                train.loader,
+                None if val is None else val.loader,
+                self.target_scale,
+                distributed=self.accelerator.num_processes > 1,
+            )
+
+    def _parts(self, part: str, sums: list[PartSums]) -> dict[str, float]:
+        """Return the parts of the loss, from sums of this process."""
+        if self.accelerator.num_processes > 1:
+            sums = require("accelerate.utils", extra="train").gather_object(sums)
+        if not any(sums):  # the loss does not tell
+            return {}
+        added = {
+            name: Parts(*torch.tensor([each[name] for each in sums], dtype=torch.float64).sum(0))
+            for name in sums[0]
+        }
+        found = self.loss_fn.combine(added)  # pyright: ignore[reportFunctionMemberAccess]
+        if part == "val":  # the loss of all rows together, however they are batched
+            found["loss"] = found["total"]
+        return {
+            f"{part}_{name}": float(value)
+            for name, value in found.items()
+            if name not in ("total", "masked_rows") and torch.isfinite(value)
+        }
+
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
         """Put the closed-form head on the trained trunk, if that lowers the held-out error.
 
         Rows come from `train_loader`; held out are those of `val_loader`, or else one training row
         in five. Let it be the last step: the optimizer's state is that of the former head. With
-        several processes all have to call. See `head_readout`.
+        several processes all have to call. Thresholds are chosen anew. See `head_readout`.
 
         Raises:
             TrainingError, ShapeError, DataError, RangeError: As `head_readout`.
         """
-        return head_readout(
-            self.model,
-            self._sources["train"].loader,
-            self._sources["val"].loader if "val" in self._sources else None,
-            scale=self.config.target_scale,
-            dtype=dtype,
-            distributed=self.accelerator.num_processes > 1,
-        )
+        with self.in_training_units():
+            found = head_readout(
+                self.model,
+                self._sources["train"].loader,
+                self._sources["val"].loader if "val" in self._sources else None,
+                scale=self.target_scale,
+                dtype=dtype,
+                distributed=self.accelerator.num_processes > 1,
+            )
+        if found.kept and self.config.calibrate:
+            self.calibrate()
+        return found
 
     def _renew(self) -> None:
         self._progress, self._best = Progress(self.config), Best()
@@ -237,9 +382,13 @@ class SCMTrainer:
         self._events = Events(self.callbacks)
         self.stop_reason: str | None = None
         self.checkpoint: Path | None = None
+        self.inference_config = self.config.decoding
+        self.val_caught: Share | None = None
+        self.val_lost: Share | None = None
+        self.solved: HeadReadout | None = None
         self._saved = (-1, False)  # step, and whether an epoch was running
 
-    def _parts(self) -> RunParts:
+    def _run_parts(self) -> RunParts:
         return RunParts(
             self.config,
             self.model,
@@ -310,6 +459,7 @@ class SCMTrainer:
         totals = progress.tally.totals(self.accelerator)
         row = progress.row
         row.update(totals.means("train"))
+        row.update(self._parts("train", progress.tally.part_sums(self._loss_parts)))
         self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
         row.update(progress.drawn.summary())
         row["skipped_steps"] = int(totals.skipped)
@@ -357,11 +507,16 @@ class SCMTrainer:
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
-        tally = self._progress.new_tally()
+        tally = self._progress.new_tally(self._loss_parts)
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
                 tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
-        return tally.totals(self.accelerator).means("val")
+        parts = self._parts("val", tally.part_sums())
+        return {**tally.totals(self.accelerator).means("val"), **parts}
+
+    def _loss_parts(self, *answers: Tensor) -> dict[str, Parts]:
+        N, D, y, *weight = answers
+        return self._forward.parts(N, D, y, *(weight or [None]), self.config.tau_train_max)
 
     def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
@@ -392,7 +547,7 @@ class SCMTrainer:
         now = (self.step, self._progress.running)
         if now == self._saved:
             return
-        path = save(self._parts())
+        path = save(self._run_parts())
         if path is not None:
             self._saved, self.checkpoint = now, path
             self._events("on_checkpoint_end", self)
