@@ -39,11 +39,13 @@ TOTALS = {
         "tau_train": 0.3,
         "temperature": 0.1,
         "sign_variant": "angle",
+        "turned": True,
     },
     "strong": {"lambda_margin": 50.0, "lambda_rejection": 30.0, "tau_train": 0.5},
     "fit": {"lambda_margin": 0.0, "lambda_sign": 0.0, "lambda_rejection": 0.0, "gamma": 1e-3},
     "sharp": {"temperature": 1e-6, "target_coverage": 1.0, "lambda_rejection": 30.0},
 }
+APART = {"normalizer": "chordal", "lambda_separation": 0.1}  # by autograd of its values alone
 SINGLE = {
     "detached": implicit_loss,
     "attached": lambda *x, **k: implicit_loss(*x, normalizer="attached", **k),
@@ -84,6 +86,13 @@ def draw(kind, n=1500, seed=3):
         for x in (N, D, Y_n):
             x[chance(0.01)], x[chance(0.01)] = math.nan, -math.inf
     return [N, D, Y_n, Y_d], ~chance(0.2)
+
+
+def weights(N):
+    """One for every row, some of which do not count."""
+    weight = 10 * torch.rand(N.shape if N.ndim == 1 else (len(N), 1))
+    weight.view(-1)[::17], weight.view(-1)[1::19] = -1.0, math.nan
+    return weight
 
 
 def results(call, tuples, policy=GradientPolicy.PROJECT, factor=1.0):
@@ -129,9 +138,10 @@ def test_the_combined_loss_is_that_of_float64(options, kind):
     shape, mask = layouts[case % 3]
     x = [z.view(shape) for z in tuples]
     x[1], x[3] = (z[:, :1] if mask is None else z for z in (x[1], x[3]))
+    weight = None if case % 5 else weights(x[0])
 
     def call(N, D, Y_n, Y_d):
-        return SCMTrainingLoss(**options)((N, D), (Y_n, Y_d), mask=mask)
+        return SCMTrainingLoss(**options)((N, D), (Y_n, Y_d), mask=mask, weight=weight)
 
     same(results(call, x, policy, 30.0), exact(call, x, policy, 30.0), x)
 
@@ -155,10 +165,7 @@ def test_single_losses_are_those_of_float64(loss):
         if "mask" in counting:
             counting["mask"] = mask.view(shape)
         if "weight" in counting:
-            weight = 10 * torch.rand(mask.shape).view(shape)[..., :1].reshape(x[0][..., :1].shape)
-            weight = weight if len(shape) > 1 else 10 * torch.rand(mask.shape)
-            weight.view(-1)[::17], weight.view(-1)[1::19] = -1.0, math.nan
-            counting["weight"] = weight
+            counting["weight"] = weights(x[0])
 
         def call(*x, counting=counting):
             return loss(*x, **counting)
@@ -186,9 +193,10 @@ def test_a_compiled_loss_is_that_of_float64(name):
         for shape, shared in (((600,), False), ((200, 3), True)):
             x, known = [z.view(shape) for z in tuples], mask.view(shape)
             x[1] = x[1][:, :1] if shared else x[1]
+            counts = {"mask": known, "weight": weights(x[0]) if shared else None}
             for policy in GradientPolicy if not shared else [GradientPolicy.CLAMP]:
                 calls = [
-                    lambda N, D, *y, f=f, m=known: f((N, D), y, mask=m) for f in (compiled, loss_fn)
+                    lambda N, D, *y, f=f, c=counts: f((N, D), y, **c) for f in (compiled, loss_fn)
                 ]
                 got = results(calls[0], x, policy, 30.0)
                 wanted = exact(calls[1], x, policy, 30.0)
@@ -343,14 +351,14 @@ def test_backward_keeps_the_four_tensors_alone():
     assert kept.keys() == {x.untyped_storage().data_ptr() for x in (N, D, Y_n, Y_d)}
 
 
-@pytest.mark.parametrize("name", ["attached", "chordal", "angle"])
-def test_second_derivatives(name):  # a detached loss has no true gradient
+@pytest.mark.parametrize("options", [TOTALS["attached"], TOTALS["chordal"], TOTALS["angle"], APART])
+def test_second_derivatives(options):  # a detached loss has no true gradient
     (N, D, Y_n, Y_d), mask = draw("random", 8)
     Y_n, Y_d = Y_n.double(), Y_d.double()
     D = D.sign() * (D.abs() + 0.4)  # off the kinks of the margin
 
     def loss(N, D):
-        return SCMTrainingLoss(**TOTALS[name])((N, D), (Y_n, Y_d), mask=mask)
+        return SCMTrainingLoss(**options)((N, D), (Y_n, Y_d), mask=mask)
 
     inputs = tuple(x.double().requires_grad_() for x in (N, D))
     with gradient_policy(GradientPolicy.PROJECT):

@@ -9,10 +9,12 @@ import torch
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.errors import RangeError, ShapeError
+from zeroproof.inference import strict_inference
 from zeroproof.losses import (
     Parts,
     implicit_loss,
     margin_loss,
+    mixed_rows,
     rejection_loss,
     sign_consistency_loss,
     soft_coverage,
@@ -47,6 +49,8 @@ OPTIONS = {
         "scale": 3.0,
         "sign_variant": "angle",
         "temperature": 1e-3,
+        "lambda_separation": 0.1,
+        "turned": True,
     },
     "weights": {
         "lambda_margin": 2.0,
@@ -65,14 +69,22 @@ def test_the_total_is_the_weighted_sum_of_the_single_losses(options):
     (N, D), (Y_n, Y_d), mask = batch()
     loss_fn = SCMTrainingLoss(**options)
     tau, score, scale = loss_fn.tau_train, loss_fn.score, loss_fn.scale
-    share = soft_coverage(denominator_score(N, D, score, scale), tau, loss_fn.temperature)
+    finite = Y_d != 0
+    share = soft_coverage(denominator_score(N, D, score, scale)[finite], tau, loss_fn.temperature)
     expected = {
         "fit": implicit_loss(N, D, Y_n, Y_d, loss_fn.gamma, normalizer=loss_fn.normalizer),
         "margin": margin_loss(
-            D, tau, N=N, relative=loss_fn.relative_margin, score=score, scale=scale
+            D, tau, N=N, mask=finite, relative=loss_fn.relative_margin, score=score, scale=scale
         ),
         "sign": sign_consistency_loss(
-            N, D, Y_n, Y_d, loss_fn.tau_sing, variant=loss_fn.sign_variant, mask=mask
+            N,
+            D,
+            Y_n,
+            Y_d,
+            loss_fn.tau_sing,
+            variant=loss_fn.sign_variant,
+            turned=loss_fn.turned,
+            mask=mask,
         ),
         "rejection": rejection_loss(share, loss_fn.target_coverage),
     }
@@ -83,6 +95,11 @@ def test_the_total_is_the_weighted_sum_of_the_single_losses(options):
         + loss_fn.lambda_sign * expected["sign"]
         + loss_fn.lambda_rejection * expected["rejection"]
     )
+    if loss_fn.lambda_separation:
+        s, softplus = denominator_score(N, D, "angle", scale), torch.nn.functional.softplus
+        sides = softplus((0.1 - s[finite]) / 0.05), softplus((s[~finite] - 0.1) / 0.05)
+        expected["separation"] = sum(side.mean() for side in sides)
+        expected["total"] = expected["total"] + loss_fn.lambda_separation * expected["separation"]
     got = loss_fn.components(outputs=(N, D), targets=(Y_n, Y_d), mask=mask)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
@@ -121,6 +138,168 @@ def test_the_mask_reaches_the_sign_part_alone():
     assert free["sign"] != masked["sign"]
     for name in ("fit", "margin", "rejection"):
         assert free[name] == masked[name]
+
+
+INF, NAN = math.inf, math.nan
+FITS = ({}, {"normalizer": "attached"}, {"normalizer": "chordal"}, {"oriented": True})
+MARGINS = (
+    {},
+    {"relative_margin": True, "score": "angle", "lambda_separation": 0.1},
+)
+
+
+@pytest.mark.parametrize("margin", MARGINS, ids=["guide", "angle, separation"])
+@pytest.mark.parametrize("fit", FITS, ids=["detached", "attached", "chordal", "oriented"])
+def test_the_least_loss_of_a_singular_label_is_a_singular_tuple(fit, margin):
+    y = torch.tensor([-2.0, 0.5, 3.0]).repeat(20, 1)  # beside them, answered rightly
+    label = torch.tensor([INF, -INF, NAN, INF, -INF]).repeat_interleave(4)
+    starts = torch.tensor([[1.0, 0.5], [1.0, -0.5], [-1.0, 0.5], [-0.3, -2.0]]).repeat(5, 1)
+    free = starts.clone().requires_grad_()
+    targets = torch.cat([y, label[:, None]], 1)
+    Y_n, Y_d = lift_targets(targets)
+    known = ~torch.isnan(targets)
+    loss_fn = SCMTrainingLoss(**fit, **margin)
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for step in range(1200):
+        optimizer.param_groups[0]["lr"] = 0.1 * min(1, 0.97 ** (step - 500))
+        N, D = torch.cat([y, free[:, :1]], 1), torch.cat([torch.ones_like(y), free[:, 1:]], 1)
+        optimizer.zero_grad()
+        with gradient_policy(GradientPolicy.PROJECT):
+            loss_fn(outputs=(N, D), targets=(Y_n, Y_d), mask=known).backward()
+        optimizer.step()
+        with torch.no_grad():
+            free /= free.norm(dim=1, keepdim=True)  # the value has no size
+    N, D = free.detach().T
+    # between two signs the fit of a quotient has a barrier: N = 0, where it is infinite
+    barred = loss_fn.normalizer != "chordal" and not loss_fn.oriented
+    towards = starts[:, 0] * label > 0
+    assert strict_inference(N, D).bottom_mask[towards | torch.isnan(label) | (not barred)].all()
+    assert (N * label)[towards].min() > 0
+    # and the singular tuple costs nothing: what is left of the total is the finite rows' share
+    N, D = torch.where(known, Y_n, 1), Y_d
+    least = loss_fn.components(outputs=(N, D), targets=(Y_n, Y_d), mask=known)
+    apart = least.pop("separation", torch.tensor(0.0))
+    assert apart <= 0.25  # 2 softplus(-2) at least
+    assert all(least[name].abs() < 1e-12 for name in ("fit", "margin", "sign", "rejection"))
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_without_a_finite_target_margin_and_coverage_are_a_connected_zero(compiled):
+    N, D = (torch.full((3, 1), 1e-5, requires_grad=True) for _ in "ND")
+    targets = lift_targets(torch.tensor([[INF], [-INF], [NAN]]))
+    loss_fn = SCMTrainingLoss(relative_margin=True, lambda_sign=0)
+    found = loss_fn.components(outputs=(N, D), targets=targets)
+    assert found["margin"] == found["rejection"] == 0
+    assert found["margin"].requires_grad
+    assert found["rejection"].requires_grad
+    summed = loss_fn.combine(loss_fn.parts(outputs=(N, D), targets=targets))
+    assert summed["total"] == found["total"]
+    call = loss_fn.__call__
+    call = torch.compile(call, fullgraph=True, backend="aot_eager") if compiled else call
+    total = call(outputs=(N, D), targets=targets)
+    torch.testing.assert_close(total, found["fit"])
+    alone = SCMTrainingLoss(lambda_margin=0, lambda_sign=0, lambda_rejection=0)
+    wanted = gradients(alone, (N, D), targets)
+    for mine, fit in zip(gradients(loss_fn, (N, D), targets), wanted, strict=True):
+        torch.testing.assert_close(mine, fit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64], ids=str)
+def test_finite_labels_alone_count_in_every_type(dtype):
+    (N, D), targets, _ = batch()
+    N, D, Y_n, Y_d = (x.to(dtype) for x in (N, D, *targets))
+    loss_fn = SCMTrainingLoss(relative_margin=True, lambda_rejection=3.0, temperature=1e-3)
+    finite = Y_d != 0
+    found = loss_fn.components((N, D), (Y_n, Y_d))
+    wanted = margin_loss(D, 1e-4, N=N, relative=True, mask=finite)
+    torch.testing.assert_close(found["margin"], wanted)
+    share = soft_coverage(D.abs()[finite], 1e-4, 1e-3)
+    torch.testing.assert_close(found["rejection"], rejection_loss(share))
+    torch.testing.assert_close(loss_fn((N, D), (Y_n, Y_d)), found["total"])
+
+
+def test_what_is_finite_does_not_depend_on_the_size_of_a_target_tuple():
+    (N, D), (Y_n, Y_d), _ = batch()
+    loss_fn = SCMTrainingLoss(relative_margin=True, lambda_sign=0, gamma=0)
+    wanted = loss_fn.components((N, D), (Y_n, Y_d))
+    got = loss_fn.components((N, D), (1e-6 * Y_n, 1e-6 * Y_d))
+    for name in ("margin", "rejection"):
+        torch.testing.assert_close(got[name], wanted[name])
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_a_weight_counts_in_every_part_as_so_many_rows(options):
+    outputs, targets, mask = batch()
+    times = torch.tensor([1, 2, 1, 0, 1, 3, 1, 0, 1, 2, 1, 1])
+    rows = torch.arange(12).repeat_interleave(times)
+    loss_fn = SCMTrainingLoss(**options)
+    repeated = [tuple(x[rows] for x in pair) for pair in (outputs, targets)]
+    wanted = loss_fn.components(*repeated, mask=mask[rows])
+    weight = times[:, None].float()
+    weight[3], weight[7] = -1.0, NAN  # as good as 0
+    weighed = {"mask": mask, "weight": weight}
+    got = loss_fn.components(outputs, targets, **weighed)
+    for name, value in wanted.items():
+        torch.testing.assert_close(got[name], value, msg=name)
+    torch.testing.assert_close(loss_fn(outputs, targets, **weighed), wanted["total"])
+    summed = loss_fn.combine(loss_fn.parts(outputs, targets, **weighed))
+    torch.testing.assert_close(summed["total"], wanted["total"])
+    mine = gradients(loss_fn, outputs, targets, **weighed)
+    N, D = (x.clone().requires_grad_() for x in outputs)
+    again = loss_fn((N[rows], D[rows]), repeated[1], mask=mask[rows])
+    with gradient_policy(GradientPolicy.PROJECT):
+        for g, true in zip(mine, torch.autograd.grad(again, (N, D)), strict=True):
+            torch.testing.assert_close(g, true)
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_an_entry_without_weight_is_as_if_it_were_another_output():
+    outputs, (Y_n, Y_d), _ = batch()
+    weight = torch.ones_like(Y_n)
+    weight[4:, 1] = 0  # labels that are missing, whatever stands there
+    other = Y_n.clone(), Y_d.clone()
+    other[0][4:, 1], other[1][4:, 1] = 77.0, 0.0
+    loss_fn = SCMTrainingLoss(relative_margin=True)
+    assert loss_fn(outputs, other, weight=weight) == loss_fn(outputs, (Y_n, Y_d), weight=weight)
+    assert not gradients(loss_fn, outputs, other, weight=weight)[0][4:, 1].any()
+
+
+def test_a_turned_sign_costs_nothing_at_a_crossed_pole():
+    x = torch.tensor([-1e-4, 1e-4])
+    N, D = torch.ones(2), x  # 1 / x
+    Y_n, Y_d = lift_targets(torch.tensor([-INF, INF]))
+    assert sign_consistency_loss(N, D, Y_n, Y_d).item() == pytest.approx(1)  # its floor
+    assert sign_consistency_loss(N, D, Y_n, Y_d, turned=True) < 1e-7
+    assert sign_consistency_loss(-N, D, Y_n, Y_d, turned=True).item() == pytest.approx(2)
+    assert sign_consistency_loss(-N, -D, Y_n, Y_d, turned=True) < 1e-7
+    # a small denominator of its own has a side already
+    for side in (1.0, -1.0):
+        small = (side * torch.ones(2), side * torch.full((2,), 1e-5))
+        assert sign_consistency_loss(N, D.abs(), *small, turned=True) < 1e-7
+    phase = torch.polar(torch.ones(2), torch.tensor([0.3, 2.0]))
+    complex_pair = (N * phase, 1e-5 * phase, Y_n.abs() + 0j, Y_d + 0j)
+    assert sign_consistency_loss(*complex_pair, turned=True) < 1e-7
+
+
+def test_no_tuple_costs_less_than_the_singular_one_where_signs_are_turned():
+    N, D = torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
+    loss_fn = SCMTrainingLoss(turned=True, relative_margin=True)
+    for label in (INF, -INF):
+        targets = lift_targets(torch.tensor([label]))
+        assert loss_fn(outputs=targets, targets=targets) == 0
+        for n, d in zip(N, D * 1e-3, strict=True):
+            assert loss_fn(outputs=(n[None], d[None]), targets=targets) > 0
+
+
+def test_rows_that_contradict_themselves_are_found():
+    Y_d = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    weight = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    shared = torch.ones(4, 1)
+    assert mixed_rows(Y_d, shared).tolist() == [True, False, False, True]
+    assert mixed_rows(Y_d, shared, weight).tolist() == [True, False, False, False]
+    assert not mixed_rows(Y_d, torch.ones(4, 2)).any()
 
 
 def test_an_oriented_fit_accepts_either_sign_where_it_is_unknown():
@@ -250,7 +429,7 @@ def test_it_is_a_value():
 
 def test_a_trainer_can_see_what_it_accepts():
     names = list(inspect.signature(SCMTrainingLoss()).parameters)
-    assert names == ["outputs", "targets", "tau_train", "mask"]
+    assert names == ["outputs", "targets", "tau_train", "mask", "weight"]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +438,7 @@ def test_a_trainer_can_see_what_it_accepts():
         ({"lambda_margin": -1.0}, r"lambda_margin must lie in \[0, inf\), got -1.0"),
         ({"lambda_sign": math.nan}, r"lambda_sign must lie in \[0, inf\), got nan"),
         ({"lambda_rejection": math.inf}, r"lambda_rejection must lie in \[0, inf\), got inf"),
+        ({"lambda_separation": -0.1}, r"lambda_separation must lie in \[0, inf\), got -0.1"),
         ({"tau_train": 0.0}, r"tau_train must lie in \(0, inf\), got 0.0"),
         ({"tau_sing": 0.0}, r"tau_sing must lie in \(0, inf\), got 0.0"),
         ({"gamma": 2.0}, r"gamma must lie in \[0, 1\], got 2.0"),
@@ -268,6 +448,7 @@ def test_a_trainer_can_see_what_it_accepts():
         ({"sign_variant": "sine"}, "sign_variant must be one of 'cosine', 'angle'"),
         ({"score": "size"}, "score must be one of 'denominator', 'angle'"),
         ({"scale": 0.0}, "scale must be a finite number above 0"),
+        ({"turned": True, "oriented": True}, "turned must be False with oriented=True"),
     ],
 )
 def test_options_are_checked_when_it_is_made(options, match):

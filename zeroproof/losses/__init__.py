@@ -1,6 +1,6 @@
 """Losses of homogeneous tuples, and of coverage."""
 
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.counting import Parts, mixed_rows
 from zeroproof.losses.coverage import rejection_loss, soft_coverage
 from zeroproof.losses.implicit import implicit_loss
 from zeroproof.losses.margin import margin_loss
@@ -10,6 +10,7 @@ __all__ = [
     "Parts",
     "implicit_loss",
     "margin_loss",
+    "mixed_rows",
     "rejection_loss",
     "sign_consistency_loss",
     "soft_coverage",

@@ -19,9 +19,11 @@ __all__ = [
     "Counting",
     "Parts",
     "Terms",
+    "belongs",
     "checked_mask",
     "finite_rows",
     "mean",
+    "mixed_rows",
     "parts",
     "reduced",
     "weighted",
@@ -66,6 +68,32 @@ def finite_rows(*tensors: Tensor) -> Tensor:
     return finite.all(-1, keepdim=True) if finite.ndim > 1 else finite
 
 
+def mixed_rows(Y_d: Tensor, D: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Tell which rows ask one denominator to be 0 and not to be 0.
+
+    Outputs that share D have their poles in common. A row with a finite and a singular target then
+    contradicts itself, and needs `shared_denominator=False`.
+
+    Args:
+        Y_d: Target denominators, `(*batch, k)`, as `lift_targets` gives them.
+        D: Denominators, `(*batch, 1)` if shared; no row is mixed if they are not.
+        weight: `(*batch, k)` or `(*batch, 1)`; a label that does not count (0: missing) asks for
+            nothing.
+
+    Returns:
+        Boolean, `(*batch,)`.
+
+    Examples:
+        >>> Y_d = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+        >>> mixed_rows(Y_d, torch.ones(3, 1))
+        tensor([ True, False, False])
+    """
+    if D.shape == Y_d.shape:
+        return torch.zeros(Y_d.shape[:-1], dtype=torch.bool, device=Y_d.device)
+    counts = torch.ones_like(Y_d, dtype=torch.bool) if weight is None else weight > 0
+    return ((Y_d == 0) & counts).any(-1) & ((Y_d != 0) & counts).any(-1)
+
+
 def weighted(
     values: Tensor, counts: Tensor, weight: Tensor | None = None, mask: Tensor | None = None
 ) -> Terms:
@@ -100,9 +128,18 @@ def checked_mask(mask: Tensor, values: Tensor) -> Tensor:
     return mask
 
 
+def belongs(x: Tensor, values: Tensor) -> bool:
+    """Tell whether a tensor has the shape of losses, or one entry per row."""
+    # number by number: the compiler takes a size it knows and one it does not for different shapes
+    *rows, width = values.shape or (1,)
+    *others, last = x.shape or (1,)
+    alike = x.ndim == values.ndim and all(p == q for p, q in zip(others, rows, strict=True))
+    return alike and (last == width or (last == 1 and x.ndim > 1))
+
+
 def _fits(x: Tensor, values: Tensor, name: str) -> None:
-    rows = (*values.shape[:-1], 1) if values.ndim > 1 else values.shape
-    if x.shape not in (values.shape, rows):
+    if not belongs(x, values):
+        rows = (*values.shape[:-1], 1) if values.ndim > 1 else values.shape
         raise ShapeError(
             f"{name} must have the shape of the loss, {tuple(values.shape)}, or one entry per row, "
             f"{tuple(rows)}, got {tuple(x.shape)}"

@@ -1,6 +1,6 @@
 """Every loss of one entry and its slopes, once: torch runs them on tensors, Numba on numbers.
 
-A formula is plain Python over the eight helpers below. Torch runs it on tensors, in eager mode, in
+A formula is plain Python over the ten helpers below. Torch runs it on tensors, in eager mode, in
 compiled graphs and under every transform, complex numbers too; `loops.py` hands the same code
 objects to Numba, with helpers for numbers in their place.
 
@@ -36,6 +36,7 @@ __all__ = [
     "margin_slope",
     "score",
     "score_slopes",
+    "separation",
     "sign",
     "sign_slopes",
 ]
@@ -45,6 +46,7 @@ DETACHED, ATTACHED, CHORDAL, ORIENTED = range(4)
 # --- helpers, of which `loops.py` has the twins for numbers -------------------------------------
 
 where, sqrt, exp, atan2 = torch.where, torch.sqrt, torch.exp, torch.atan2
+softplus = torch.nn.functional.softplus  # of `separation` alone, which no loop runs
 
 
 def sg(x):  # a constant to autograd
@@ -64,6 +66,17 @@ def modulus(x):  # at 0 its slope is that of x → 0+, where that of `abs` is 0
     return where(x == 0, x.real, abs(x))
 
 
+def side(x):  # x / |x|, 1 at 0, a constant
+    x = x.detach()
+    if x.is_complex():
+        return where(x == 0, 1.0, x / where(x == 0, 1.0, abs(x)))
+    return where(x < 0, -1.0, 1.0)
+
+
+def conj(x):
+    return x.conj()
+
+
 class Options(NamedTuple):
     """What the formulas of a loss depend on besides its tuples."""
 
@@ -71,6 +84,7 @@ class Options(NamedTuple):
     angle_score: bool
     angle_sign: bool
     relative: bool
+    to_side: bool  # sign targets are turned to the side of D
     tau: float
     root_scale: float  # √s, by which N is divided and D multiplied: N / s alone could overflow
     temperature: float
@@ -147,12 +161,18 @@ def fit_slopes(n, d, a, b, g, o):
 # --- the sign: 1 - cos θ, or θ² / 2 ---------------------------------------------------------------
 
 
+def facing(a, b, d, o):  # the tuple of the same value whose denominator lies on the side of D
+    turn = side(d) * conj(side(b)) if o.to_side else 1.0
+    return a * turn, b * turn
+
+
 def angle(n, d, a, b):  # a right angle at ⟨0, 0⟩, set before atan2, whose slope there is nan
     bad = lost(n, d, a, b)
     return atan2(where(bad, 1.0, cross(n, d, a, b)), where(bad, 0.0, n * a + d * b))
 
 
 def sign(n, d, a, b, o):
+    a, b = facing(a, b, d, o)
     if not o.angle_sign:
         return turned(n, d, a, b)
     theta = angle(n, d, a, b)
@@ -160,6 +180,7 @@ def sign(n, d, a, b, o):
 
 
 def sign_slopes(n, d, a, b, o):
+    a, b = facing(a, b, d, o)
     size, Y_size = squares(n, d, a, b)
     if o.angle_sign:
         turn = where(lost(n, d, a, b), 0.0, angle(n, d, a, b) / size)
@@ -180,13 +201,12 @@ def score(n, d, D, o, kink):  # at D = 0 its slope is that of D → 0+, or 0 if 
 
 
 def score_slopes(n, d, D, o, kink):  # by n and d for an angle, by N and D for |D|
-    side = where(D < 0, -1.0, 1.0)
     if not o.angle_score:
-        return 0.0 * D, where(D == 0, 0.0, side) if kink else side
+        return 0.0 * D, where(D == 0, 0.0, side(D)) if kink else side(D)
     u, v = n / o.root_scale, d * o.root_scale
     size = abs2(u) + abs2(v)
     by = 1.0 / sqrt(where(size > 0, size, 1.0))
-    common = side * (u * by) * by
+    common = side(D) * (u * by) * by
     by_d = where(size > 0, common * (u * by), 1.0) * o.root_scale
     return -common * (v * by) / o.root_scale, by_d
 
@@ -223,3 +243,10 @@ def covered_slope(s, o):  # σ·(1 - σ) / T, without the digits that 1 - σ wou
     share = 1.0 / (1.0 + rest)
     near = o.tau - s < 80 * o.temperature  # beyond, the share no longer moves
     return where(near, share * (share * rest) / o.temperature, 0.0)
+
+
+# --- separation: finite and singular targets on their sides of an angle of 0.1 --------------------
+
+
+def separation(s, wanted, o):  # softplus of how far the angle score s is on the wrong side
+    return softplus((0.1 - s) * where(wanted, 1.0, -1.0) / 0.05)

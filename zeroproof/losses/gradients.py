@@ -8,7 +8,7 @@
 | autograd | everything else | values |
 
 Else are: accelerators, complex numbers, single losses in a graph, transforms, targets or weights
-that learn, derivatives of derivatives, and losses of single entries.
+that learn, derivatives of derivatives, losses of single entries, and the separation.
 
 All but a graph compute in float64, whose range holds the fourth power of any float32, and round
 once. A graph computes in the type that came; sums and "attached" are in float64 there too.
@@ -30,20 +30,35 @@ from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import Ruling, gate, gating, rule
 from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.errors import RangeError
-from zeroproof.losses.counting import Counting, checked_mask, reduced
+from zeroproof.losses.counting import Counting, belongs, checked_mask, reduced
 from zeroproof.native import loops_for
 
-__all__ = ["FITS", "PARTS", "Recipe", "combined", "covered", "loss_type", "single", "terms"]
+__all__ = [
+    "APART",
+    "FITS",
+    "PARTS",
+    "Recipe",
+    "combined",
+    "covered",
+    "loss_type",
+    "single",
+    "terms",
+]
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]  # N, D, Y_n, Y_d
 FITS = ("detached", "attached", "chordal", "oriented")
 PARTS = ("fit", "margin", "sign", "coverage")
+APART = ("separation_finite", "separation_singular")  # of one λ, each a mean of its own
 CHUNK = 16_384  # entries whose float64 work space stays in the second cache
 SATURATED = 40  # a coverage of σ(40) is 1
 
 
 class Recipe(NamedTuple):
-    """Which parts make a loss, and their options, named as in `SCMTrainingLoss`."""
+    """Which parts make a loss, and their options, named as in `SCMTrainingLoss`.
+
+    Margin and coverage count finite targets: those with Y_d other than 0, of whatever size. The
+    size of a tuple says nothing, and ⟨1, 1e-9⟩ is the number 1e9, which a model shall answer.
+    """
 
     factors: tuple[float, float, float, float]  # λ of fit, margin, sign, rejection; 0: left out
     fit: str = "detached"
@@ -55,6 +70,8 @@ class Recipe(NamedTuple):
     temperature: float = 1.0
     tau_sing: float = 1.0
     sign_variant: str = "cosine"
+    turned: bool = False
+    separation: float = 0.0
     target_coverage: float = 0.0
     masks: bool = True  # whether ⟨0, 0⟩ is ⊥ to the policy
     unit: float | None = None  # what the weights of a sum were divided by; None: a mean
@@ -75,6 +92,7 @@ class Recipe(NamedTuple):
             angle_score=self.score == "angle",
             angle_sign=self.sign_variant == "angle",
             relative=self.relative,
+            to_side=self.turned,
             tau=min(max(self.tau, limits.tiny), limits.max),  # 0 and ∞ in float32 may be numbers
             root_scale=math.sqrt(self.scale),
             temperature=self.temperature,
@@ -94,9 +112,10 @@ class Entries(NamedTuple):
     D: Tensor
     m: Tensor
     fits: Tensor  # in rows with finite tuples
-    held: Tensor  # in rows with finite outputs
-    singular: Tensor  # where the target is, and its sign is known
-    entry: Tensor  # where outputs are finite
+    held: Tensor  # there, with a finite target
+    singular: Tensor  # there, with a singular one whose sign is known
+    asked: Tensor  # with a finite target, whatever the outputs are
+    entry: Tensor  # there, with finite outputs
 
     def some(self, where: Tensor) -> "tuple[Tensor | None, Entries]":
         """Return (indices, entries) of those that feel a part: all of them in a graph."""
@@ -117,7 +136,7 @@ def entries(
     N, D, Y_n, Y_d = x
     here = (N.detach().abs() < math.inf) & (D.detach().abs() < math.inf)
     there = (Y_n.detach().abs() < math.inf) & (Y_d.detach().abs() < math.inf)
-    fits, held = _rows(here & there).expand_as(N), _rows(here).expand_as(N)
+    fits, asked = _rows(here & there).expand_as(N), there & (Y_d.detach() != 0)
     near = (Y_d.detach().abs() < r.tau_sing) & fits  # compared in its own type
     if known is not None:
         near = near & known
@@ -131,10 +150,11 @@ def entries(
         other_side = ~known & (F.real_dot(F.sg(n), a, F.sg(d), b) < 0)
         turn = torch.where(other_side, -1.0, 1.0).to(m.dtype)
         a, b = a * turn, b * turn
-    fits, held, singular = (c.expand_as(n).to(m.dtype) for c in (fits, held, near))
+    counts = (fits, fits & asked, near, asked, asked & here)
+    counts = [c.expand_as(n).to(m.dtype) for c in counts]
     if weight is not None:
-        fits, held, singular = fits * weight, held * weight, singular * weight
-    return Entries(n, d, a, b, root, D, m, fits, held, singular, here.to(m.dtype))
+        counts = [c * weight for c in counts]
+    return Entries(n, d, a, b, root, D, m, *counts)
 
 
 def _rows(ok: Tensor) -> Tensor:
@@ -201,17 +221,23 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, factor in zip(PARTS, r.factors, strict=True):
         if factor:
-            gated = x if part == "coverage" else (*_gated(x, part, r), Y_n, Y_d)
+            gated = x if part == "coverage" else (*_gated(x, r), Y_n, Y_d)
             e = entries(gated, turns if part == "fit" else None, None, r)
             o = r.options(e.m.dtype, loss_type(*x))
             found[part] = _of_part(part, e, o, r.kink)
+    if r.separation:
+        e = entries((*_gated(x, r), Y_n, Y_d), None, None, r)
+        o = r.options(e.m.dtype, loss_type(*x))._replace(angle_score=True)
+        finite = e.held > 0
+        apart = F.separation(F.score(e.n, e.d, e.D, o, False).expand_as(e.n), finite, o)
+        counts = (finite, (e.fits > 0) & ~finite)
+        found.update(zip(APART, ((apart, which) for which in counts), strict=True))
     return found
 
 
-def _gated(x: Tuples, part: str, r: Recipe) -> tuple[Tensor, Tensor]:
-    N, D, *targets = (z.detach() for z in x)
-    looked_at = (N, D) if part == "margin" else (N, D, *targets)
-    bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in looked_at]).all(0))
+def _gated(x: Tuples, r: Recipe) -> tuple[Tensor, Tensor]:
+    N, D, *_ = each = [z.detach() for z in x]
+    bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in each]).all(0))
     return gate(x[0], x[1], ((N == 0) & (D == 0)) | bad if r.masks else bad)
 
 
@@ -222,9 +248,9 @@ def _of_part(part: str, e: Entries, o: F.Options, kink: bool) -> tuple[Tensor, T
         return F.margin(F.score(e.n, e.d, e.D, o, kink).expand_as(e.n), o), e.held > 0
     if part == "sign":
         return F.sign(e.n, e.d, e.a, e.b, o), e.singular > 0
-    # what is not finite counts, as not covered
+    # an output that is not finite counts, as not covered
     share = F.covered(F.score(e.n, e.d, e.D, o, False).expand_as(e.n), o) * e.entry
-    return share, torch.ones_like(share, dtype=torch.bool)
+    return share, e.asked > 0
 
 
 def covered(score: Tensor, r: Recipe) -> Tensor:
@@ -251,7 +277,8 @@ def joined(t: Sequence[Any], r: Recipe) -> tuple[Any, tuple[Any, ...]]:
         shares = [r.unit] * 4
     fit, margin, sign, rejection = r.factors
     means = [total * share for total, share in zip(t[::2], shares, strict=True)]
-    lacking = _if(means[3] < r.target_coverage, r.target_coverage - means[3], 0.0)
+    low = (t[7] > 0) & (means[3] < r.target_coverage)  # of nothing, nothing is lacking
+    lacking = _if(low, r.target_coverage - means[3], 0.0)
     total = fit * means[0] + margin * means[1] + sign * means[2] + rejection * lacking * lacking
     slopes = (
         fit * shares[0],
@@ -281,7 +308,7 @@ def _sums(e: Entries, o: F.Options, r: Recipe) -> list[Any]:
         if r.factors[1]:
             t[2:4] = _sum(e.held, F.margin(s, o)), _sum(e.held)
         if r.factors[3]:
-            t[6:] = _sum(e.entry, F.covered(s, o)), float(s.numel())
+            t[6:] = _sum(e.entry, F.covered(s, o)), _sum(e.asked)
     if r.factors[2]:
         _, f = e.some(e.singular > 0)
         t[4:6] = _sum(f.singular, F.sign(f.n, f.d, f.a, f.b, o)), _sum(f.singular)
@@ -433,9 +460,15 @@ class _Graph(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, known: Tensor | None, r: Recipe
+        N: Tensor,
+        D: Tensor,
+        Y_n: Tensor,
+        Y_d: Tensor,
+        known: Tensor | None,
+        weight: Tensor | None,
+        r: Recipe,
     ) -> tuple[Tensor, Tensor]:
-        e = entries((N, D, Y_n, Y_d), known, None, r, N.dtype)
+        e = entries((N, D, Y_n, Y_d), known, weight, r, N.dtype)
         t = _sums(e, r.options(torch.float64, N.dtype), r)
         total, slopes = joined([torch.as_tensor(z, device=N.device) for z in t], r)
         return total.to(N.dtype), torch.stack(slopes)
@@ -448,16 +481,16 @@ class _Graph(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        N, D, Y_n, Y_d, known, slopes = ctx.saved_tensors
+        N, D, Y_n, Y_d, known, weight, slopes = ctx.saved_tensors
         r = ctx.recipe
         ruling = rule(g, -1)
         gated = torch.where(ruling.closed, 0, g)
         factors = [slope * (gated if k < 3 else g) for k, slope in enumerate(slopes.unbind())]
-        e = entries((N, D, Y_n, Y_d), known, None, r, N.dtype)
+        e = entries((N, D, Y_n, Y_d), known, weight, r, N.dtype)
         o = r.options(torch.float64, N.dtype)
         found = _slopes(e, o, r, factors, ruling, D.shape != N.shape)
         g_N, g_D = (_narrowed(z, like) for z, like in zip(found, (N, D), strict=True))
-        return g_N, g_D, None, None, None, None
+        return g_N, g_D, *[None] * 5
 
 
 def _recorded(
@@ -483,12 +516,11 @@ def _recorded(
 def _alike(x: Tuples, known: Tensor | None) -> bool:
     """Tell whether types and shapes are those of one loss, whose targets do not learn."""
     N, _, Y_n, Y_d = x
-    shapes = (N.shape, (*N.shape[:-1], 1) if N.ndim > 1 else N.shape)
     return (
         Y_n.shape == N.shape
-        and all(z.dtype == N.dtype and z.shape in shapes for z in x)
+        and all(z.dtype == N.dtype and belongs(z, N) for z in x)
         and not (Y_n.requires_grad or Y_d.requires_grad)
-        and (known is None or (known.dtype == torch.bool and known.shape in shapes))
+        and (known is None or (known.dtype == torch.bool and belongs(known, N)))
     )
 
 
@@ -507,17 +539,24 @@ def _usual(r: Recipe) -> bool:
 
 
 def combined(
-    x: Tuples, known: Tensor | None, r: Recipe, plain: Callable[[Tensor, Tensor], Tensor]
+    x: Tuples,
+    known: Tensor | None,
+    weight: Tensor | None,
+    r: Recipe,
+    plain: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
     N, D, *_ = x
-    if _alike(x, known):
+    if _alike(x, known) and not r.separation:
         if torch.compiler.is_compiling():
-            if not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r):
-                return _Graph.apply(*x, known, r)[0]
-        elif _plain_tensors(x):
+            usual = not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r)
+            if usual and _fitting(weight, N):
+                counts = None if weight is None else _counts(weight, None)[0].to(N.dtype)
+                return _Graph.apply(*x, known, counts, r)[0]
+        elif _plain_tensors(x) and _weighs(weight, N):
             loops = loops_for("losses.loops", *x)
-            return _Eager.apply(_Task(r, plain), loops, *x, known, None)
+            counts = None if weight is None else _counts(weight, None)[0]
+            return _Eager.apply(_Task(r, plain), loops, *x, known, counts)
     return plain(N, D)
 
 
@@ -536,20 +575,31 @@ def single(part: str, x: Tuples, r: Recipe, counting: Counting) -> Tensor:
     counts = None if mask is None else mask.double()
     unit = 1.0
     if weight is not None:
-        # by the largest, so that sums of them stay in the range
-        usable = torch.isfinite(weight) & (weight >= 0)
-        usable = usable if mask is None else usable & mask
-        counts = torch.where(usable, weight, 0).double()
-        unit = counts.amax().item() or 1.0
-        counts = counts / unit
+        counts, largest = _counts(weight, mask)
+        unit = largest.item()
     task = _Task(r._replace(unit=unit if reduction == "sum" else None), plain)
     return _Eager.apply(task, loops_for("losses.loops", *x), *x, None, counts)
 
 
-def _weighs(weight: Tensor | None, N: Tensor) -> bool:
-    """Tell whether a weight is as plain as the tuples, and of their shape or that of rows."""
+def _counts(weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return weights by the largest of them, so that sums stay in the range, and that one."""
+    usable = torch.isfinite(weight) & (weight >= 0)
+    usable = usable if mask is None else usable & mask
+    counts = torch.where(usable, weight, 0)
+    counts = counts if counts.device.type == "mps" else counts.double()
+    largest = counts.amax()
+    largest = torch.where(largest > 0, largest, 1)
+    return counts / largest, largest
+
+
+def _fitting(weight: Tensor | None, N: Tensor) -> bool:
+    """Tell whether a weight is a constant of the shape of N, or of one entry per row."""
     if weight is None:
         return True
-    fits = weight.shape in (N.shape, (*N.shape[:-1], 1) if N.ndim > 1 else N.shape)
-    fits = fits and not weight.requires_grad and weight.is_floating_point()
-    return fits and ordinary(weight.double())
+    fits = belongs(weight, N) and weight.numel() > 0
+    return fits and weight.is_floating_point() and not weight.requires_grad
+
+
+def _weighs(weight: Tensor | None, N: Tensor) -> bool:
+    """Tell whether it also is as plain as the tuples."""
+    return _fitting(weight, N) and (weight is None or ordinary(weight.double()))

@@ -48,7 +48,12 @@ def _modulus(x):
 
 
 @njit(inline="always")
-def _sg(x):
+def _side(x):
+    return -1.0 if x < 0 else 1.0
+
+
+@njit(inline="always")
+def _constant(x):  # and the conjugate
     return x
 
 
@@ -63,7 +68,9 @@ _scalar = for_numbers(
         "abs2": _abs2,
         "real_dot": _real_dot,
         "modulus": _modulus,
-        "sg": _sg,
+        "side": _side,
+        "sg": _constant,
+        "conj": _constant,
         "abs": abs,
     },
     exact=["cross"],  # a product and a difference that round once would not cancel
@@ -91,6 +98,7 @@ def _views(work, count):
         work[9][:count],
         work[10][:count],
         work[11][:count],
+        work[12][:count],
     )
 
 
@@ -111,7 +119,7 @@ def _spread(x, size, width, start, out):
 @kernel
 def _load(N, D, Y_n, Y_d, known, weight, width, start, numbers, x):
     """Fill a block, as `gradients.entries` does it for torch; `unit` is 1 / m."""
-    n, d, a, b, g, raw, unit, fits, held, singular, entry, spare = x
+    n, d, a, b, g, raw, unit, fits, held, singular, asked, entry, spare = x
     root_gamma, tau_sing, oriented = numbers
     inf, size, count = np.inf, N.shape[0], n.shape[0]
     _spread(N, size, width, start, n)
@@ -121,8 +129,9 @@ def _load(N, D, Y_n, Y_d, known, weight, width, start, numbers, x):
     for i in range(count):
         here = (abs(n[i]) < inf) & (abs(d[i]) < inf)
         there = (abs(a[i]) < inf) & (abs(b[i]) < inf)
-        entry[i] = 1.0 if here else 0.0
         fits[i] = 1.0 if here & there else 0.0
+        asked[i] = 1.0 if there & (b[i] != 0) else 0.0
+        entry[i] = asked[i] if here else 0.0
         singular[i] = 1.0 if abs(b[i]) < tau_sing else 0.0
         n[i] = n[i] if here else 1.0
         d[i] = d[i] if here else 1.0
@@ -137,18 +146,20 @@ def _load(N, D, Y_n, Y_d, known, weight, width, start, numbers, x):
         d[i] *= by
         a[i] *= Y_by
         b[i] *= Y_by
-    held[:] = entry
     if width > 1:  # a row counts if all of its outputs do
         for row in range(0, count, width):
-            for counts in (fits[row : row + width], held[row : row + width]):
-                counts[:] = counts.min()
+            fits[row : row + width] = fits[row : row + width].min()
     if weight is not None:
         _spread(weight, size, width, start, spare)
         for i in range(count):
             fits[i] *= spare[i]
-            held[i] *= spare[i]
+            entry[i] *= spare[i]
     for i in range(count):
         singular[i] *= fits[i]
+        held[i] = fits[i] if asked[i] > 0 else 0.0
+    if weight is not None:
+        for i in range(count):
+            asked[i] *= spare[i]
     if known is not None:
         _spread(known, size, width, start, spare)
         for i in range(count):
@@ -180,12 +191,12 @@ def _total(a):
 def _sums(N, D, Y_n, Y_d, known, weight, width, o, numbers, wanted, out):
     """Add sum and weight of fit, margin, sign and coverage to eight numbers."""
     step = max(_BLOCK // width, 1) * width
-    work, values = np.empty((12, step)), np.empty(step)
+    work, values = np.empty((13, step)), np.empty(step)
     for start in range(0, N.shape[0], step):
         count = min(step, N.shape[0] - start)
         x, v = _views(work, count), values[:count]
         _load(N, D, Y_n, Y_d, known, weight, width, start, numbers, x)
-        n, d, a, b, g, raw, _, fits, held, singular, entry, _ = x
+        n, d, a, b, g, raw, _, fits, held, singular, asked, entry, _ = x
         if wanted[0]:
             for i in range(count):
                 v[i] = _fit(n[i], d[i], a[i], b[i], g[i], o)
@@ -210,7 +221,7 @@ def _sums(N, D, Y_n, Y_d, known, weight, width, o, numbers, wanted, out):
             far = o.tau + 40 * o.temperature
             for i in range(count):
                 out[6] += entry[i] * (_covered(v[i], o) if v[i] < far else 1.0)
-            out[7] += count
+            out[7] += _total(asked)
 
 
 @kernel
@@ -234,13 +245,13 @@ def _gradients(
     """Write dL/dN and dL/dD: what every part contributes, each within the bound of the policy."""
     step = max(_BLOCK // width, 1) * width
     shared = width if D.shape[0] != N.shape[0] else 1
-    work, values = np.empty((12, step)), np.empty((5, step))
+    work, values = np.empty((13, step)), np.empty((5, step))
     for start in range(0, N.shape[0], step):
         count = min(step, N.shape[0] - start)
         x, p, q = _views(work, count), values[0][:count], values[1][:count]
         s, g_n, g_d = values[2][:count], values[3][:count], values[4][: count // shared]
         _load(N, D, Y_n, Y_d, known, weight, width, start, numbers, x)
-        n, d, a, b, g, raw, unit, fits, held, singular, entry, _ = x
+        n, d, a, b, g, raw, unit, fits, held, singular, _, entry, _ = x
         g_n[:] = 0.0
         g_d[:] = 0.0
         if factors[0] != 0:
@@ -330,7 +341,7 @@ def sums(
     Args:
         x: N, D, Y_n, Y_d of float32; N and Y_n `(*batch, k)`, the others so or `(*batch, 1)`.
         known: True where the sign of the target is known, the shape of N or `(*batch, 1)`.
-        weight: Of the losses of fit, margin and sign, float64, at least 0, shaped as `known`.
+        weight: Of every entry, float64, at least 0, shaped as `known`.
         r: The `gradients.Recipe`.
         o: Its options.
     """

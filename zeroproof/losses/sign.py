@@ -23,6 +23,7 @@ def sign_consistency_loss(
     tau_sing: float = TAU_SING.value,
     *,
     variant: str = "cosine",
+    turned: bool = False,
     **counting: Unpack[Counting],
 ) -> Tensor:
     r"""Align the orientation of tuples with singular targets, those with \|Y_d\| < `tau_sing`.
@@ -31,8 +32,11 @@ def sign_consistency_loss(
     ‖(Y_n, Y_d)‖). `variant="angle"`: θ² / 2 with θ = atan2(N·Y_d - D·Y_n, N·Y_n + D·Y_d), which
     still has a gradient where the tuple points exactly the wrong way; there 1 - cos θ has none.
 
-    A pole whose two sides differ in sign has no consistent orientation, and a target of unknown
-    sign (lifted from nan) has none to teach: leave this loss off for the first and mask the second.
+    At a pole whose two sides differ in sign D changes its sign and N does not, so that half of the
+    rows want ⟨-1, 0⟩ of an N that is near 1 for all: the formula has the floor 1 there and nothing
+    to teach. `turned=True` compares with the target times sign D, a constant to autograd, of which
+    only the signs of value and label are left: such a pole costs nothing, the wrong side of it 2. A
+    target of unknown sign (lifted from nan) has none to teach: mask it.
 
     Args:
         N: Numerators, `(*batch, k)`, real or complex (real part of the Hermitian product).
@@ -41,6 +45,8 @@ def sign_consistency_loss(
         Y_d: Target denominators, the shape of N or `(*batch, 1)`.
         tau_sing: τ_sing, above 0, compared with \|Y_d\|.
         variant: `"cosine"`, or `"angle"` for real tuples.
+        turned: Compare with that multiple of the target by ±1 (complex: by a phase) whose Y_d, or
+            0+, lies on the side of D.
         **counting: `weight` (an entry counts in proportion; one that is negative or not finite
             does not count), `mask` (boolean, True counts), both in the shape of N or `(*batch,
             1)`; `reduction`: `"mean"` (Σ w·l / Σ w over what counts), `"sum"` or `"none"`.
@@ -64,5 +70,6 @@ def sign_consistency_loss(
     """
     in_range(tau_sing, TAU_SING)
     one_of(variant, VARIANTS, "variant")
-    recipe = Recipe(factors=(0.0, 0.0, 1.0, 0.0), tau_sing=tau_sing, sign_variant=variant)
+    factors = (0.0, 0.0, 1.0, 0.0)
+    recipe = Recipe(factors, tau_sing=tau_sing, sign_variant=variant, turned=turned)
     return single("sign", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, counting)

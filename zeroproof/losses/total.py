@@ -16,9 +16,10 @@ from zeroproof.defaults import (
     TAU_TRAIN,
     TEMPERATURE,
 )
+from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Parts, Terms, finite_rows, mean, parts, weighted
 from zeroproof.losses.coverage import rejection_loss
-from zeroproof.losses.gradients import Recipe, combined, loss_type, terms
+from zeroproof.losses.gradients import APART, Recipe, combined, loss_type, terms
 from zeroproof.losses.implicit import NORMALIZERS
 from zeroproof.losses.sign import VARIANTS
 from zeroproof.projective.angle import SCORES
@@ -34,9 +35,23 @@ class SCMTrainingLoss:
     r"""Total loss of a projective model.
 
     Formula: L = L_fit + λ_margin·L_margin + λ_sign·L_sign + λ_rejection·max(0, target -
-    coverage)², with `implicit_loss`, `margin_loss`, `sign_consistency_loss` and the
-    `soft_coverage` of the outputs at τ_train. The gradient policy acts on each of the first three
-    as it leaves that loss, and never on the last.
+    coverage)² + λ_separation·L_separation, with `implicit_loss`, `margin_loss`,
+    `sign_consistency_loss` and the `soft_coverage` of the outputs at τ_train. The gradient policy
+    acts on each part as it leaves that loss, and never on the coverage.
+
+    | part | counts entries (row, output) whose target is |
+    |---|---|
+    | fit | any |
+    | margin, coverage | finite: Y_d other than 0, of whatever size |
+    | sign | singular: \|Y_d\| < τ_sing, and its sign known |
+    | separation | finite and singular (Y_d = 0), each side by itself |
+
+    So the least loss of an entry labelled ±inf or ⊥ is that of ⟨±1, 0⟩, and a coverage is a share
+    of the finite targets. A part that has nothing to count is 0.
+
+    L_separation = mean of softplus((0.1 - s) / 0.05) over finite targets + mean of
+    softplus((s - 0.1) / 0.05) over singular ones, s the angle score. It teaches regions of ⊥, and
+    disturbs poles: 0.1 is a good λ for the first, 0 for the second.
 
     Any callable of the form `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))` may stand in its place.
     Change a field with `dataclasses.replace`.
@@ -45,16 +60,20 @@ class SCMTrainingLoss:
         lambda_margin: λ_margin; a weight of 0 skips its part and the work for it.
         lambda_sign: λ_sign. Use 0 where +∞ and -∞ are one point: poles whose sides differ in sign.
         lambda_rejection: λ_rejection.
+        lambda_separation: λ_separation.
         tau_train: τ_train of margin and coverage, in the units of the score.
         tau_sing: τ_sing, which targets are singular.
         gamma: γ of the fit.
-        target_coverage: The share of finite answers asked for.
+        target_coverage: The share of finite answers asked for where targets are finite.
         normalizer: Of the fit: `"detached"`, `"attached"` or `"chordal"`.
         oriented: Fit 2(1 - cos) instead, which tells +∞ from -∞ on all targets.
         relative_margin: Divide the margin's distance by τ_train.
         sign_variant: `"cosine"` or `"angle"`.
+        turned: Turn sign targets to the side of D, as `sign_consistency_loss` does: where poles are
+            crossed, or D may have either sign.
         score: `"denominator"` or `"angle"`, for margin and coverage.
-        scale: Scale of the targets for the score `"angle"`, in the units of N / D.
+        scale: Scale of the targets for the score `"angle"` and the separation, in the units of
+            N / D.
         temperature: T of the soft coverage, in the units of the score.
 
     Raises:
@@ -70,6 +89,7 @@ class SCMTrainingLoss:
     lambda_margin: float = LAMBDA_MARGIN.value
     lambda_sign: float = LAMBDA_SIGN.value
     lambda_rejection: float = LAMBDA_REJECTION.value
+    lambda_separation: float = 0.0
     tau_train: float = TAU_TRAIN.value
     tau_sing: float = TAU_SING.value
     gamma: float = GAMMA.value
@@ -78,6 +98,7 @@ class SCMTrainingLoss:
     oriented: bool = False
     relative_margin: bool = False
     sign_variant: str = "cosine"
+    turned: bool = False
     score: str = "denominator"
     scale: float = 1.0
     temperature: float = TEMPERATURE.value
@@ -94,10 +115,15 @@ class SCMTrainingLoss:
             TEMPERATURE,
         ):
             in_range(getattr(self, parameter.name), parameter)
+        in_range(self.lambda_separation, LAMBDA_MARGIN, name="lambda_separation")
         one_of(self.normalizer, NORMALIZERS, "normalizer")
         one_of(self.sign_variant, VARIANTS, "sign_variant")
         one_of(self.score, SCORES, "score")
         positive(self.scale, "scale")
+        if self.turned and self.oriented:
+            raise RangeError(
+                "turned must be False with oriented=True, which asks for one side of D; got both"
+            )
 
     def __call__(
         self,
@@ -105,6 +131,7 @@ class SCMTrainingLoss:
         targets: Tuples,
         tau_train: float | None = None,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """Return the total loss, a scalar.
 
@@ -114,6 +141,8 @@ class SCMTrainingLoss:
             tau_train: τ_train for this call instead of the field.
             mask: True where the sign of the target is known: `~isnan(y)`. It restricts the sign
                 loss, and makes an oriented fit accept either sign elsewhere; nothing else.
+            weight: How much every entry counts, in every part: 0 for a missing label; one that is
+                negative or not finite does not count. In the shape of N or `(*batch, 1)`.
 
         Raises:
             ShapeError: The shapes do not belong together.
@@ -123,11 +152,10 @@ class SCMTrainingLoss:
         recipe = self._recipe(tau_train)
 
         def plain(N: Tensor, D: Tensor) -> Tensor:
-            losses = self._terms((N, D), (Y_n, Y_d), tau_train, mask)
-            means = {name: mean(term) for name, term in losses.items()}
-            return self._combined(means)["total"].to(loss_type(N, D, Y_n, Y_d))
+            losses = self._terms((N, D), (Y_n, Y_d), tau_train, mask, weight)
+            return self._combined(_means(losses))["total"].to(loss_type(N, D, Y_n, Y_d))
 
-        return combined((N, D, Y_n, Y_d), mask, recipe, plain)
+        return combined((N, D, Y_n, Y_d), mask, weight, recipe, plain)
 
     def components(
         self,
@@ -135,13 +163,15 @@ class SCMTrainingLoss:
         targets: Tuples,
         tau_train: float | None = None,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return `total`, and without their λ `fit`, `margin`, `sign`, `rejection`; 0: skipped.
 
+        `separation` is there if it is asked for.
         `masked_rows` is the number of rows left out because N, D or a target is not finite there.
         """
-        losses = self._terms(outputs, targets, tau_train, mask)
-        found = self._combined({name: mean(term) for name, term in losses.items()})
+        losses = self._terms(outputs, targets, tau_train, mask, weight)
+        found = self._combined(_means(losses))
         dtype = loss_type(*outputs, *targets)
         found = {name: value.to(dtype) for name, value in found.items()}
         return {**found, "masked_rows": _masked_rows(outputs, targets).total}
@@ -152,14 +182,15 @@ class SCMTrainingLoss:
         targets: Tuples,
         tau_train: float | None = None,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> dict[str, Parts]:
-        """Return sum and weight of `fit`, `margin`, `sign` and `coverage`, those not skipped.
+        """Return sum and weight of `fit`, `margin`, `sign`, `coverage`, those not skipped.
 
         Those of `masked_rows` are the rows left out and all rows. Parts of several batches or ranks
         add up entry by entry; `combine` makes the loss of all of them.
         """
         dtype = loss_type(*outputs, *targets)
-        losses = self._terms(outputs, targets, tau_train, mask)
+        losses = self._terms(outputs, targets, tau_train, mask, weight)
         counted = {
             name: Parts._make(x.to(dtype) for x in parts(term)) for name, term in losses.items()
         }
@@ -168,7 +199,7 @@ class SCMTrainingLoss:
     def combine(self, parts: dict[str, Parts]) -> dict[str, Tensor]:
         """Return what `components` returns, from parts that were added up."""
         means = {
-            name: total / torch.where(weight > 0, weight, 1)
+            name: _or_whole(name, total / torch.where(weight > 0, weight, 1), weight > 0)
             for name, (total, weight) in parts.items()
             if name != "masked_rows"
         }
@@ -190,6 +221,9 @@ class SCMTrainingLoss:
             else:
                 parts[name] = means[name]
             total = total + factor * parts[name]
+        if self.lambda_separation:
+            parts["separation"] = means[APART[0]] + means[APART[1]]
+            total = total + self.lambda_separation * parts["separation"]
         return {**parts, "total": total}
 
     def _recipe(self, tau_train: float | None) -> Recipe:
@@ -209,18 +243,36 @@ class SCMTrainingLoss:
             temperature=self.temperature,
             tau_sing=self.tau_sing,
             sign_variant=self.sign_variant,
+            turned=self.turned,
+            separation=self.lambda_separation,
             target_coverage=self.target_coverage,
         )
 
     def _terms(
-        self, outputs: Tuples, targets: Tuples, tau_train: float | None, mask: Tensor | None
+        self,
+        outputs: Tuples,
+        targets: Tuples,
+        tau_train: float | None,
+        mask: Tensor | None,
+        weight: Tensor | None,
     ) -> dict[str, Terms]:
         N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
         found = terms((N, D, Y_n, Y_d), mask, self._recipe(tau_train))
         return {
-            name: weighted(*term, mask=mask if name == "sign" else None)
+            name: weighted(*term, weight=weight, mask=mask if name == "sign" else None)
             for name, term in found.items()
         }
+
+
+def _means(losses: dict[str, Terms]) -> dict[str, Tensor]:
+    return {
+        name: _or_whole(name, mean(term), (term.weights > 0).any()) for name, term in losses.items()
+    }
+
+
+def _or_whole(name: str, value: Tensor, counted: Tensor) -> Tensor:
+    """Return a mean; the coverage of no entry is 1, so that nothing is lacking."""
+    return torch.where(counted, value, 1) if name == "coverage" else value
 
 
 def _masked_rows(outputs: Tuples, targets: Tuples) -> Parts:
