@@ -64,7 +64,7 @@ def joint_loss(
         batch: Whose rows they are; without own rows it contributes a connected 0.
         accelerator: Adds up over the processes.
     """
-    parts = parts_of(loss_fn, call, batch.own)
+    parts = parts_of(loss_fn, call, batch.amount)
     mine = [_counted(value, batch, call) for part in parts.values() for value in part]
     both = iter(_shared(mine, accelerator))
     return whole(loss_fn, {name: Parts(next(both), next(both)) for name in parts})

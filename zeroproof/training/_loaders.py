@@ -38,6 +38,20 @@ class Batch(NamedTuple):
     all: int
     weight: Tensor | None = None
 
+    @property
+    def amount(self) -> float:
+        """Rows of this process that count, or the summed weight of their labels over outputs."""
+        if self.weight is None or not self.own:
+            return self.own
+        return self.weight.expand_as(self.y).double().sum().item() * self.own / self.y.numel()
+
+    def weights(self) -> Tensor:
+        """Return the weight of every answer, `(rows,)`: the least of its outputs."""
+        weight = torch.ones_like(self.y.real) if self.weight is None else self.weight
+        return (
+            weight.expand_as(self.y).reshape(-1, self.y.shape[-1] if self.y.ndim > 1 else 1).amin(1)
+        )
+
     def through(self, model: nn.Module) -> Any:
         """Return what the model makes of it."""
         return model(*self.args, **self.named)

@@ -87,7 +87,7 @@ class Stepper:
                 loss = outcome.loss if weight == 1 else outcome.loss * weight
                 self._backward(loss, scale)
             losses.append(loss.detach())
-            tally.add(outcome, batch.own)
+            tally.add(outcome, batch.own, batch.amount)
         tally.add_step(*self._finish(losses))
 
     def _backward(self, loss: Tensor, scale: float | None) -> None:

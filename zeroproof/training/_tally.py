@@ -79,7 +79,7 @@ class Tally:
         self._part_sums: list[dict[str, Parts]] = []
         self._sums = dict.fromkeys(Totals._fields, 0.0)
         self._losses: list[Tensor] = []
-        self._rows: list[Tensor | int] = []
+        self._rows: list[float] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
         self._waiting: list[Any] = []  # (N, D, y, weight) of batches of one kind
@@ -87,17 +87,14 @@ class Tally:
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
-    def add(self, outcome: Outcome, own: int) -> None:
-        """Count one batch, of which the first `own` rows count."""
+    def add(self, outcome: Outcome, own: int, amount: float | None = None) -> None:
+        """Count one batch, of which the first `own` rows count; its loss counts by its amount."""
         z = (outcome.N.detach(), outcome.D.detach(), outcome.y)
-        rows: Tensor | int = own
-        if (weight := outcome.weight) is not None:
-            z = (*z, weight)
-            rows = weight[:own].expand_as(outcome.y[:own]).sum() / max(outcome.y[0].numel(), 1)
+        z = z if outcome.weight is None else (*z, outcome.weight)
         if own < len(outcome.N):
             z = tuple(x[:own] for x in z)
         self._losses.append(outcome.loss.detach())
-        self._rows.append(rows)
+        self._rows.append(own if amount is None else amount)
         if len(self._losses) >= _READS:
             self._read()
         kind = tuple((x.shape[1:], x.dtype) for x in z)
@@ -182,8 +179,8 @@ class Tally:
         if self._losses:
             for loss, rows in zip(torch.stack(self._losses).tolist(), self._rows, strict=True):
                 if math.isfinite(loss):
-                    sums["loss"] += loss * float(rows)
-                    sums["loss_rows"] += float(rows)
+                    sums["loss"] += loss * rows
+                    sums["loss_rows"] += rows
         if self._counts:
             found = torch.stack(self._counts).sum(0).tolist()
             for name, count in zip(_COUNTED, found, strict=True):

@@ -228,8 +228,8 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
     for batch in batches(loader, "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
         h, y = h.detach().reshape(-1, h.shape[-1]), batch.y.to(h.device)
-        y, sound = y.reshape(len(h), -1), torch.isfinite(h).all(1)
-        found.append((h[sound], y[sound]))
+        rows = {"h": h, "y": y.reshape(len(h), -1), "weight": batch.weights().to(h.device)}
+        found.append({name: z[torch.isfinite(h).all(1)] for name, z in rows.items()})
         room -= h.numel()
         if room <= 0:
             break

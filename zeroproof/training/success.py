@@ -116,7 +116,8 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, fl
     first, parts, rows = None, [torch.zeros(0, dtype=torch.float64)], 0
     for batch in source.epoch(0):
         first = first or batch
-        y = batch.y[: batch.own].detach().flatten().cpu()
+        y = batch.y if batch.weight is None else batch.y.where(batch.weight > 0, torch.nan)
+        y = y[: batch.own].detach().flatten().cpu()
         parts.append(y[torch.isfinite(y)].abs().double())
         rows += batch.all
         if rows >= _SCALE_ROWS or not scaled:
@@ -160,7 +161,10 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
 def answers(
     model: nn.Module, source: Source, accelerator: Any
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Return N, D and y, `(rows, outputs)`, of all processes, and whether answers are `SCM`."""
+    """Return N, D, y, `(rows, outputs)`, of all processes, and whether answers are `SCM`.
+
+    A row with a missing label is left out.
+    """
     like, rows, scm = next(model.parameters()), 0, False
     parts: list[list[Tensor]] = []
     with in_mode(model, training=False):
@@ -170,7 +174,8 @@ def answers(
             scm = isinstance(outputs, SCM)
             found = (N.detach(), D.detach().expand_as(N), batch.y)
             columns = N.shape[-1] if N.ndim > 1 else 1
-            parts.append([z[: batch.own].reshape(-1, columns).cpu() for z in found])
+            there = (batch.weights() > 0).reshape(len(batch.y), -1)[: batch.own].flatten().cpu()
+            parts.append([z[: batch.own].reshape(-1, columns).cpu()[there] for z in found])
             rows += batch.all
             if rows >= _ROWS:
                 break

@@ -510,13 +510,15 @@ class SCMTrainer:
         tally = self._progress.new_tally(self._loss_parts)
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
-                tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
+                outcome = self._forward(batch, self.config.tau_train_max, model)
+                tally.add(outcome, batch.own, batch.amount)
         parts = self._parts("val", tally.part_sums())
         return {**tally.totals(self.accelerator).means("val"), **parts}
 
-    def _loss_parts(self, *answers: Tensor) -> dict[str, Parts]:
-        N, D, y, *weight = answers
-        return self._forward.parts(N, D, y, *(weight or [None]), self.config.tau_train_max)
+    def _loss_parts(
+        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None = None
+    ) -> dict[str, Parts]:
+        return self._forward.parts(N, D, y, weight, self.config.tau_train_max)
 
     def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
