@@ -105,6 +105,7 @@ def run(loader, folder, callback, *, resume=False, window=1):
             checkpoint_every_steps=2,
             coverage_threshold=0.0,
             grad_accumulation_steps=window,
+            calibrate=False,  # which reads the rows once more
         ),
         callbacks=[callback],
     )

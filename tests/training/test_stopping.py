@@ -24,15 +24,25 @@ def test_table(coverages, patience, stalled):
 
 
 @given(
-    st.lists(st.floats(0, 1), max_size=12),
+    st.lists(st.floats(0, 1), min_size=1, max_size=12),
     st.floats(0, 1),
     st.integers(1, 5),
 )
-def test_it_is_the_length_of_the_last_run_below_the_threshold(coverages, threshold, patience):
-    run = 0
-    for coverage in coverages:
-        run = run + 1 if coverage < threshold else 0
-    assert coverage_stalled(coverages, threshold, patience) is (run >= patience)
+def test_it_stops_for_want_of_a_new_best_and_never_above_the_threshold(
+    coverages, threshold, patience
+):
+    recent, before = coverages[-patience:], coverages[:-patience] or coverages[:1]
+    stalled = coverage_stalled(coverages, threshold, patience)
+    if len(recent) < patience or max(recent) >= threshold or max(recent) > max(before) + 0.0011:
+        assert not stalled
+    elif max(recent) < max(before) + 0.0009:
+        assert stalled
+
+
+@pytest.mark.parametrize("step", [0.0025, 0.0005])
+def test_a_coverage_that_rises_goes_on(step):
+    rising = [0.06 + step * k for k in range(100)]
+    assert not any(coverage_stalled(rising[:k], 0.9, 10) for k in range(1, 100))
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.integers(1, 5))

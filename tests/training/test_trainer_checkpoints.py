@@ -160,8 +160,8 @@ def test_what_cannot_be_stored_is_found_before_the_first_step(run):
 
 
 def test_a_limit_on_patience_may_be_raised(run):
-    low = {"coverage_threshold": 1.0, "tau_infer": 0.999, "tau_train_min": 0.999}
-    low |= {"tau_train_max": 0.999, "score": "angle", "max_epochs": 6}
+    low = {"coverage_threshold": 1.0, "tau_infer": 1.0, "tau_train_min": 1.0}
+    low |= {"tau_train_max": 1.0, "score": "angle", "max_epochs": 6}
     first = run(coverage_patience=2, **low)
     first.fit()
     assert (first.stop_reason, len(first.history)) == ("coverage", 2)

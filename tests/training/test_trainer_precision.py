@@ -38,6 +38,7 @@ def test_mixed_precision_is_the_forward_alone(Tuples, trained, weights, dtype):
     model = Watched()
     before = weights(model)
     options = {"use_amp": True, "amp_dtype": dtype, "max_epochs": 2, "val_loader": [(X, Y)]}
+    options["calibrate"] = False  # a deployed model is not run in half precision
     trainer = trained(model, loss_fn=loss_fn, data=[(X, Y)] * 3, **options)
     assert seen == {dtype or torch.bfloat16}
     assert loss_fn.dtypes == {torch.float32}

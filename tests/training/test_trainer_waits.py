@@ -42,6 +42,7 @@ READING = {
     "aten.unique_dim",
     "aten._unique2",
 }
+STEPS_ALONE = {"target_scale": 1.0, "readout": None, "calibrate": False}
 COPYING = {"tolist", "numpy", "cpu", "__array__", "__repr__", "__format__"}
 
 
@@ -91,7 +92,13 @@ def build_trainer(seeded, squared):
     def build(data, *, optimizer="Adam", callbacks=(), trunk=(), **options):
         model = seeded(trunk=copy.deepcopy(list(trunk)))
         config = TrainingConfig(
-            **{"max_epochs": 1, "progress": False, "coverage_threshold": 0, **options}
+            **{
+                "max_epochs": 1,
+                "progress": False,
+                "coverage_threshold": 0,
+                **STEPS_ALONE,
+                **options,
+            }
         )
         optimizer = FUSED[optimizer](model.parameters())
         return SCMTrainer(model, optimizer, squared, data, config=config, callbacks=callbacks)
@@ -139,7 +146,7 @@ def test_an_optimizer_that_cannot_be_told_is_asked_in_every_step(seeded, squared
     def count(steps):
         model = seeded()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        config = TrainingConfig(max_epochs=1, progress=False, log_every=steps)
+        config = TrainingConfig(max_epochs=1, progress=False, log_every=steps, **STEPS_ALONE)
         return reads(SCMTrainer(model, optimizer, squared, [(X, Y)] * steps, config=config))
 
     assert count(80) - count(40) == 40
@@ -196,7 +203,8 @@ def test_a_device_is_neither_read_nor_sent_numbers_before_the_end_of_the_epoch(s
     # tensors of the meta device have no values, so reading one is an error
     model = seeded(trunk=[nn.BatchNorm1d(8)]).to("meta")
     steps = Steps(uploads := Uploads())
-    config = TrainingConfig(max_epochs=1, progress=False, device="meta", log_every=100, **options)
+    options = {"device": "meta", "log_every": 100, **STEPS_ALONE, **options}
+    config = TrainingConfig(max_epochs=1, progress=False, **options)
     data = [(X, Y)] * 20 * options.get("grad_accumulation_steps", 1)
     trainer = SCMTrainer(
         model, Told(model.parameters()), SCMTrainingLoss(), data, config=config, callbacks=[steps]
@@ -326,7 +334,7 @@ class Holdings(Callback):
 )
 def test_ten_times_the_steps_hold_no_more(build, monkeypatch, free, options, epochs):
     monkeypatch.setattr(_steps, "reads_are_free", lambda device: free)
-    watch = Holdings(45, 405)  # five steps after a log line, if there is more than one epoch too
+    watch = Holdings(45, 415)  # five steps after a log line, if there is more than one epoch too
     build(
         [(X, Y)] * (500 // epochs),
         max_epochs=epochs,

@@ -151,16 +151,17 @@ def _kept_if_better(
 ) -> HeadReadout:
     before, kept = test.error(distributed=distributed), False
     saved = _converted(train.model, train.head, dtype)
+    old = head_weights(train.head)
     try:
         rho, found = _solution(train, test, distributed=distributed)
-        _place(train.head, found)
+        _place(train.head, found, old)
         after = test.error(distributed=distributed)
         kept = gain * after < before
         if kept and train.part != "all":  # `after` is an error on rows that no solution has seen
             settings = Settings(shared_denominator=train.head.shared_denominator, rho=rho)
             everything = train._replace(part="all").blocks()
             found = sweep(everything, settings, distributed=distributed)[1]
-            _place(train.head, found)
+            _place(train.head, found, old)
     finally:
         if not kept:
             for tensor, data in saved:
@@ -213,11 +214,12 @@ def closing_readout(
     `None` where there is nothing to solve with: no row held out, or features that are not finite.
     """
     with in_mode(model, training=False):
-        seen = [None if rows is None else _features(model, head, rows) for rows in (loader, held)]
+        rows = _features(model, head, loader)
+        held = None if held is None else _features(model, head, held)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            return head_readout(head, *seen, scale=scale, distributed=distributed, gain=_GAIN)
+            return head_readout(head, rows, held, scale=scale, distributed=distributed, gain=_GAIN)
     except (DataError, TrainingError):
         return None
 
@@ -240,8 +242,8 @@ def _outputs(head: ProjectiveHead, j: int) -> list[int]:
     return list(range(head.out_features)) if head.shared_denominator else [j]
 
 
-def _place(head: ProjectiveHead, found: list[Found]) -> None:
-    old_a, old_b = head_weights(head)
+def _place(head: ProjectiveHead, found: list[Found], old: tuple[Tensor, Tensor]) -> None:
+    old_a, old_b = old
     pairs = [
         _in_gauge(each, old_a[:, _outputs(head, j)], old_b[:, [j]]) for j, each in enumerate(found)
     ]

@@ -113,24 +113,25 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, fl
     Raises:
         DataError: No target is finite.
     """
-    first, parts, rows = None, [torch.zeros(0, dtype=torch.float64)], 0
+    parts: list[Tensor] = []
+    first, rows, whole = None, 0, True
     for batch in source.epoch(0):
         first = first or batch
         y = batch.y if batch.weight is None else batch.y.where(batch.weight > 0, torch.nan)
-        y = y[: batch.own].detach().flatten().cpu()
-        parts.append(y[torch.isfinite(y)].abs().double())
+        parts.append(y[: batch.own].detach().flatten())
         rows += batch.all
         if rows >= _SCALE_ROWS or not scaled:
+            whole = False
             break
-    else:
-        if not len(finite := torch.cat(gathered(torch.cat(parts), accelerator))):
-            raise DataError(
-                f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there "
-                "is nothing to learn but one answer"
-            )
-        return first, target_scale(finite)  # pyright: ignore[reportReturnType]
-    finite = torch.cat(gathered(torch.cat(parts), accelerator)) if scaled else parts[0]
-    return first, target_scale(finite)
+    if not scaled:
+        return first, 1.0  # pyright: ignore[reportReturnType]
+    y = torch.cat(gathered(torch.cat(parts).cpu(), accelerator))
+    if whole and not torch.isfinite(y).any():
+        raise DataError(
+            f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there is "
+            "nothing to learn but one answer"
+        )
+    return first, target_scale(y)  # pyright: ignore[reportReturnType]
 
 
 def gathered(mine: Tensor, accelerator: Any) -> list[Tensor]:
@@ -161,12 +162,14 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
 def answers(
     model: nn.Module, source: Source, accelerator: Any
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Return N, D, y, `(rows, outputs)`, of all processes, and whether answers are `SCM`.
+    """Return N, D and y, `(rows, outputs)`, of all processes, and whether answers are `SCM`.
 
-    A row with a missing label is left out.
+    Outputs whose number changes from batch to batch become rows. A row with a missing label is left
+    out.
     """
     like, rows, scm = next(model.parameters()), 0, False
     parts: list[list[Tensor]] = []
+    widths: set[int] = set()
     with in_mode(model, training=False):
         for batch in source.epoch(0):
             outputs = widened(batch, like).through(model)
@@ -174,12 +177,15 @@ def answers(
             scm = isinstance(outputs, SCM)
             found = (N.detach(), D.detach().expand_as(N), batch.y)
             columns = N.shape[-1] if N.ndim > 1 else 1
-            there = (batch.weights() > 0).reshape(len(batch.y), -1)[: batch.own].flatten().cpu()
-            parts.append([z[: batch.own].reshape(-1, columns).cpu()[there] for z in found])
+            widths.add(columns)
+            there = (batch.weights() > 0).reshape(len(batch.y), -1)[: batch.own].flatten()
+            parts.append([z[: batch.own].reshape(-1, columns)[there] for z in found])
             rows += batch.all
             if rows >= _ROWS:
                 break
-    N, D, y = (torch.cat(gathered(torch.cat(z), accelerator)) for z in zip(*parts, strict=True))
+    width = widths.pop() if len(widths) == 1 else 1
+    mine = (torch.cat([z.reshape(-1, width) for z in each]) for each in zip(*parts, strict=True))
+    N, D, y = (torch.cat(gathered(z.cpu(), accelerator)) for z in mine)
     return N, D, y, scm
 
 

@@ -347,7 +347,12 @@ class SCMTrainer:
         return {
             f"{part}_{name}": float(value)
             for name, value in found.items()
-            if name not in ("total", "masked_rows") and torch.isfinite(value)
+            if torch.isfinite(value)
+            and (
+                name in added.keys() - {"masked_rows"}
+                or name == "loss"
+                or (name == "rejection" and "coverage" in added)
+            )
         }
 
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
