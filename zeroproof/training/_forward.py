@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
+from zeroproof.autodiff.sound import with_zeros
 from zeroproof.training._calling import accepted, as_pair
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
@@ -70,31 +71,55 @@ class Forward:
             loss_fn.to(self.device)
         self._loss_fn = loss_fn
 
-    def __call__(self, batch: Batch, tau: float, model: nn.Module | None = None) -> Outcome:
+    def __call__(
+        self,
+        batch: Batch,
+        tau: float,
+        model: nn.Module | None = None,
+        *,
+        alone: bool = False,
+        fixed: bool = False,
+    ) -> Outcome:
         """Lift the targets, run the model and the loss.
+
+        Args:
+            batch: What to run.
+            tau: τ_train.
+            model: To be called instead.
+            alone: The loss is that of this process alone.
+            fixed: Rows whose inputs are not finite stay, as zeros, and are left out by their N:
+                for a device whose numbers are not to be read.
 
         Raises:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
             ShapeError: N and D, or N and y, do not belong together.
         """
-        batch = self._placed(batch)
+        batch, finite = self.placed(batch), None
+        if fixed:
+            (args, named), finite = with_zeros((batch.args, batch.named), batch.y)
+            batch = batch._replace(args=args, named=named)
         with self._precision():
             outputs = batch.through(self.model if model is None else model)
         N, D = as_pair(outputs)
         pair_shapes(N, D)
+        if finite is not None:
+            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
         y = batch.y
         same_shape(y, N, "the targets y of a batch", "N")
         options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
         if "mask" in self._taken:
             options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
         tuples = {"outputs": (N, D), "targets": tuple(lift_targets(y, scale=self._scale))}
-        if self._accelerator.num_processes == 1:
+        if alone or self._accelerator.num_processes == 1:
             loss = scalar(self._loss_fn(**tuples, **options))
         else:
             loss = joint_loss(self._loss_fn, tuples | options, batch, self._accelerator)
+        if finite is not None and self._accelerator.num_processes == 1:
+            loss = torch.where(finite.any(), loss, torch.nan)  # over no row
         return Outcome(N, D, loss)
 
-    def _placed(self, batch: Batch) -> Batch:
+    def placed(self, batch: Batch) -> Batch:
+        """Return the batch on the device."""
         tensors = [batch.y, *batch.args]
         if not batch.named and all(isinstance(x, Tensor) for x in tensors):
             if all(x.device == self.device for x in tensors):

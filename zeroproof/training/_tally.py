@@ -28,7 +28,7 @@ class Totals(NamedTuple):
     answers: float = 0.0
     bottoms: float = 0.0
     gaps: float = 0.0
-    masked_rows: float = 0.0  # left out by the losses: N or D is not finite
+    masked_rows: float = 0.0  # left out: N or D is not finite, or the row was taken out
     skipped: float = 0.0  # steps
     norms: float = 0.0  # of the gradients before clipping, finite ones alone
     norm_steps: float = 0.0
@@ -64,13 +64,13 @@ class Tally:
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
-    def add(self, outcome: Outcome, own: int) -> None:
-        """Count one batch, of which the first `own` rows count."""
+    def add(self, outcome: Outcome, own: int, *, sound: int | None = None) -> None:
+        """Count one batch, of which the first `own` rows count; its loss is over `sound` rows."""
         N, D = outcome.N.detach(), outcome.D.detach()
         if own < len(N):
             N, D = N[:own], D[:own]
         self._losses.append(outcome.loss.detach())
-        self._rows.append(own)
+        self._rows.append(own if sound is None else sound)
         if len(self._losses) >= _READS:
             self._read()
         kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, positive
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.solve.path import RHOS
@@ -20,7 +21,6 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.training._head import head_weights, set_head
-from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "head_readout"]

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import TrainingError
 from zeroproof.training._forward import Forward
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
 from zeroproof.training._loaders import Batch, windows
 from zeroproof.training._log import Log, progress_bar, shown
-from zeroproof.training._mode import in_mode
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
 from zeroproof.training._setup import (
@@ -192,6 +192,7 @@ class SCMTrainer:
             self.checkpoint = resume(run, resume_from)
             self._saved = (self.step, self._progress.running) if self.checkpoint else self._saved
             self.stop_reason = self._judge.reason_before()
+        self._stepper.sound.said.clear()
         self._log.begin(self.step, self.epoch)
         try:
             self._events("on_fit_begin", self)
