@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.inference import StrictResult
 from zeroproof.integrations import _lightning
 from zeroproof.integrations._lightning import LightningModule, ProjectiveCallback
@@ -15,7 +16,6 @@ from zeroproof.losses.counting import Parts
 from zeroproof.training import TrainingConfig
 from zeroproof.training._joint import added
 from zeroproof.training._loaders import Batch, as_batch
-from zeroproof.training._mode import in_mode
 
 __all__ = ["ProjectiveCallback", "ProjectiveLightning"]
 

@@ -34,7 +34,7 @@ class Totals(NamedTuple):
     lost: float = 0.0  # ⊥ among them
     singular: float = 0.0  # answers whose targets are ±inf or ⊥
     caught: float = 0.0  # ⊥ among them
-    masked_rows: float = 0.0  # left out by the losses: N or D is not finite
+    masked_rows: float = 0.0  # left out: N or D is not finite, or the row was taken out
     skipped: float = 0.0  # steps
     norms: float = 0.0  # of the gradients before clipping, finite ones alone
     norm_steps: float = 0.0
@@ -87,14 +87,14 @@ class Tally:
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
-    def add(self, outcome: Outcome, own: int, amount: float | None = None) -> None:
+    def add(self, outcome: Outcome, own: int, amount: float) -> None:
         """Count one batch, of which the first `own` rows count; its loss counts by its amount."""
         z = (outcome.N.detach(), outcome.D.detach(), outcome.y)
         z = z if outcome.weight is None else (*z, outcome.weight)
         if own < len(outcome.N):
             z = tuple(x[:own] for x in z)
         self._losses.append(outcome.loss.detach())
-        self._rows.append(own if amount is None else amount)
+        self._rows.append(amount)
         if len(self._losses) >= _READS:
             self._read()
         kind = tuple((x.shape[1:], x.dtype) for x in z)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, positive
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.solve.path import RHOS
@@ -22,7 +23,6 @@ from zeroproof.solve.spectral import (
 )
 from zeroproof.training._head import features, head_weights, heads_of, set_head
 from zeroproof.training._loaders import batches, widened
-from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError
 from zeroproof.inference import InferenceConfig, calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
@@ -18,7 +19,6 @@ from zeroproof.scm import SCM
 from zeroproof.training._calling import as_pair
 from zeroproof.training._head import features, heads_of
 from zeroproof.training._loaders import Batch, widened
-from zeroproof.training._mode import in_mode
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
 from zeroproof.training._states import plain

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
 from zeroproof.layers.head import ProjectiveHead
@@ -22,7 +23,6 @@ from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
 from zeroproof.training._loaders import Batch, windows
 from zeroproof.training._log import Log, progress_bar, shown
-from zeroproof.training._mode import in_mode
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
 from zeroproof.training._setup import (
@@ -222,6 +222,7 @@ class SCMTrainer:
                 now = (self.step, self._progress.running)
                 self._saved = now if self.checkpoint else self._saved
                 self.stop_reason = self._judge.reason_before()
+            self._stepper.sound.said.clear()
             self._log.begin(self.step, self.epoch)
             try:
                 self._find_scale()
