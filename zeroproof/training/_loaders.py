@@ -46,11 +46,10 @@ class Batch(NamedTuple):
         return self.weight.expand_as(self.y).double().sum().item() * self.own / self.y.numel()
 
     def weights(self) -> Tensor:
-        """Return the weight of every answer, `(rows,)`: the least of its outputs."""
-        weight = torch.ones_like(self.y.real) if self.weight is None else self.weight
-        return (
-            weight.expand_as(self.y).reshape(-1, self.y.shape[-1] if self.y.ndim > 1 else 1).amin(1)
-        )
+        """Return the weight of every answer that counts, `(rows,)`: the least of its outputs."""
+        y = self.y[: self.own]
+        weight = torch.ones_like(y.real) if self.weight is None else self.weight[: self.own]
+        return weight.expand_as(y).reshape(-1, y.shape[-1] if y.ndim > 1 else 1).amin(1)
 
     def through(self, model: nn.Module) -> Any:
         """Return what the model makes of it."""

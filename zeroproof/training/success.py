@@ -178,7 +178,7 @@ def answers(
             found = (N.detach(), D.detach().expand_as(N), batch.y)
             columns = N.shape[-1] if N.ndim > 1 else 1
             widths.add(columns)
-            there = (batch.weights() > 0).reshape(len(batch.y), -1)[: batch.own].flatten()
+            there = batch.weights() > 0
             parts.append([z[: batch.own].reshape(-1, columns)[there] for z in found])
             rows += batch.all
             if rows >= _ROWS:
