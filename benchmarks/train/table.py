@@ -17,11 +17,13 @@ from benchmarks.train.loop import loop
 from benchmarks.train.memory import memory
 from benchmarks.train.processes import processes
 from benchmarks.train.rows import Row, judged, line
+from benchmarks.train.success import success
 
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "loop": loop,
     "processes": processes,
     "memory": memory,
+    "success": success,
 }
 
 

@@ -46,11 +46,13 @@ def test_training_starts_away_from_poles(in_features, dtype):
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("policy", [None, GradientPolicy.PROJECT])
 def test_gradcheck(dtype, shared, policy):
-    head = ProjectiveHead(3, 2, shared_denominator=shared, dtype=dtype)
+    head = ProjectiveHead(3, 2, shared_denominator=shared, dtype=dtype, radial=True)
     if policy is not None:
         register_policy(head, policy)
     h = torch.randn(4, 3, dtype=dtype, requires_grad=True)
     assert torch.autograd.gradcheck(lambda h, *_: head(h), (h, *head.parameters()))
+    head.radial = False  # derivatives of derivatives are whole
+    assert torch.autograd.gradgradcheck(lambda h, *_: head(h), (h, *head.parameters()))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_gated_tuples(policy):
 
 @pytest.mark.parametrize("policy", GradientPolicy)
 def test_a_registered_policy_reaches_the_head(policy):
-    head = ProjectiveHead(1, 1)
+    head = ProjectiveHead(1, 1, radial=True)
     with torch.no_grad():
         head.numerator.weight.fill_(0.0)
         head.numerator.bias.fill_(2.0)

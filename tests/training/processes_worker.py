@@ -234,7 +234,12 @@ def headed(model, result):
 def readouts(rank):
     """Return heads that were fitted to rows of which each process has its own."""
     x, y = readout_rows()
-    model, config = readout_net(), TrainingConfig(max_epochs=2, progress=False, seed=0)
+    model, config = (
+        readout_net(),
+        TrainingConfig(
+            max_epochs=2, progress=False, seed=0, target_scale=1.0, readout=None, calibrate=False
+        ),
+    )
     loader = DataLoader(TensorDataset(x, y), batch_size=16)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     trainer = SCMTrainer(model, optimizer, SCMTrainingLoss(), loader, config=config)

@@ -1,21 +1,14 @@
 """Rows that are not finite leave the batch; the rest has the gradient that it would have alone."""
 
-import copy
 import math
-import random
-import warnings
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from zeroproof.autodiff import GradientPolicy, gradient_policy
-from zeroproof.autodiff.sound import SoundRows
-from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers import ProjectiveHead, ProjectiveMLP, Rational
 from zeroproof.scm import SCM
-from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig, lift_targets
+from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
 QUIET = "ignore:.*left out of training"
 LOSS = SCMTrainingLoss(normalizer="chordal")

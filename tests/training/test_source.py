@@ -105,7 +105,9 @@ def run(loader, folder, callback, *, resume=False, window=1):
             checkpoint_every_steps=2,
             coverage_threshold=0.0,
             grad_accumulation_steps=window,
-            calibrate=False,  # which reads the rows once more
+            target_scale=1.0,  # and no row is read but in an epoch
+            readout=None,
+            calibrate=False,
         ),
         callbacks=[callback],
     )

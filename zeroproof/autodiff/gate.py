@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.policies import Ruling, ruling_in_force
-from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
+from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing, is_transforming
 
 __all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
 
@@ -43,7 +43,10 @@ def gating(*operands: Tensor) -> bool:
     """Tell whether a gate is needed: a gradient is wanted and no plain graph recorded."""
     if not torch.is_grad_enabled() or torch.compiler.is_exporting() or is_tracing():
         return False
-    return any(x.requires_grad for x in operands)
+    # a tensor inside `torch.func.vmap` does not tell
+    return any(x.requires_grad for x in operands) or (
+        not torch.compiler.is_compiling() and is_transforming()
+    )
 
 
 def rule(gradient: Tensor, fixed: int) -> Ruling:

@@ -19,6 +19,7 @@ __all__ = [
     "is_scripting",
     "is_tracing",
     "is_transforming",
+    "learns_alone",
     "stash",
     "stashed",
 ]
@@ -55,6 +56,24 @@ def is_tracing() -> bool:
 def is_transforming() -> bool:
     """Tell whether a transform of `torch.func` is at work."""
     return torch._C._are_functorch_transforms_active()
+
+
+def learns_alone(parameter: Tensor) -> bool:
+    """Tell whether no derivative is taken here but, at most, one gradient by this parameter.
+
+    In `grad(loss)(parameters)` so; not where a transform takes derivatives by inputs, or of
+    derivatives.
+    """
+    if torch.compiler.is_compiling() or not is_transforming():
+        return True
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    kinds = [layer.key() for layer in functorch.get_interpreter_stack() or ()]
+    gradients = kinds.count(functorch.TransformType.Grad)
+    if functorch.TransformType.Jvp in kinds or gradients > 1:
+        return False
+    while gradients and functorch.is_batchedtensor(parameter):
+        parameter = functorch.get_unwrapped(parameter)
+    return not gradients or functorch.is_gradtrackingtensor(parameter)
 
 
 def is_forward_mode() -> bool:

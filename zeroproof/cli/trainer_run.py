@@ -99,7 +99,8 @@ def _trained(run: TrainerRun, folder: Path, *, own: bool) -> list[str]:
         "topology": "projective",
     }
     if isinstance(model, ProjectiveMLP) and own:
-        return _write_own(run, model, trainer, loaded, facts, folder)
+        with trainer.in_training_units():  # those of the frame
+            return _write_own(run, model, trainer, loaded, facts, folder)
     _write_module(run, model, trainer, loaded, facts, folder)
     return _summary(facts, trainer)
 
@@ -123,18 +124,6 @@ def _trainer(
 
 
 def _write_own(
-    run: TrainerRun,
-    model: ProjectiveMLP,
-    trainer: SCMTrainer,
-    loaded: Loaded,
-    facts: dict[str, Any],
-    folder: Path,
-) -> list[str]:
-    with trainer.in_training_units():  # those of the frame
-        return _write_framed(run, model, trainer, loaded, facts, folder)
-
-
-def _write_framed(
     run: TrainerRun,
     model: ProjectiveMLP,
     trainer: SCMTrainer,

@@ -27,14 +27,14 @@ def calibrated(score: Tensor, singular: Tensor, scale: float) -> InferenceConfig
     on both sides it keeps a margin for rounding. τ_train = 2 τ_infer.
 
     Args:
-        score: Angle scores of labelled tuples, `(n,)`.
-        singular: True where the label is ⊥ or ±inf, `(n,)`.
+        score: Angle scores of labelled tuples, of any shape.
+        singular: True where the label is ⊥ or ±inf, the same shape.
         scale: Scale of the score, in the units of N / D.
 
     Returns:
         Thresholds; `None` with fewer than five entries of either kind.
     """
-    bad, good = _ranked(score, singular)
+    bad, good = _ranked(score.flatten(), singular.flatten())
     if min(len(bad), len(good)) < _FEWEST:
         return None
     candidates, gain = _gains(bad, good, score.dtype)

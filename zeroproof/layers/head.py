@@ -13,6 +13,7 @@ from zeroproof.errors import ShapeError
 from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair, gated
+from zeroproof.projective.radial import tangential
 
 __all__ = ["ProjectiveHead"]
 
@@ -20,17 +21,26 @@ _SPREAD = 0.1  # of the denominators around 1 when training starts
 
 
 class ProjectiveHead(PolicyModule):
-    """Linear numerators and denominators on the features h of a trunk.
+    r"""Linear numerators and denominators on the features h of a trunk.
 
     Formula: ⟨N, D⟩ = ⟨W_n h + b_n, W_d h + b_d⟩. The denominators start near 1, so that training
     starts away from poles. N and D are computed in at least float32, inside autocast too. Without a
     registered policy the losses apply theirs; with one, it also acts on dL/dN and dL/dD here.
+
+    In training mode the gradient by z = (N, D) loses its part along z, Re⟨g, z⟩ z / \|z\|², so that
+    the direction is learned and not the size, which carries no value: z is a row with all outputs
+    that share D, or each output with its own. It comes after the policy, which it would undo
+    otherwise; PASSTHROUGH is raw. The gradient is whole for a loss free of the size of tuples (its
+    part along z is 0), in evaluation mode, in forward mode, and where a derivative is a value: with
+    `create_graph=True`, and under `torch.func` but for one gradient by the parameters.
 
     Args:
         in_features: Width of h.
         out_features: k, the number of outputs.
         shared_denominator: One denominator for all outputs (their poles are common), or one each.
         dtype: Of the parameters, real or complex; torch's default if it is left out.
+        radial: Keep the part along (N, D): the gradient is that of the loss, as it is. Also an
+            attribute, `model.head.radial = True`.
 
     Shapes: h is `(*batch, in_features)`; N is `(*batch, k)`, D is `(*batch, 1)` if shared, else
     `(*batch, k)`.
@@ -53,11 +63,13 @@ class ProjectiveHead(PolicyModule):
         *,
         shared_denominator: bool = True,
         dtype: torch.dtype | None = None,
+        radial: bool = False,
     ) -> None:
         super().__init__()
         self.in_features = whole(in_features, "in_features", low=1)
         self.out_features = whole(out_features, "out_features", low=1)
         self.shared_denominator = shared_denominator
+        self.radial = radial
         denominators = 1 if shared_denominator else out_features
         self.numerator = nn.Linear(in_features, out_features, dtype=dtype)
         self.denominator = nn.Linear(in_features, denominators, dtype=dtype)
@@ -79,11 +91,14 @@ class ProjectiveHead(PolicyModule):
             raise ShapeError(
                 f"features must have the shape (*batch, {self.in_features}), got {tuple(h.shape)}"
             )
-        return gated(_linear(h, self.numerator), _linear(h, self.denominator), self.policy_code)
+        N, D = _linear(h, self.numerator), _linear(h, self.denominator)
+        if self.training and not self.radial:
+            N, D = tangential(N, D, self.policy_code, self.denominator.weight)
+        return gated(N, D, self.policy_code)
 
     def extra_repr(self) -> str:
         """Name what the sub-layers do not show."""
-        return f"shared_denominator={self.shared_denominator}"
+        return f"shared_denominator={self.shared_denominator}, radial={self.radial}"
 
 
 def scripted_linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -547,7 +547,7 @@ def combined(
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
     N, D, *_ = x
-    if _alike(x, known) and not r.separation:
+    if _alike(x, known):
         if torch.compiler.is_compiling():
             usual = not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r)
             if usual and _fitting(weight, N):

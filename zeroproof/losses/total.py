@@ -150,12 +150,18 @@ class SCMTrainingLoss:
         """
         N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
         recipe = self._recipe(tau_train)
+        joint = recipe._replace(separation=0.0)
 
         def plain(N: Tensor, D: Tensor) -> Tensor:
-            losses = self._terms((N, D), (Y_n, Y_d), tau_train, mask, weight)
+            losses = _weighed(terms((N, D, Y_n, Y_d), mask, joint), mask, weight)
             return self._combined(_means(losses))["total"].to(loss_type(N, D, Y_n, Y_d))
 
-        return combined((N, D, Y_n, Y_d), mask, weight, recipe, plain)
+        total = combined((N, D, Y_n, Y_d), mask, weight, joint, plain)
+        if self.lambda_separation:  # by itself: no kernel has it
+            recipe = recipe._replace(factors=(0.0,) * 4)
+            for term in _weighed(terms((N, D, Y_n, Y_d), None, recipe), None, weight).values():
+                total = total + self.lambda_separation * mean(term).to(total.dtype)
+        return total
 
     def components(
         self,
@@ -221,7 +227,7 @@ class SCMTrainingLoss:
             else:
                 parts[name] = means[name]
             total = total + factor * parts[name]
-        if self.lambda_separation:
+        if APART[0] in means:
             parts["separation"] = means[APART[0]] + means[APART[1]]
             total = total + self.lambda_separation * parts["separation"]
         return {**parts, "total": total}
@@ -257,11 +263,16 @@ class SCMTrainingLoss:
         weight: Tensor | None,
     ) -> dict[str, Terms]:
         N, D, Y_n, Y_d = (widen(x) for x in (*outputs, *targets))
-        found = terms((N, D, Y_n, Y_d), mask, self._recipe(tau_train))
-        return {
-            name: weighted(*term, weight=weight, mask=mask if name == "sign" else None)
-            for name, term in found.items()
-        }
+        return _weighed(terms((N, D, Y_n, Y_d), mask, self._recipe(tau_train)), mask, weight)
+
+
+def _weighed(
+    found: dict[str, tuple[Tensor, Tensor]], mask: Tensor | None, weight: Tensor | None
+) -> dict[str, Terms]:
+    return {
+        name: weighted(*term, weight=weight, mask=mask if name == "sign" else None)
+        for name, term in found.items()
+    }
 
 
 def _means(losses: dict[str, Terms]) -> dict[str, Tensor]:

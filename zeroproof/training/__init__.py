@@ -15,7 +15,7 @@ from zeroproof.training.loss import SCMTrainingLoss
 from zeroproof.training.readout import HeadReadout, SpectralReadoutCallback, head_readout
 from zeroproof.training.sampler import AdaptiveSampler, AdaptiveSampling, score_of_targets
 from zeroproof.training.stopping import coverage_stalled
-from zeroproof.training.success import Share, Success
+from zeroproof.training.success import Share
 from zeroproof.training.targets import lift_targets
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 from zeroproof.training.trainer import SCMTrainer
@@ -33,7 +33,6 @@ __all__ = [
     "SCMTrainingLoss",
     "Share",
     "SpectralReadoutCallback",
-    "Success",
     "ThresholdLog",
     "TrainingConfig",
     "TrunkFit",

@@ -12,7 +12,7 @@ from zeroproof._extras import require
 from zeroproof.autodiff.sound import with_zeros
 from zeroproof.losses.counting import Parts
 from zeroproof.training._calling import accepted, as_pair, offered_to
-from zeroproof.training._joint import added, joint_loss, reduced, scalar, tells
+from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
 from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
@@ -84,6 +84,7 @@ class Forward:
         alone: bool = False,
         fixed: bool = False,
         sums: dict[str, Parts] | None = None,
+        into: dict[str, Parts] | None = None,
     ) -> Outcome:
         """Lift the targets, run the model and the loss.
 
@@ -96,6 +97,7 @@ class Forward:
                 for a device whose numbers are not to be read.
             sums: Of the window that the batch is part of, as `ahead` returns them: then the loss is
                 that of the window, and its gradient what this batch contributes to it.
+            into: Where sums and weights of the loss are added; the loss is that of the batch.
 
         Raises:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
@@ -103,7 +105,12 @@ class Forward:
         """
         batch, N, D, finite = self._tuples(batch, model, fixed=fixed)
         call = self.call(N, D, batch.y, batch.weight, tau)
-        if sums is None and (alone or self._accelerator.num_processes == 1):
+        if into is not None:
+            parts = parts_of(self._loss_fn, call, batch.amount)
+            loss = whole(self._loss_fn, parts)
+            none = {name: Parts(*map(torch.zeros_like, part)) for name, part in parts.items()}
+            added(into, parts if batch.own else none)
+        elif sums is None and (alone or self._accelerator.num_processes == 1):
             loss = scalar(self._loss_fn(**call))
         else:
             loss = joint_loss(self._loss_fn, call, batch, self._accelerator, sums)
@@ -115,7 +122,7 @@ class Forward:
     def ahead(
         self, window: Sequence[Batch], tau: float, *, fixed: bool = False
     ) -> dict[str, Parts] | None:
-        """Return the parts of the loss summed over a window, on all processes.
+        """Return sums and weights of the loss over a window, on all processes.
 
         `None` of a loss that does not tell them.
         """
@@ -123,10 +130,7 @@ class Forward:
             return None
         sums: dict[str, Parts] = {}
         for batch in window:
-            placed, N, D, _ = self._tuples(batch, None, fixed=fixed)
-            parts = self.parts(N, D, placed.y, placed.weight, tau)
-            none = {name: Parts(*map(torch.zeros_like, part)) for name, part in parts.items()}
-            added(sums, parts if batch.own else none)
+            self(batch, tau, fixed=fixed, into=sums)
         return reduced(sums, self._accelerator)
 
     def _tuples(
@@ -154,13 +158,6 @@ class Forward:
         offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
         targets = tuple(lift_targets(y, scale=self.scale))
         return {"outputs": (N, D), "targets": targets, **offered_to(self._taken, offered)}
-
-    def parts(
-        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None, tau: float
-    ) -> dict[str, Parts]:
-        """Return sum and weight of every part of the loss; none of a loss that does not tell."""
-        loss_fn: Any = self._loss_fn
-        return loss_fn.parts(**self.call(N, D, y, weight, tau)) if tells(loss_fn) else {}
 
     def placed(self, batch: Batch) -> Batch:
         """Return the batch on the device."""

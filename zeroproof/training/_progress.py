@@ -1,12 +1,11 @@
 """How far a run has come: all that changes from step to step beside weights and optimizer."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from zeroproof.losses.counting import Parts
 from zeroproof.training._loaders import Batch
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
@@ -93,9 +92,9 @@ class Progress:
             set_random_state(self.now)
         self.now = {}
 
-    def new_tally(self, parts: Callable[..., dict[str, Parts]] | None = None) -> Tally:
+    def new_tally(self) -> Tally:
         """Return empty sums, decoded at τ_infer."""
-        return Tally(self._config.decoding, parts)
+        return Tally(self._config.decoding)
 
     def draw(self) -> float:
         """Draw τ_train for a step, and count it."""

@@ -16,7 +16,7 @@ from zeroproof.training._head import features, with_ones
 from zeroproof.training._loaders import Batch, batches, widened
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "told"]
 
 
 class Answers(NamedTuple):
@@ -78,13 +78,13 @@ class Rows(NamedTuple):
             )
         wide = torch.complex128 if y.is_complex() or N.is_complex() else torch.float64
         Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
-        weight = weight.repeat_interleave(len(y) // len(weight)) * batch.weights().to(weight)
-        return Answers(h, N, D, Y_n, Y_d, weight)
+        weight = weight.repeat_interleave(len(y) // max(len(weight), 1))
+        return Answers(h, N, D, Y_n, Y_d, weight * batch.weights().to(weight))
 
     def _weights(self, batch: Batch) -> Tensor:
         if self.part == "all":
             return torch.ones(len(batch.y), dtype=torch.float64)
-        held = _told(batch)
+        held = told(batch)
         return (held if self.part == "held" else ~held).double()
 
 
@@ -116,10 +116,10 @@ def _check_features(h: Tensor) -> None:
         )
 
 
-def _told(batch: Batch) -> Tensor:
+def told(batch: Batch) -> Tensor:
     """Return True for about one row in five, by a hash of its numbers."""
-    rows, told = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
-    keys = [z.reshape(rows, -1) for z in told if _is_rows(z, rows)]
+    rows, numbers = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
+    keys = [z.reshape(rows, -1) for z in numbers if _is_rows(z, rows)]
     total = torch.zeros(rows, dtype=torch.int64)
     for key in keys:
         real = torch.view_as_real(key).flatten(1) if key.is_complex() else key

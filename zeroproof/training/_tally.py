@@ -5,21 +5,20 @@ as much again, and reading a number of an accelerator makes the host wait for it
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zeroproof.inference import InferenceConfig, strict_inference
-from zeroproof.losses.counting import Parts, finite_rows
+from zeroproof.losses.counting import finite_rows
 from zeroproof.training._forward import Outcome
 
 __all__ = ["Tally", "Totals"]
 
 _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
 _READS = 2**12  # scalars that may wait on the device
-_LATEST = 2**10  # entries that stand for an epoch of training, where parts are counted
+_LATEST = 2**10  # entries that stand for an epoch, where parts of the loss are counted
 _COUNTED = ("gaps", "finite", "lost", "singular", "caught", "masked_rows")
 
 
@@ -61,29 +60,20 @@ class Totals(NamedTuple):
 
 
 _OWN = Totals._fields.index("skipped")  # sums before it differ from process to process
-PartSums = dict[str, tuple[float, float]]
 
 
 class Tally:
-    """Collects the outcomes of one epoch.
+    """Collects the outcomes of one epoch; `latest` are N, D, y, weight of its last entries."""
 
-    Args:
-        config: Thresholds.
-        parts: N, D, y, weight -> the parts of the loss, to add up over all entries; `None`: none.
-    """
-
-    def __init__(
-        self, config: InferenceConfig, parts: Callable[..., dict[str, Parts]] | None = None
-    ) -> None:
-        self._config, self._parts = config, parts
-        self._part_sums: list[dict[str, Parts]] = []
+    def __init__(self, config: InferenceConfig) -> None:
+        self._config = config
         self._sums = dict.fromkeys(Totals._fields, 0.0)
         self._losses: list[Tensor] = []
         self._rows: list[float] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
         self._waiting: list[Any] = []  # (N, D, y, weight) of batches of one kind
-        self.latest: tuple[Tensor, ...] = ()  # the same of the latest entries
+        self.latest: tuple[Tensor, ...] = ()
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
@@ -141,16 +131,6 @@ class Tally:
         self._sums, self.latest = sums._asdict(), latest
 
     @torch.no_grad()
-    def part_sums(self, parts: Callable[..., dict[str, Parts]] | None = None) -> list[PartSums]:
-        """Return sum and weight of the parts of the loss: of all, or of the latest entries."""
-        if parts is not None:
-            found = [parts(*self.latest)] if self.latest else []
-        else:
-            self._decode()
-            found, self._part_sums = self._part_sums, []
-        return [{k: (float(s), float(w)) for k, (s, w) in each.items()} for each in found]
-
-    @torch.no_grad()
     def _decode(self) -> None:
         if not self._waiting:
             return
@@ -166,8 +146,6 @@ class Tally:
         singular, finite = there & ~finite, there & finite
         counted = (gap, finite, finite & bottom, singular, singular & bottom, masked)
         self._counts.append(torch.stack([mask.sum() for mask in counted]))
-        if self._parts is not None:
-            self._part_sums.append(self._parts(*z))
         most = max(1, _LATEST * len(N) // max(N.numel(), 1))
         self.latest = tuple(x[-most:] for x in z)
         self._sums["answers"] += N.numel()

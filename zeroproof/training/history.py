@@ -22,7 +22,7 @@ class History(list[dict[str, float]]):
     | `train_coverage`, `val_coverage` | share of entries with finite targets answered finite |
     | `train_lost`, `val_lost` | those answered ⊥ at τ_infer, 1 - coverage |
     | `train_caught`, `val_caught` | share of entries with targets ±inf or nan answered ⊥ |
-    | `train_fit`, `val_fit`, ... | each part of a loss that has `parts` and `combine`, without λ |
+    | `train_fit`, `val_fit`, ... | each part of a loss with `components`, over the latest answers |
     | `train_gap`, `val_gap` | share of answers in the gap, τ_infer ≤ score < τ_train_max |
     | `tau_train_mean` | mean of the τ_train drawn |
     | `tau_train_std`, `tau_train_min`, `tau_train_max` | their spread, where they differ |
@@ -35,9 +35,9 @@ class History(list[dict[str, float]]):
     | `time_rows_per_s` | training rows per second of training |
 
     A value that does not exist is absent, never nan; keys that depend on the clock begin with
-    `time_`. Parts of the loss are counted in training over the latest 1024 entries of an epoch, at
-    `tau_train_max`. An entry is a row by an output. Training values are gathered while
-    the weights move, validation values after that.
+    `time_`. An entry is a row by an output. Parts of the loss are without their λ, at
+    `tau_train_max` and over up to 1024 entries, the last of an epoch. Training values are gathered
+    while the weights move, validation values after that.
 
     Examples:
         >>> history = History([{"train_loss": 2.0}, {"train_loss": 1.0}])

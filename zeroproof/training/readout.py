@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.training._head import features, head_weights, heads_of, set_head
-from zeroproof.training._loaders import batches, widened
-from zeroproof.training._readout_rows import Rows
+from zeroproof.training._loaders import Batch, batches, widened
+from zeroproof.training._readout_rows import Rows, told
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
 
@@ -105,8 +106,8 @@ def head_readout(
             changed in place.
         loader: Yields pairs (x, y) anew each time; y as the trainer takes it, with ±inf and nan.
         held: The held-out rows, of the same kind. Without them about one row in five of `loader`,
-            told by its numbers and not by its place, so that shuffling does no harm; a head that
-            is kept is then solved for on all rows.
+            told by its numbers and not by its place, so that shuffling does no harm; ρ is then
+            used for a solution on all rows.
         scale: s in the units of y: targets are lifted as y / s, as the model was trained.
         dtype: `torch.float64` turns parameters, buffers and inputs into float64 first: features of
             a float32 trunk are good to some 1e-7, and so then is the answer. The model stays in
@@ -151,17 +152,11 @@ def _kept_if_better(
 ) -> HeadReadout:
     before, kept = test.error(distributed=distributed), False
     saved = _converted(train.model, train.head, dtype)
-    old = head_weights(train.head)
     try:
         rho, found = _solution(train, test, distributed=distributed)
-        _place(train.head, found, old)
+        _place(train.head, found)
         after = test.error(distributed=distributed)
         kept = gain * after < before
-        if kept and train.part != "all":  # `after` is an error on rows that no solution has seen
-            settings = Settings(shared_denominator=train.head.shared_denominator, rho=rho)
-            everything = train._replace(part="all").blocks()
-            found = sweep(everything, settings, distributed=distributed)[1]
-            _place(train.head, found, old)
     finally:
         if not kept:
             for tensor, data in saved:
@@ -197,7 +192,8 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
         # the largest of equals: a penalty for nothing less lets N and D vanish together
         best = int((errors <= _EQUAL * errors.min()).nonzero()[0])
         settings = settings._replace(rho=rhos[best])
-    return settings.rho, sweep(train.blocks(), settings, distributed=distributed)[1]
+    everything = train._replace(part="all")
+    return settings.rho, sweep(everything.blocks(), settings, distributed=distributed)[1]
 
 
 def closing_readout(
@@ -211,39 +207,51 @@ def closing_readout(
 ) -> HeadReadout | None:
     """Return `head_readout` as the end of a training: of few rows, each read once.
 
-    `None` where there is nothing to solve with: no row held out, or features that are not finite.
+    Without `held` a fifth of the rows is held out, and no solution sees it. Labels ±inf and ⊥ are
+    no numbers to go through: a head fitted to the edge of a band of them puts poles and zeros side
+    by side into it. So the finite rows are tried first, and all of them where that is not good
+    enough on the rows held out, as where ⊥ fills a region. `None` where there is nothing to solve
+    with: no row held out, or no finite target.
     """
     with in_mode(model, training=False):
         rows = _features(model, head, loader)
         held = None if held is None else _features(model, head, held)
-    try:
-        with warnings.catch_warnings():
+    if held is None:
+        marked = told(Batch((rows[0].cpu(),), {}, rows[1].cpu(), 0, 0)).to(rows[0].device)
+        held, rows = ([z[mark] for z in rows] for mark in (marked, ~marked))
+    finite = torch.isfinite(rows[1]).all(1)
+    found, options = None, {"scale": scale, "distributed": distributed, "gain": _GAIN}
+    for part in ([z[finite] for z in rows], rows):
+        with suppress(DataError, TrainingError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            return head_readout(head, rows, held, scale=scale, distributed=distributed, gain=_GAIN)
-    except (DataError, TrainingError):
-        return None
+            found = head_readout(head, [part], [held], **options)
+        if found is not None and found.kept:
+            break
+    return found
 
 
-def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Any]:
-    """Return (features, targets) of the first rows of a loader."""
-    found, room = [], _ENTRIES
+def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Tensor]:
+    """Return features and targets of the first rows of a loader, those with finite features."""
+    found: list[tuple[Tensor, Tensor]] = []
+    room = _ENTRIES
     for batch in batches(loader, "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
-        h, y = h.detach().reshape(-1, h.shape[-1]), batch.y.to(h.device)
-        rows = {"h": h, "y": y.reshape(len(h), -1), "weight": batch.weights().to(h.device)}
-        found.append({name: z[torch.isfinite(h).all(1)] for name, z in rows.items()})
+        h = h.detach().reshape(-1, h.shape[-1])
+        y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
+        sound = torch.isfinite(h).all(1) & (weight > 0)
+        found.append((h[sound], y[sound]))
         room -= h.numel()
         if room <= 0:
             break
-    return found
+    return [torch.cat(z) for z in zip(*found, strict=True)]
 
 
 def _outputs(head: ProjectiveHead, j: int) -> list[int]:
     return list(range(head.out_features)) if head.shared_denominator else [j]
 
 
-def _place(head: ProjectiveHead, found: list[Found], old: tuple[Tensor, Tensor]) -> None:
-    old_a, old_b = old
+def _place(head: ProjectiveHead, found: list[Found]) -> None:
+    old_a, old_b = head_weights(head)
     pairs = [
         _in_gauge(each, old_a[:, _outputs(head, j)], old_b[:, [j]]) for j, each in enumerate(found)
     ]

@@ -1,4 +1,4 @@
-"""What a trained model is worth on labelled rows: its unit, its thresholds, what it catches."""
+"""What a trained model is worth on labelled rows: its scale, what it catches, what it loses."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from zeroproof._extras import require
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError
-from zeroproof.inference import InferenceConfig, calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.projective.angle import chordal_distance, denominator_score, norm
+from zeroproof.projective.angle import chordal_distance, norm
 from zeroproof.projective.gauge import target_scale
 from zeroproof.scm import SCM
 from zeroproof.training._calling import as_pair
@@ -26,31 +25,33 @@ from zeroproof.training.targets import lift_targets
 
 __all__ = [
     "Share",
-    "Success",
     "answers",
+    "answers_y",
     "closing_head",
     "doubts",
-    "judged",
+    "gathered",
     "peeked",
+    "skill",
     "undisturbed",
 ]
 
-_SCALE_ROWS = 2**13  # the median is good to one per cent
+_SCALE_ROWS = 2**13  # the median is good to two per cent
 _ROWS = 2**20  # that are read to choose thresholds
 _CAUGHT = 0.9  # of the labels; fewer are worth a warning
-_FAR = 0.1  # angle score; D that is nowhere smaller has no zero to speak of
+_FAR = 0.1  # angle score; a D that is nowhere smaller has no zero to speak of
 _SKILL = 0.1
 _CONSTANT = 1e-6  # mean squared chordal distance; targets that spread less are one number
+_ADVICE = 'train longer, or take normalizer="chordal" and a learning rate of 1e-2'
 
 
 class Share(NamedTuple):
-    """A share of entries, and how sure it is.
+    """A share of entries (row by output), and how sure it is.
 
     Attributes:
         share: In [0, 1].
         low: Lower end of its 95 % interval (E. B. Wilson, J. Am. Stat. Assoc. 22:209, 1927).
         high: Upper end.
-        rows: Entries (row by output) that it rests on.
+        rows: Entries that it rests on.
     """
 
     share: float
@@ -59,38 +60,20 @@ class Share(NamedTuple):
     rows: int
 
     @classmethod
-    def of(cls, count: int, rows: int) -> "Share | None":
-        """Return `count` of `rows`; `None` of no row.
+    def of(cls, hits: Tensor, among: Tensor) -> "Share | None":
+        """Return the share of hits among the entries that are true; `None` of no entry.
 
         Examples:
-            >>> Share.of(50, 100)
-            Share(share=0.5, low=0.4038..., high=0.5961..., rows=100)
+            >>> Share.of(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
+            Share(share=0.5, low=0.094..., high=0.905..., rows=2)
         """
+        rows = int(among.sum())
         if rows == 0:
             return None
-        z2, p = 1.959964**2, count / rows
+        z2, p = 1.959964**2, int((hits & among).sum()) / rows
         middle = (p + z2 / (2 * rows)) / (1 + z2 / rows)
         half = math.sqrt(z2 * (p * (1 - p) + z2 / (4 * rows)) / rows) / (1 + z2 / rows)
-        return cls(p, max(0.0, middle - half), min(1.0, middle + half), rows)
-
-
-class Success(NamedTuple):
-    """What `SCMTrainer.calibrate` found.
-
-    Attributes:
-        config: Thresholds to deploy the model with.
-        caught: Share of the entries labelled ±inf or ⊥ that are answered ⊥ with them.
-        lost: Share of the entries with finite labels that are answered ⊥.
-        skill: 1 - mean squared chordal distance / that of the best constant answer; 1 is perfect,
-            0 no better than a constant. `None` where a constant is right.
-        chosen: Whether thresholds were chosen here; if not they are those of the `TrainingConfig`.
-    """
-
-    config: InferenceConfig
-    caught: Share | None
-    lost: Share | None
-    skill: float | None
-    chosen: bool
+        return cls(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)), rows)
 
 
 @contextmanager
@@ -104,41 +87,47 @@ def undisturbed(source: Source) -> Iterator[None]:
         set_random_state(state)
 
 
-def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, float]:
-    r"""Return the first batch, and the median of \|y\| over the finite targets of the first rows.
+def gathered(mine: Tensor, accelerator: Any) -> Tensor:
+    """Return the rows of all processes, on each."""
+    if accelerator.num_processes == 1:
+        return mine
+    return torch.cat(require("accelerate.utils", extra="train").gather_object([mine.cpu()]))
 
-    To be called within `undisturbed`, so that the run sees the batches it would have seen. All
-    processes get the number of all their rows, at most 8192; 1 if it is not asked for.
+
+def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
+    r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
+
+    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes, or
+    of the first batch if it is not asked for. To be called within `undisturbed`, so that the run
+    sees the batches it would have seen.
 
     Raises:
         DataError: No target is finite.
     """
+    first = labelled = None
     parts: list[Tensor] = []
-    first, rows, whole = None, 0, True
+    rows, whole = 0, True
     for batch in source.epoch(0):
+        y = batch.y[: batch.own].detach()
         first = first or batch
-        y = batch.y if batch.weight is None else batch.y.where(batch.weight > 0, torch.nan)
-        parts.append(y[: batch.own].detach().flatten())
+        y = (
+            y.flatten()
+            if batch.weight is None
+            else y[batch.weight.expand_as(batch.y)[: batch.own] > 0]
+        )
+        labelled = labelled or (None if torch.isfinite(y).all() else batch)
+        parts.append(y.flatten())
         rows += batch.all
         if rows >= _SCALE_ROWS or not scaled:
             whole = False
             break
-    if not scaled:
-        return first, 1.0  # pyright: ignore[reportReturnType]
-    y = torch.cat(gathered(torch.cat(parts).cpu(), accelerator))
+    y = gathered(torch.cat(parts), accelerator)
     if whole and not torch.isfinite(y).any():
         raise DataError(
             f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there is "
             "nothing to learn but one answer"
         )
-    return first, target_scale(y)  # pyright: ignore[reportReturnType]
-
-
-def gathered(mine: Tensor, accelerator: Any) -> list[Tensor]:
-    """Return what all processes have, on each."""
-    if accelerator.num_processes == 1:
-        return [mine]
-    return require("accelerate.utils", extra="train").gather_object([mine])
+    return first, labelled, target_scale(y)  # pyright: ignore[reportReturnType]
 
 
 def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
@@ -159,6 +148,17 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
     return heads[0] if alike else None
 
 
+@torch.no_grad()
+def answers_y(model: nn.Module, batch: Batch, scale: float) -> bool:
+    """Tell whether a model answers y already, and not y / scale: it was trained before."""
+    with in_mode(model, training=False):
+        N, D = as_pair(widened(batch, next(model.parameters())).through(model))
+    Y = lift_targets(batch.y.to(N.device), scale=scale)
+    pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
+    as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)
+    return bool(divided < as_is / 2)
+
+
 def answers(
     model: nn.Module, source: Source, accelerator: Any
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
@@ -168,84 +168,65 @@ def answers(
     out.
     """
     like, rows, scm = next(model.parameters()), 0, False
-    parts: list[list[Tensor]] = []
-    widths: set[int] = set()
+    parts: list[tuple[Tensor, ...]] = []
     with in_mode(model, training=False):
         for batch in source.epoch(0):
             outputs = widened(batch, like).through(model)
-            N, D = as_pair(outputs)
-            scm = isinstance(outputs, SCM)
+            scm, (N, D) = isinstance(outputs, SCM), as_pair(outputs)
             found = (N.detach(), D.detach().expand_as(N), batch.y)
-            columns = N.shape[-1] if N.ndim > 1 else 1
-            widths.add(columns)
-            there = batch.weights() > 0
-            parts.append([z[: batch.own].reshape(-1, columns)[there] for z in found])
+            there, k = batch.weights() > 0, N.shape[-1] if N.ndim > 1 else 1
+            parts.append(tuple(z[: batch.own].reshape(-1, k)[there] for z in found))
             rows += batch.all
             if rows >= _ROWS:
                 break
+    widths = {N.shape[-1] for N, _, _ in parts}
     width = widths.pop() if len(widths) == 1 else 1
-    mine = (torch.cat([z.reshape(-1, width) for z in each]) for each in zip(*parts, strict=True))
-    N, D, y = (torch.cat(gathered(z.cpu(), accelerator)) for z in mine)
+    columns = (torch.cat([z.reshape(-1, width) for z in each]) for each in zip(*parts, strict=True))
+    N, D, y = (gathered(z, accelerator).cpu() for z in columns)
     return N, D, y, scm
 
 
-@torch.no_grad()
-def judged(
-    N: Tensor, D: Tensor, y: Tensor, config: InferenceConfig, scale: float, *, choose: bool
-) -> tuple[Success, float]:
-    """Choose thresholds on labelled rows, and count what they catch and lose.
+def skill(N: Tensor, D: Tensor, y: Tensor, scale: float) -> float | None:
+    """Return 1 - mean squared chordal distance / that of the best constant answer of each output.
 
-    Args:
-        N: Numerators, `(rows, outputs)`.
-        D: Denominators of the same shape.
-        y: Labels of the same shape, in the units of N / D.
-        config: Thresholds that stay where none can be chosen, or shall be.
-        scale: Of the angle score.
-        choose: Whether to.
-
-    Returns:
-        What was found, and the smallest angle score of an entry labelled singular.
+    1 is perfect, 0 no better than a constant; `None` where a constant is right.
     """
-    sound, singular = torch.isfinite(N) & torch.isfinite(D), ~torch.isfinite(y)
-    angle = torch.where(sound, denominator_score(N, D, "angle", scale), 0)
-    chosen = calibrated(angle.flatten(), singular.flatten(), scale) if choose else None
-    bottom = strict_inference(N, D, chosen or config).bottom_mask
-    kinds = ((singular & bottom, singular), (~singular & bottom, ~singular))
-    caught, lost = (Share.of(int(hits.sum()), int(all_.sum())) for hits, all_ in kinds)
     Y_n, Y_d = lift_targets(y, scale=scale)
     far = chordal_distance(N / scale, D, Y_n, Y_d).square().nan_to_num(1.0).mean()
     # the best constant is the first eigenvector of mean(u uᴴ), what it misses the last eigenvalue
     u = torch.stack((Y_n, Y_d), -1) / norm(Y_n, Y_d)[..., None]
-    products = torch.einsum("rki,rkj->kij", u, u.conj()) / len(u)
-    spread = torch.linalg.eigvalsh(products)[:, 0].mean()
-    skill = 1 - float(far / spread) if spread > _CONSTANT else None
-    nearest = float(angle[singular].min()) if singular.any() else 0.0
-    success = Success(chosen or config, caught, lost, skill, chosen is not None)
-    return success, nearest
+    spread = torch.linalg.eigvalsh(torch.einsum("rki,rkj->kij", u, u.conj()) / len(u))[:, 0].mean()
+    return 1 - float(far / spread) if spread > _CONSTANT else None
 
 
-def doubts(success: Success, nearest: float, part: str) -> Iterator[str]:
-    """Say in plain words what is wrong with a trained model."""
-    caught, rows = success.caught, "rows held out" if part == "val" else "rows trained on"
+def doubts(
+    caught: Share | None, nearest: float, worth: float | None, *, chosen: bool, part: str
+) -> Iterator[str]:
+    """Say in plain words what is wrong with a trained model.
+
+    Args:
+        caught: Share of the labelled entries that are answered ⊥.
+        nearest: The smallest angle score of a labelled entry.
+        worth: The model's `skill`.
+        chosen: Whether thresholds were chosen on these rows.
+        part: Which rows.
+    """
     if caught and caught.share < _CAUGHT:
-        count = f"{round((1 - caught.share) * caught.rows)} of the {caught.rows}"
-        said = f"{count} entries labelled ±inf or ⊥ are answered by a finite number on the {rows}"
+        count = round((1 - caught.share) * caught.rows)
         if nearest > _FAR:
-            yield (
-                f"{said}: no denominator comes near 0 there, the smallest angle score is "
-                f"{nearest:.2g}. Train longer, end the model in a ProjectiveHead, or take "
-                'normalizer="chordal" and a learning rate of 1e-2'
-            )
-        elif success.chosen:
-            yield f"{said}: no threshold tells them apart. Train longer, or a larger model"
+            why = f"D comes nowhere near 0 on them (angle score {nearest:.2g} at least): {_ADVICE}"
+        elif chosen:
+            why = "no threshold tells them apart: train longer, or a larger model"
         else:
-            yield (
-                f"{said} with tau_infer={success.config.tau_infer:g}, which was set or for lack of "
-                "labels could not be chosen: five entries of either kind are needed"
+            why = (
+                "tau_infer or score were set, or there are fewer than five labels to choose them by"
             )
-    if success.skill is not None and success.skill < _SKILL:
         yield (
-            f"the model is hardly better than one constant answer on the {rows} (skill "
-            f"{success.skill:.2f} of 1): train longer, or take "
-            'normalizer="chordal" and a learning rate of 1e-2'
+            f"{count} of {caught.rows} entries labelled ±inf or ⊥ are answered by a number ({part} "
+            f"rows); {why}"
+        )
+    if worth is not None and worth < _SKILL:
+        yield (
+            f"the model is hardly better than one constant answer, skill {worth:.2f} of 1 ({part} "
+            f"rows): {_ADVICE}"
         )

@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
+from zeroproof.inference import calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.losses.counting import Parts
+from zeroproof.projective.angle import denominator_score
+from zeroproof.scm import SCM
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
+from zeroproof.training._joint import reduced, whole
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
-from zeroproof.training._loaders import Batch, windows
+from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
@@ -36,19 +39,21 @@ from zeroproof.training._setup import (
 from zeroproof.training._source import Source
 from zeroproof.training._states import plain
 from zeroproof.training._steps import Stepper
-from zeroproof.training._tally import PartSums
+from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
+from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
 from zeroproof.training.success import (
     Share,
-    Success,
     answers,
+    answers_y,
     closing_head,
     doubts,
-    judged,
+    gathered,
     peeked,
+    skill,
     undisturbed,
 )
 from zeroproof.training.thresholds import ThresholdLog
@@ -228,6 +233,7 @@ class SCMTrainer:
                 self._find_scale()
                 self._events("on_fit_begin", self)
                 self._run()
+                self._progress.go_on()  # of a run that was over, as it was when it ended
             finally:
                 for source in self._sources.values():
                     source.release()
@@ -268,7 +274,7 @@ class SCMTrainer:
                 scale_numerator(self._head, self.target_scale)
                 self._in_head = self.target_scale
 
-    def calibrate(self) -> Success:
+    def calibrate(self) -> None:
         """Choose thresholds for the model that `fit` left, and count what they catch and lose.
 
         The rows are those of `val_loader`, or the training rows without one, at most 2²⁰. Sets
@@ -288,19 +294,22 @@ class SCMTrainer:
             self._find_scale()
         with undisturbed(self._sources[part]):
             N, D, y, scm = answers(self.model, self._sources[part], self.accelerator)
-        usual = config.tau_infer == TAU_INFER.value and config.score == "denominator"
-        success, nearest = judged(
-            *(N, D, y / self.unit),
-            replace(config.decoding, scale=config.scale * self._in_head),
-            config.scale * (self._progress.scale or 1.0) / self.unit,
-            choose=usual and not scm,
-        )
-        self.inference_config = success.config
-        self.val_caught, self.val_lost = success.caught, success.lost
+        scale = config.scale * (self._progress.scale or 1.0) / self.unit
+        y, singular = y / self.unit, ~torch.isfinite(y)
+        angle = denominator_score(N, D, "angle", scale)
+        angle = torch.where(torch.isfinite(N) & torch.isfinite(D), angle, 0)
+        found = None if scm or self._own_thresholds else calibrated(angle, singular, scale)
+        configured = replace(config.decoding, scale=config.scale * self._in_head)
+        self.inference_config = found or configured
+        bottom = strict_inference(N, D, self.inference_config).bottom_mask
+        self.val_caught, self.val_lost = Share.of(bottom, singular), Share.of(bottom, ~singular)
         if self.step >= _TRIED:
-            for doubt in doubts(success, nearest, part):
+            nearest = float(angle[singular].min()) if singular.any() else 0.0
+            worth = skill(N, D, y, scale)
+            for doubt in doubts(
+                self.val_caught, nearest, worth, chosen=found is not None, part=part
+            ):
                 warnings.warn(doubt, stacklevel=3)
-        return success
 
     def _find_scale(self) -> None:
         """Find s before the first step, and the head that will carry it."""
@@ -311,14 +320,45 @@ class SCMTrainer:
             if fixed != 1 or config.readout:
                 source = self._sources["train"]
                 with undisturbed(source):
-                    first, natural = peeked(source, self.accelerator, scaled=fixed is None)
+                    scaled = fixed is None
+                    first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
                     progress.in_head = closing_head(self.model, first) is not None
+                    self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
+                if progress.in_head and answers_y(self.model, first, progress.scale):
+                    scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
         elif fixed is not None:
             progress.scale = fixed
         self._head = heads_of(plain(self.model))[0] if progress.in_head else None
         lifts = progress.in_head or fixed is not None
         self._forward.scale = progress.scale if lifts else 1.0
+
+    def _check_reach(self, batch: Batch | None) -> None:
+        """Find out whether the model can answer ⊥ where a batch is labelled so.
+
+        Raises:
+            TrainingError: It cannot, and thresholds will be compared with its denominator.
+        """
+        config, model, can = self.config, plain(self.model), True
+        if batch is not None:
+            batch = widened(batch, next(model.parameters()))
+            with in_mode(model, training=False):
+                scm = isinstance(batch.through(model), SCM)
+            singular = ~torch.isfinite(batch.y)
+            can = scm or can_reach_zero(model, singular, batch.args, batch.named)
+        if gathered(torch.tensor([can]), self.accelerator).all():
+            return
+        said = (
+            "the model must be able to reach D = 0 where targets are ±inf or ⊥, but 100 steps on "
+            "these rows alone do not bring it there: let D be linear, as in a ProjectiveHead"
+        )
+        if config.score == "denominator" and (self._own_thresholds or not config.calibrate):
+            raise TrainingError(said)
+        warnings.warn(said, stacklevel=4)
+
+    @property
+    def _own_thresholds(self) -> bool:
+        return self.config.tau_infer != TAU_INFER.value or self.config.score != "denominator"
 
     def _solve_head(self) -> HeadReadout | None:
         val, train = self._sources.get("val"), self._sources["train"]
@@ -332,29 +372,16 @@ class SCMTrainer:
                 distributed=self.accelerator.num_processes > 1,
             )
 
-    def _parts(self, part: str, sums: list[PartSums]) -> dict[str, float]:
-        """Return the parts of the loss, from sums of this process."""
-        if self.accelerator.num_processes > 1:
-            sums = require("accelerate.utils", extra="train").gather_object(sums)
-        if not any(sums):  # the loss does not tell
+    def _parts(self, part: str, tally: Tally) -> dict[str, float]:
+        """Return the parts of the loss over the latest answers."""
+        loss_fn: Any = self.loss_fn
+        if not hasattr(loss_fn, "components"):
             return {}
-        added = {
-            name: Parts(*torch.tensor([each[name] for each in sums], dtype=torch.float64).sum(0))
-            for name in sums[0]
-        }
-        found = self.loss_fn.combine(added)  # pyright: ignore[reportFunctionMemberAccess]
-        if part == "val":  # the loss of all rows together, however they are batched
-            found["loss"] = found["total"]
-        return {
-            f"{part}_{name}": float(value)
-            for name, value in found.items()
-            if torch.isfinite(value)
-            and (
-                name in added.keys() - {"masked_rows"}
-                or name == "loss"
-                or (name == "rejection" and "coverage" in added)
-            )
-        }
+        N, D, y, *weight = (gathered(z, self.accelerator) for z in tally.latest)
+        call = self._forward.call(N, D, y, *(weight or [None]), tau=self.config.tau_train_max)
+        found = loss_fn.components(**call)
+        names = found.keys() - {"total", "masked_rows"}
+        return {f"{part}_{name}": float(found[name]) for name in sorted(names)}
 
     def readout(self, *, dtype: torch.dtype | None = None) -> HeadReadout:
         """Put the closed-form head on the trained trunk, if that lowers the held-out error.
@@ -465,7 +492,7 @@ class SCMTrainer:
         totals = progress.tally.totals(self.accelerator)
         row = progress.row
         row.update(totals.means("train"))
-        row.update(self._parts("train", progress.tally.part_sums(self._loss_parts)))
+        row.update(self._parts("train", progress.tally))
         self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
         row.update(progress.drawn.summary())
         row["skipped_steps"] = int(totals.skipped)
@@ -513,18 +540,16 @@ class SCMTrainer:
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
-        tally = self._progress.new_tally(self._loss_parts)
+        tally, sums = self._progress.new_tally(), dict[str, Parts]()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
-                outcome = self._forward(batch, self.config.tau_train_max, model)
-                tally.add(outcome, batch.own, batch.amount)
-        parts = self._parts("val", tally.part_sums())
-        return {**tally.totals(self.accelerator).means("val"), **parts}
-
-    def _loss_parts(
-        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None = None
-    ) -> dict[str, Parts]:
-        return self._forward.parts(N, D, y, weight, self.config.tau_train_max)
+                tau = self.config.tau_train_max
+                tally.add(self._forward(batch, tau, model, into=sums), batch.own, batch.amount)
+        row = {**tally.totals(self.accelerator).means("val"), **self._parts("val", tally)}
+        loss = whole(self.loss_fn, reduced(sums, self.accelerator))
+        if torch.isfinite(loss):  # of all rows together, however they are batched
+            row["val_loss"] = float(loss)
+        return row
 
     def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
