@@ -90,11 +90,8 @@ def test_it_logs_loss_coverage_and_gap_of_every_epoch(model, loader, trainer):
     assert logged["val_coverage"] == pytest.approx(coverage)
     assert logged["val_gap"] == pytest.approx(gap)
     with torch.no_grad():
-        losses = [
-            len(x) * float(module.objective(module.model(x), y))
-            for x, y in zip(X.split(9), Y.split(9), strict=True)
-        ]
-    assert logged["val_loss"] == pytest.approx(sum(losses) / len(X))
+        loss = float(module.objective(module.model(X), Y))
+    assert logged["val_loss"] == pytest.approx(loss)
     assert 0 < logged["train_coverage"] < 1
 
 
@@ -241,3 +238,81 @@ def test_what_cannot_be_used_is_refused(model, loader, trainer):
         trainer().fit(ProjectiveLightning(model(), LOSS), DataLoader(TensorDataset(X)))
     with pytest.raises(TrainingError, match=r"must return a pair of tensors \(N, D\)"):
         trainer().fit(ProjectiveLightning(nn.Linear(1, 1), LOSS), loader)
+
+
+class Given(nn.Module):
+    """Answers that are the inputs: ⟨1, x⟩."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.one * torch.ones_like(x), x
+
+
+def loaders(*data):
+    return [DataLoader(batches, batch_size=None) for batches in data]
+
+
+def test_shares_are_of_answers_and_losses_of_labels_whatever_the_batches(trainer, model):
+    """Two answers in one batch and eighteen in the other: 2 of 20 are finite."""
+    unequal = [(torch.ones(2, 1, 1), torch.ones(2, 1, 1)), (torch.zeros(2, 9, 1),) * 2]
+    module = ProjectiveLightning(Given(), LOSS, optimizer=sgd)
+    (logged,) = trainer().validate(module, loaders(unequal)[0], verbose=False)
+    assert logged["val_coverage"] == pytest.approx(0.1)
+    assert logged["val_gap"] == 0
+
+    y = Y.clone()
+    y[5], y[9] = math.inf, math.nan
+    module = ProjectiveLightning(model(), LOSS, optimizer=sgd)
+    with torch.no_grad():
+        loss = float(module.objective(module.model(X), y))
+    for size in (1, 5, 24):
+        loader = DataLoader(TensorDataset(X, y), batch_size=size)
+        for evaluate, part in ((trainer().validate, "val"), (trainer().test, "test")):
+            (logged,) = evaluate(module, loader, verbose=False)
+            assert logged[f"{part}_loss"] == pytest.approx(loss, rel=1e-6)
+            assert set(logged) == {f"{part}_{name}" for name in ("loss", "coverage", "gap")}
+
+
+def test_several_loaders_are_told_apart(trainer):
+    ones, zeros = (torch.ones(3, 1),) * 2, (torch.zeros(4, 1),) * 2
+    several = loaders([ones, ones], [ones, zeros])
+    module = ProjectiveLightning(Given(), LOSS, optimizer=sgd)
+    first, second = trainer().validate(module, several, verbose=False)
+    assert first["val_coverage/dataloader_idx_0"] == 1
+    assert second["val_coverage/dataloader_idx_1"] == pytest.approx(3 / 7)
+    assert first["val_loss/dataloader_idx_0"] < 1e-6 < second["val_loss/dataloader_idx_1"]
+    tested = trainer().test(module, several, verbose=False)
+    assert tested[1]["test_loss/dataloader_idx_1"] == second["val_loss/dataloader_idx_1"]
+    assert [len(part) for part in trainer().predict(module, several)] == [2, 2]
+    fitted = trainer()
+    fitted.fit(module, loaders([ones])[0], several)
+    assert "val_loss/dataloader_idx_1" in fitted.logged_metrics
+
+
+def test_labels_weigh_in_every_step(trainer, model, weights):
+    kept = torch.rand(24, 1, generator=torch.Generator().manual_seed(0)) > 0.4
+    y = torch.where(kept, Y, math.nan)
+    for part in ("train", "val"):
+        found = []
+        for batch in ({"x": X, "y": y, "weight": kept}, {"x": X, "y": Y, "weight": 3.0 * kept}, 0):
+            few = {"x": X[kept[:, 0]], "y": Y[kept[:, 0]]}
+            module = ProjectiveLightning(model(), LOSS, optimizer=sgd)
+            (loader,) = loaders([batch or few])
+            if part == "train":
+                trainer().fit(module, loader)
+                found.append(weights(module.model))
+            else:
+                (logged,) = trainer().validate(module, loader, verbose=False)
+                found.append(torch.tensor(logged["val_loss"]))
+        for other in found[:2]:
+            torch.testing.assert_close(other, found[2], rtol=1e-5, atol=1e-7)
+
+
+def test_predictions_are_those_of_eval_mode_and_leave_the_mode_alone():
+    module = ProjectiveLightning(nn.Sequential(nn.Dropout(0.5), Given()), LOSS).train()
+    x = torch.ones(64, 1)
+    assert (module.predict_step(x).decoded == 1).all()
+    assert all(part.training for part in module.modules())

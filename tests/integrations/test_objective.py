@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from zeroproof.autodiff import GradientPolicy, active_policy
-from zeroproof.errors import RangeError, ShapeError, TrainingError
+from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.training import SCMTrainingLoss, TrainingConfig, lift_targets
+from zeroproof.training._joint import added
 
 N = torch.tensor([[1.0], [2.0], [-1.0]])
 D = torch.tensor([[0.5], [1e-3], [1e-9]])
@@ -120,3 +121,76 @@ def test_the_policy_is_that_of_the_config():
     with ProjectiveObjective(SCMTrainingLoss(), config).policy():
         assert active_policy() is GradientPolicy.REJECT
     assert active_policy() is GradientPolicy.CLAMP
+
+
+def mean_square(outputs, targets, weight=None):
+    squares = (outputs[0] - targets[0]).square()
+    weight = torch.ones_like(squares) if weight is None else weight.expand(squares.shape)
+    return (weight * squares).sum() / weight.sum().clamp(min=1e-30)
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [SCMTrainingLoss(normalizer="chordal"), mean_square], ids=["parts", "a mean"]
+)
+def test_the_loss_of_all_rows_does_not_hang_on_how_they_are_batched(loss_fn):
+    torch.manual_seed(0)
+    n, d, y = torch.randn(3, 20, 2, dtype=torch.float64)
+    d[:4] *= 1e-3
+    if loss_fn is not mean_square:
+        y[3, 0], y[7, 1], y[8] = math.inf, math.nan, -math.inf
+    weight = torch.rand(20, 2).double() * (torch.rand(20, 2) > 0.3)
+    objective = ProjectiveObjective(loss_fn)
+    for w in (None, weight, weight[:, :1], weight > 0):
+        whole = objective((n, d), y, w)
+        for size in (1, 3, 20):
+            sums = {}
+            for batch in torch.arange(20).split(size):
+                w_batch = None if w is None else w[batch]
+                added(sums, objective.parts((n[batch], d[batch]), y[batch], w_batch))
+            assert float(objective.combine(sums)) == pytest.approx(float(whole), rel=1e-9)
+
+
+@pytest.mark.parametrize("missing", [0.0, False])
+def test_a_missing_label_is_none_whatever_it_says(missing):
+    """A nan is ⊥; where there is no label, nothing is taught, not even a pole."""
+    objective = ProjectiveObjective(SCMTrainingLoss(normalizer="chordal"))
+    n, d = torch.randn(6, 1).requires_grad_(), torch.randn(6, 1).requires_grad_()
+    y = torch.tensor([[1.0], [math.nan], [2.0], [math.inf], [-100.0], [math.nan]])
+    kept = [0, 2, 5]
+    weight = torch.full((6, 1), missing)
+    weight[kept] = 1
+    loss = objective((n, d), y, weight)
+    few = objective((n[kept], d[kept]), y[kept])
+    torch.testing.assert_close(loss, few)
+    gradients = torch.autograd.grad(loss, (n, d))
+    assert all((g[[1, 3, 4]] == 0).all() for g in gradients)
+    assert loss == objective((n, d), y, weight[:, 0])  # one number for each row
+    assert loss != objective((n, d), y)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.tensor([1.0, -1.0, 0.0]), "must hold finite numbers of at least 0 .*, got -1.0"),
+        (torch.tensor([1.0, math.nan, 0.0]), "must hold finite numbers of at least 0 .*, got nan"),
+        (torch.ones(2), r"in the shape of the targets, \(3, 1\), or of their leading .* \(2,\)"),
+        ([1.0, 1.0, 1.0], "must be a real tensor in the shape of the targets"),
+    ],
+)
+def test_what_is_no_weight_is_refused(weight, message):
+    with pytest.raises(DataError, match=message):
+        ProjectiveObjective(SCMTrainingLoss())((N, D), Y, weight)
+
+
+def test_a_loss_without_weights_is_not_asked_to_weigh():
+    objective = ProjectiveObjective(lambda outputs, targets: outputs[0].sum())
+    assert objective((N, D), Y, torch.ones(3, dtype=torch.bool)) == 2
+    with pytest.raises(TrainingError, match="loss_fn must accept weight= to be trained on labels"):
+        objective((N, D), Y, torch.tensor([True, False, True]))
+
+
+def test_it_runs_where_tensors_have_no_values():
+    with torch.device("meta"):
+        objective, outputs = ProjectiveObjective(SCMTrainingLoss()), torch.ones(2, 3, 1)
+        loss = objective(tuple(outputs), torch.ones(3, 1), torch.ones(3))
+        assert (loss.shape, objective.decode(tuple(outputs)).gap_mask.shape) == ((), (3, 1))

@@ -1,3 +1,4 @@
+import itertools
 import math
 import pickle
 
@@ -109,3 +110,58 @@ def test_options_are_checked_when_a_metric_is_made():
         SelectiveRisk(error="cubic")
     with pytest.raises(RangeError, match="bound must be finite in the projective topology"):
         SignAccuracyAtPole(topology="projective")
+
+
+STRICT = InferenceConfig(tau_infer=1e-3, tau_train=1e-2)
+OPTIONS = (
+    Coverage,
+    lambda: Coverage(STRICT),
+    GapRate,
+    lambda: GapRate(ANGLE),
+    SignAccuracyAtPole,
+    lambda: SignAccuracyAtPole(bound=2.0),
+    lambda: SignAccuracyAtPole(bound=2.0, topology="projective"),
+    SelectiveRisk,
+    lambda: SelectiveRisk(STRICT),
+    lambda: SelectiveRisk(error="absolute"),
+    lambda: SelectiveRisk(accept_gap=False),
+)
+ONES = torch.ones(5)
+FIRST = {
+    "all answers right": (ONES, ONES, ONES),
+    "all bottom": (ONES, 0 * ONES, ONES),
+    "all at the pole": (ONES, 0 * ONES, torch.inf * ONES),
+    "all in the gap": (ONES, 1e-5 * ONES, 1e5 * ONES),
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST.keys())
+def test_in_a_collection_each_metric_has_the_value_it_has_alone(first):
+    """Where two agree on a first batch, torchmetrics may update one and read it for both."""
+    later = (N, D, torch.tensor([1.0, 1e5 - 2, -math.inf, math.inf, 30.0]))
+
+    def fill(metric):
+        for batch in (first, later):
+            metric.update(*batch[: 2 if isinstance(metric, Coverage | GapRate) else 3])
+        return metric.compute()
+
+    alone = [fill(build()) for build in OPTIONS]
+    for a, b in itertools.combinations(range(len(OPTIONS)), 2):
+        pair = [OPTIONS[a](), OPTIONS[b]()]
+        two = isinstance(pair[0], Coverage | GapRate), isinstance(pair[1], Coverage | GapRate)
+        if two[0] != two[1]:  # a collection hands the same arguments to all
+            continue
+        together = MetricCollection({"a": pair[0], "b": pair[1]})
+        for batch in (first, later):
+            together.update(*batch[: 2 if all(two) else 3])
+        together.compute()
+        for metric, k in zip(("a", "b"), (a, b), strict=True):
+            torch.testing.assert_close(
+                together[metric].compute(), alone[k], equal_nan=True, msg=f"{metric} of {a}, {b}"
+            )
+
+
+def test_equal_metrics_may_be_updated_as_one():
+    same = MetricCollection({"a": Coverage(), "b": Coverage(InferenceConfig())})
+    same.update(ONES, ONES)
+    assert len(same.compute_groups) == 1

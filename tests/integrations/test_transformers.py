@@ -120,11 +120,8 @@ def test_evaluation_reports_loss_coverage_and_gap(model, trainer):
     assert report["eval_gap"] == pytest.approx(float(gap.float().mean()))
     assert 0 < report["eval_gap"] < report["eval_coverage"] < 1
     with torch.no_grad():
-        losses = [
-            float(own.objective(own.model(x), y)) * len(x)
-            for x, y in zip(X.split(9), Y.split(9), strict=True)
-        ]
-    assert report["eval_loss"] == pytest.approx(sum(losses) / len(X), rel=1e-4)
+        loss = float(own.objective(own.model(X), Y))
+    assert report["eval_loss"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_metrics_of_the_user_take_their_place(model, trainer):
@@ -199,3 +196,136 @@ def test_nothing_is_left_behind(model, trainer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trainer(model()).train()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+class Sequences(nn.Module):
+    """Answers that are the inputs, ⟨1, x⟩, at every step of a sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, attention_mask=None):
+        return self.one * torch.ones_like(x), x
+
+
+# 2 + 6 + 3 steps; denominators: of the second sequence two are 0 and one is in the gap
+STEPS = [
+    torch.tensor([1.0, 1.0]),
+    torch.tensor([1.0, 0.0, 1.0, 1e-5, 0.0, 1.0]),
+    torch.tensor([1.0, 1.0, 1.0]),
+]
+UNEQUAL = [{"x": x[:, None], "labels": torch.ones(len(x), 1)} for x in STEPS]
+
+
+def padded(rows):
+    """What a collator makes: inputs and labels filled up, here without and with a mask."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    return {
+        "x": pad([row["x"] for row in rows], batch_first=True),
+        "labels": pad([row["labels"] for row in rows], batch_first=True, padding_value=-100.0),
+    }
+
+
+def masked(rows):
+    batch = padded(rows)
+    batch["attention_mask"] = (batch["labels"][..., 0] != -100).long()
+    batch["labels"] = batch["labels"].masked_fill(batch["labels"] == -100, 0.0)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("collator", "size"), [(None, 1), (padded, 2), (padded, 3), (masked, 3)], ids=str
+)
+def test_padding_is_neither_bottom_nor_gap_nor_label(trainer, collator, size):
+    def build(**options):
+        own = trainer(Sequences(), rows=UNEQUAL, per_device_eval_batch_size=size, **options)
+        own.data_collator = collator or own.data_collator
+        return own
+
+    own, alone = build(), trainer(Sequences(), rows=UNEQUAL, per_device_eval_batch_size=1)
+    report = own.evaluate()
+    assert report["eval_coverage"] == pytest.approx(9 / 11)
+    assert report["eval_gap"] == pytest.approx(1 / 11)
+    assert report["eval_loss"] == pytest.approx(alone.evaluate()["eval_loss"], rel=1e-6)
+    decoded, bottom, gap = own.predict(UNEQUAL).predictions
+    there = torch.arange(6) < torch.tensor([2, 6, 3])[:, None]
+    assert decoded.shape == (3, 6, 1)
+    assert (bottom.dtype, gap.dtype) == (bool, bool)
+    assert not (bottom & gap).any()
+    assert bottom.nonzero()[1].tolist() == [1, 4]
+    assert gap.nonzero()[1].tolist() == [3]
+    expected = ~there | torch.as_tensor(bottom[..., 0])
+    assert torch.isnan(torch.as_tensor(decoded[..., 0])).equal(expected)
+
+    seen = []
+    report = build(metrics=lambda predicted: seen.append(predicted) or shares(predicted)).evaluate()
+    assert report["eval_coverage"] == pytest.approx(9 / 11)
+    assert seen[0].predictions[1].dtype == bool
+    assert seen[0][0] is seen[0].predictions
+
+
+def test_labels_of_padding_are_not_fitted(trainer):
+    losses, moved = [], []
+    for collator in (padded, masked):
+        own = trainer(Sequences(), rows=UNEQUAL, per_device_train_batch_size=3)
+        own.data_collator = collator
+        own.train()
+        moved.append(float(own.model.one.detach()))
+        batch = collator(UNEQUAL)
+        losses.append(own.compute_loss(Sequences(), batch).item())
+    flat = torch.cat(STEPS)[:, None]
+    expected = own.objective((torch.ones(11, 1), flat), torch.ones(11, 1))
+    assert losses == pytest.approx([float(expected)] * 2, rel=1e-5)
+    assert moved[0] == pytest.approx(moved[1], rel=1e-6)
+    # in a table it is a number
+    table = {"x": torch.ones(3, 2), "labels": torch.full((3, 2), -100.0)}
+    assert own.compute_loss(Sequences(), table) > 0.1
+    marked = {**table, "attention_mask": torch.tensor([[1, 0]] * 3)}
+    half = {"x": torch.ones(3, 1), "labels": torch.full((3, 1), -100.0)}
+    for batch in (marked, half):
+        assert own.compute_loss(Sequences(), batch) > 0.1
+
+
+def test_metrics_may_be_computed_batch_by_batch(trainer):
+    options = {"batch_eval_metrics": True, "per_device_eval_batch_size": 1}
+    report = trainer(Sequences(), rows=UNEQUAL, **options).evaluate()
+    assert report["eval_coverage"] == pytest.approx(9 / 11)
+    finals = []
+
+    def metrics(predicted, compute_result):
+        finals.append(compute_result)
+        return shares(predicted)
+
+    trainer(Sequences(), rows=UNEQUAL, metrics=metrics, **options).evaluate()
+    assert finals == [False, False, True]
+    kept = trainer(Sequences(), rows=UNEQUAL, eval_do_concat_batches=False)
+    kept.args.per_device_eval_batch_size = 1
+    assert [batch[1].dtype for batch in kept.predict(UNEQUAL).predictions] == [bool] * 3
+
+
+def test_losses_and_shares_are_those_of_all_rows_whatever_the_batches(model, trainer):
+    rows = [dict(row) for row in ROWS]
+    rows[5]["labels"], rows[9]["labels"] = torch.tensor([math.inf]), torch.tensor([math.nan])
+    reports = [
+        trainer(model(), rows=rows, per_device_eval_batch_size=size).evaluate()
+        for size in (1, 7, 24)
+    ]
+    for name in ("eval_loss", "eval_coverage"):
+        assert [r[name] for r in reports] == pytest.approx([reports[0][name]] * 3, rel=1e-6)
+
+
+def test_labels_weigh(model, trainer, weights):
+    kept = torch.rand(24, generator=torch.Generator().manual_seed(0)) > 0.4
+    labels = torch.where(kept[:, None], Y, math.nan)
+    weighted = [
+        {"x": x, "labels": y, "weight": 2.0 * k} for x, y, k in zip(X, labels, kept, strict=True)
+    ]
+    few = [row for row, k in zip(ROWS, kept, strict=True) if k]
+    found = []
+    for rows in (weighted, few):
+        own = model()
+        fitted = trainer(own, rows=rows)
+        found.append([fitted.evaluate()["eval_loss"], fitted.train() and weights(own)])
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)

@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zeroproof.autodiff import GradientPolicy, register_policy
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.layers import ProjectiveMLP
+from zeroproof.layers import ProjectiveMLP, Rational
+from zeroproof.training import SCMTrainingLoss, lift_targets
 
 SPECS = {
     "defaults": {"in_features": 3, "out_features": 1},
@@ -89,3 +91,29 @@ def test_a_spec_with_other_entries_is_refused(spec):
 def test_the_number_of_columns_is_checked(shape):
     with pytest.raises(ShapeError, match=r"inputs must have the shape \(\*batch, 2\), got"):
         ProjectiveMLP(2, 1)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("context", [lambda: torch.device("meta"), FakeTensorMode])
+def test_models_and_losses_run_where_tensors_have_no_values(context):
+    loss_fns = [SCMTrainingLoss(), SCMTrainingLoss(normalizer="chordal", score="angle")]
+    with context():
+        model = ProjectiveMLP(2, 1, x_mean=[0.0, 1.0], x_std=torch.ones(2))
+        outputs = model(torch.ones(5, 2))
+        assert outputs.N.shape == outputs.D.shape == (5, 1)
+        targets = lift_targets(torch.ones(5, 1))
+        sum(loss_fn(outputs=outputs, targets=targets) for loss_fn in loss_fns).backward()
+        assert all(p.grad.shape == p.shape for p in model.parameters())
+        layer = Rational((3, 2))
+        layer(torch.ones(5, 2)).payload.sum().backward()
+        assert all(p.grad.shape == p.shape for p in layer.parameters())
+
+
+def test_a_model_without_weights_yet_is_built_and_filled():
+    accelerate = pytest.importorskip("accelerate")
+    with accelerate.init_empty_weights(include_buffers=True):
+        empty = ProjectiveMLP(1, 1, x_std=[2.0])
+    assert {x.device.type for x in empty.state_dict().values()} == {"meta"}
+    whole, x = ProjectiveMLP(1, 1, x_std=[2.0]), torch.ones(3, 1)
+    empty.load_state_dict(whole.state_dict(), assign=True)
+    assert torch.equal(empty(x).N, whole(x).N)
+    assert ProjectiveMLP(1, 1).to("meta")(x.to("meta")).D.is_meta

@@ -12,6 +12,8 @@ from torch.autograd import forward_ad
 __all__ = [
     "copy_all",
     "flag_nonfinite",
+    "has_values",
+    "is_autocast",
     "is_forward_mode",
     "is_recording",
     "is_scripting",
@@ -34,6 +36,16 @@ def stash(key: str, entry: Any) -> None:
 def stashed(key: str) -> Any:
     """Return what is stored under `key` in this thread, or `None`."""
     return torch._C._get_obj_in_tls(key) if torch._C._is_key_in_tls(key) else None
+
+
+def has_values(x: Tensor) -> bool:
+    """Tell whether numbers stand behind a tensor: not on the meta device, not behind a fake one."""
+    return not (x.is_meta or hasattr(x, "fake_mode"))
+
+
+def is_autocast(device: str) -> bool:
+    """Tell whether autocast is on for a kind of device; some, as "meta", have none."""
+    return torch._C._is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def is_tracing() -> bool:

@@ -47,6 +47,8 @@ class StrictModule(PolicyModule):
                 [ True]])
     """
 
+    answers_in_eval = True  # training loops that validate want its tuples there too
+
     def __init__(self, model: nn.Module, config: InferenceConfig | None = None) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):

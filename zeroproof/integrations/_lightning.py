@@ -32,16 +32,17 @@ def loss_scale(trainer: Any) -> float | None:
     return None if scaler is None else scaler.get_scale()
 
 
-def log(module: Any, values: dict[str, Tensor], rows: int) -> None:
-    """Log values as means over the rows of the epoch."""
-    module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=rows)
+def log(module: Any, values: dict[str, Tensor], count: int) -> None:
+    """Log values as means over the epoch, each weighted by its count."""
+    module.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=count)
 
 
 def log_shares(module: Any, part: str, result: StrictResult) -> None:
-    """Log coverage and gap as means over the epoch."""
+    """Log coverage and gap of the epoch: shares of all its answers."""
     shares = {"coverage": coverage_share(result.bottom_mask), "gap": gap_share(result.gap_mask)}
     values = {f"{part}_{name}": rate(share) for name, share in shares.items()}
-    log(module, values, len(result.bottom_mask))
+    if result.bottom_mask.numel():
+        log(module, values, result.bottom_mask.numel())
 
 
 class ProjectiveCallback(Callback):

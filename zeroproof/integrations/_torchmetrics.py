@@ -1,5 +1,6 @@
 """torchmetrics itself, and a metric that is a share."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
 else:
     Metric = require("torchmetrics", extra="torchmetrics").Metric
 
-__all__ = ["DecodedShare", "Metric", "ShareMetric"]
+__all__ = ["DecodedShare", "Metric", "ShareMetric", "add_sums"]
+
+
+def add_sums(metric: Metric, zeros: Mapping[str, float], options: Mapping[str, Any]) -> None:
+    """Give a metric its states: sums over batches and ranks.
+
+    A `MetricCollection` takes metrics for one, and updates the first alone, if their states have
+    equal names and after the first batch equal values, as those of two thresholds nearly always
+    have. One more state, always 0, is named after the metric and its options.
+    """
+    mark = f"{type(metric).__module__}.{type(metric).__qualname__}({dict(options)})"
+    for name, zero in {**zeros, mark: 0}.items():
+        metric.add_state(name, torch.tensor(zero), dist_reduce_fx="sum")
 
 
 class ShareMetric(Metric):
@@ -23,10 +36,9 @@ class ShareMetric(Metric):
 
     full_state_update = False
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, counting: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
-        for name in metrics.Share._fields:
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        add_sums(self, dict.fromkeys(metrics.Share._fields, 0), counting)
 
     def add(self, share: metrics.Share) -> None:
         """Add a batch."""
@@ -41,5 +53,6 @@ class DecodedShare(ShareMetric):
     """A share of decoded answers."""
 
     def __init__(self, config: InferenceConfig | None = None, **options: Any) -> None:
-        super().__init__(**options)
-        self.config = checked_config(config)
+        config = checked_config(config)
+        super().__init__({"config": config}, **options)
+        self.config = config

@@ -1,16 +1,20 @@
 """Models that return (N, D) under Lightning's Trainer."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.inference import StrictResult
 from zeroproof.integrations import _lightning
 from zeroproof.integrations._lightning import LightningModule, ProjectiveCallback
 from zeroproof.integrations.objective import ProjectiveObjective
+from zeroproof.losses.counting import Parts
 from zeroproof.training import TrainingConfig
+from zeroproof.training._joint import added
 from zeroproof.training._loaders import Batch, as_batch
 
 __all__ = ["ProjectiveCallback", "ProjectiveLightning"]
@@ -19,7 +23,9 @@ __all__ = ["ProjectiveCallback", "ProjectiveLightning"]
 class ProjectiveLightning(LightningModule):
     """A `LightningModule` for any model of tuples; batches have the forms of `SCMTrainer`'s.
 
-    It logs `train_loss`, `train_coverage` and `train_gap` of every epoch, and the same with `val_`.
+    It logs `train_loss`, `train_coverage` and `train_gap` of every epoch, and the same with `val_`
+    and `test_`, where the loss is that of all rows together, however they are batched. In a batch
+    that is a dict, `"weight"` beside `"y"` weighs the labels, see `ProjectiveObjective`.
     `Trainer.predict` gives a `StrictResult` for each batch, of x alone or of x and y, in the units
     of y. CLAMP's bound follows the loss scale of `precision="16-mixed"`.
 
@@ -52,6 +58,7 @@ class ProjectiveLightning(LightningModule):
         super().__init__()
         self.objective = ProjectiveObjective(loss_fn, config)
         self.model, self.loss_fn, self._optimizer = model, loss_fn, optimizer
+        self._sums: dict[int, dict[str, Parts]] = {}
 
     def forward(self, *args: Any, **named: Any) -> Any:
         """Return what the model returns."""
@@ -63,29 +70,62 @@ class ProjectiveLightning(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the loss, at a τ_train that is drawn anew."""
-        return self._step(as_batch(batch), "train")
+        batch = as_batch(batch)
+        outputs = batch.through(self.model)
+        loss = self.objective(outputs, batch.y, batch.weight)
+        _lightning.log(self, {"train_loss": loss}, len(batch.y))
+        _lightning.log_shares(self, "train", self.objective.decode(outputs))
+        return loss
 
-    def validation_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Return the loss, at the largest τ_train."""
-        return self._step(as_batch(batch), "val")
+    def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
+        """Return the loss, at the largest τ_train, and add it up for the epoch."""
+        return self._judge(as_batch(batch), "val", dataloader_idx)
+
+    def test_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
+        """Do the same for `Trainer.test`."""
+        return self._judge(as_batch(batch), "test", dataloader_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the sums of the loss."""
+        self._sums = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss of all rows of the epoch together."""
+        self._log_losses("val")
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss of all rows of the epoch together."""
+        self._log_losses("test")
 
     @torch.no_grad()
-    def predict_step(self, batch: Any, batch_idx: int = 0) -> StrictResult:
-        """Decode strictly; a row with an input that is not finite is ⊥. Sets eval mode."""
-        strict = self.objective.strict(self.model)
-        if isinstance(batch, Tensor):
-            return strict(batch)
-        alone = isinstance(batch, tuple | list) and len(batch) == 1
-        return strict(*batch) if alone else as_batch(batch).through(strict)
+    def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> StrictResult:
+        """Decode strictly, in eval mode; a row with an input that is not finite is ⊥."""
+        with in_mode(self.model, training=False):
+            strict = self.objective.strict(self.model)
+            if isinstance(batch, Tensor):
+                return strict(batch)
+            alone = isinstance(batch, tuple | list) and len(batch) == 1
+            return strict(*batch) if alone else as_batch(batch).through(strict)
 
     def backward(self, loss: Tensor, *args: Any, **named: Any) -> None:
         """Run backward under the gradient policy of the config."""
         with self.objective.policy(_lightning.loss_scale(self.trainer)):
             super().backward(loss, *args, **named)
 
-    def _step(self, batch: Batch, part: str) -> Tensor:
+    def _judge(self, batch: Batch, part: str, loader: int) -> Tensor:
         outputs = batch.through(self.model)
-        loss = self.objective(outputs, batch.y)
-        _lightning.log(self, {f"{part}_loss": loss}, len(batch.y))
+        parts = self.objective.parts(outputs, batch.y, batch.weight)
+        added(self._sums.setdefault(loader, {}), parts)
         _lightning.log_shares(self, part, self.objective.decode(outputs))
-        return loss
+        return self.objective.combine(parts)
+
+    def _log_losses(self, part: str) -> None:
+        reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
+        for loader, sums in self._sums.items():
+            joint = {name: Parts(*map(reduce, pair)) for name, pair in sums.items()}
+            # named as Lightning itself names what is logged in the steps of several loaders
+            suffix = f"/dataloader_idx_{loader}" if len(self._sums) > 1 else ""
+            loss = self.objective.combine(joint).float()
+            self.log(f"{part}_loss{suffix}", loss, add_dataloader_idx=False)

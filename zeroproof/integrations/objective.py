@@ -1,6 +1,6 @@
 """What `SCMTrainer` does with outputs and targets, for the training loops of others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from typing import Any
@@ -10,11 +10,15 @@ from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
 from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff.torch_internals import is_autocast
 from zeroproof.errors import RangeError
 from zeroproof.inference import StrictModule, StrictResult, strict_inference
 from zeroproof.integrations._units import InUnits
+from zeroproof.losses.counting import Parts
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
-from zeroproof.training._calling import accepted, as_pair
+from zeroproof.training._calling import accepted, as_pair, offered_to
+from zeroproof.training._joint import parts_of, whole
+from zeroproof.training._loaders import checked_weight
 
 __all__ = ["ProjectiveObjective"]
 
@@ -27,8 +31,8 @@ class ProjectiveObjective:
 
     Targets are lifted as y / target_scale, 1 unless it is given. τ_train is drawn anew where
     gradients are enabled, and is `tau_train_max` where they are not, as in validation. N, D and the
-    loss are in at least float32, whatever autocast surrounds them. `loss_fn` gets `tau_train=` and
-    `mask=~isnan(y)` if it accepts them.
+    loss are in at least float32, whatever autocast surrounds them. `loss_fn` gets `tau_train=`,
+    `mask=~isnan(y)` and `weight=` if it accepts them.
 
     Args:
         loss_fn: Called as `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))`; a `SCMTrainingLoss`, say.
@@ -63,25 +67,52 @@ class ProjectiveObjective:
         self.scale = config.fixed_scale
         self.decoding = replace(config.decoding, scale=config.scale * self.scale)
 
-    def __call__(self, outputs: Any, y: Tensor) -> Tensor:
+    def __call__(self, outputs: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss; `outputs` is a pair (N, D), or a mapping that holds N and D.
 
+        Args:
+            outputs: Of the model.
+            y: Targets in the shape of N.
+            weight: How much each label counts, in the shape of y or of its leading dimensions: real
+                numbers of at least 0 or booleans, 0 or False for a label that is missing.
+
         Raises:
-            TrainingError: `outputs` is neither.
+            TrainingError: `outputs` is neither, or `loss_fn` takes no `weight=`.
             ShapeError: N and y differ in shape.
+            DataError: `weight` is none.
         """
+        return self._called(lambda amount, **call: self.loss_fn(**call), outputs, y, weight)
+
+    def parts(self, outputs: Any, y: Tensor, weight: Tensor | None = None) -> dict[str, Parts]:
+        """Return sums and weights of the loss, which add up over batches: see `combine`.
+
+        Of a loss without `parts` and `combine` of its own it is the value, weighted by the labels
+        that count. Arguments and errors as for a call.
+        """
+        return self._called(
+            lambda amount, **call: parts_of(self.loss_fn, call, amount), outputs, y, weight
+        )
+
+    def combine(self, parts: Mapping[str, Parts]) -> Tensor:
+        """Return the loss of all batches whose parts were added up entry by entry."""
+        return whole(self.loss_fn, parts)
+
+    def _called(
+        self, function: Callable[..., Any], outputs: Any, y: Tensor, weight: Tensor | None
+    ) -> Any:
         N, D = as_pair(outputs)
         same_shape(y, N, "the targets y of a batch", "N")
         low, high, mode = (getattr(self.config, name) for name in _TAU)
         tau = perturbed_threshold(low, high, mode) if torch.is_grad_enabled() else high
-        offered: dict[str, Any] = {"tau_train": tau, "mask": ~torch.isnan(y)}
+        weight = checked_weight(weight, y)
+        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
+        options = offered_to(self._offers, offered)
         targets = tuple(lift_targets(y, scale=self.scale))
-        options = {name: offered[name] for name in self._offers}
+        amount = y.numel() if weight is None else weight.expand(y.shape).sum()
         kind = N.device.type
         # exported graphs shall hold no context of ours
-        on = torch.is_autocast_enabled(kind)
-        with torch.autocast(kind, enabled=False) if on else nullcontext():
-            return self.loss_fn(outputs=(N, D), targets=targets, **options)
+        with torch.autocast(kind, enabled=False) if is_autocast(kind) else nullcontext():
+            return function(amount, outputs=(N, D), targets=targets, **options)
 
     def policy(self, loss_scale: float | None = None) -> AbstractContextManager[GradientPolicy]:
         """Return the context to open around backward; `loss_scale` as in `gradient_policy`."""

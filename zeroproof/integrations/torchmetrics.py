@@ -13,7 +13,7 @@ from zeroproof import metrics
 from zeroproof._checks import one_of
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.inference.strict import checked_config
-from zeroproof.integrations._torchmetrics import DecodedShare, Metric, ShareMetric
+from zeroproof.integrations._torchmetrics import DecodedShare, Metric, ShareMetric, add_sums
 
 __all__ = ["Coverage", "GapRate", "SelectiveRisk", "SignAccuracyAtPole"]
 
@@ -43,7 +43,7 @@ class SignAccuracyAtPole(ShareMetric):
     def __init__(
         self, *, bound: float = math.inf, topology: str = "affine", **options: Any
     ) -> None:
-        super().__init__(**options)
+        super().__init__({"bound": bound, "topology": topology}, **options)
         self.options: dict[str, Any] = {"bound": bound, "topology": topology}
         metrics.sign_share(*torch.empty(3, 0), **self.options)  # refuses them now
 
@@ -73,8 +73,8 @@ class SelectiveRisk(Metric):
         super().__init__(**options)
         self.config, self.accept_gap = checked_config(config), accept_gap
         self.error = one_of(error, metrics.ERRORS, "error")
-        for name, zero in zip(metrics.Risk._fields, (0.0, 0, 0), strict=True):
-            self.add_state(name, torch.tensor(zero), dist_reduce_fx="sum")
+        zeros = dict(zip(metrics.Risk._fields, (0.0, 0, 0), strict=True))
+        add_sums(self, zeros, {"config": self.config, "error": error, "accept_gap": accept_gap})
 
     def update(self, N: Tensor, D: Tensor, y: Tensor) -> None:
         """Add the errors of a batch; shapes and errors as `strict_inference`, y as N."""

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from zeroproof._checks import whole
 from zeroproof.autodiff.policies import PolicyModule
-from zeroproof.autodiff.torch_internals import is_scripting
+from zeroproof.autodiff.torch_internals import is_autocast, is_scripting
 from zeroproof.errors import ShapeError
 from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
@@ -114,7 +114,7 @@ def _linear(h: Tensor, layer: nn.Linear) -> Tensor:
         dtype = torch.promote_types(operands[0].dtype, operands[1].dtype)
         operands = tuple(x.to(dtype) for x in operands)
     kind = h.device.type
-    if not torch.is_autocast_enabled(kind):  # exported graphs shall hold no context of ours
+    if not is_autocast(kind):  # exported graphs shall hold no context of ours
         return functional.linear(*operands)
     with torch.autocast(kind, enabled=False):
         return functional.linear(*operands)

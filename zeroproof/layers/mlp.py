@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, whole
-from zeroproof.autodiff.torch_internals import is_scripting
+from zeroproof.autodiff.torch_internals import has_values, is_scripting
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.pair import Pair
@@ -68,7 +68,7 @@ class ProjectiveMLP(nn.Module):
         self.activation = one_of(activation, tuple(ACTIVATIONS), "activation")
         self.register_buffer("x_mean", _column_numbers(x_mean, 0.0, in_features, "x_mean"))
         self.register_buffer("x_std", _column_numbers(x_std, 1.0, in_features, "x_std"))
-        if not bool((self.x_std > 0).all()):
+        if has_values(self.x_std) and not bool((self.x_std > 0).all()):
             raise RangeError(f"x_std must be above 0, got {self.x_std.tolist()}")
         steps: list[nn.Module] = []
         width = in_features
@@ -128,6 +128,6 @@ def _column_numbers(
             f"{name} must hold one number for each of {count} columns, "
             f"got the shape {tuple(column.shape)}"
         )
-    if not bool(torch.isfinite(column).all()):
+    if has_values(column) and not bool(torch.isfinite(column).all()):
         raise RangeError(f"{name} must hold finite numbers, got {column.tolist()}")
     return column

@@ -11,7 +11,7 @@ from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import encode
 from zeroproof.scm import SCM
 
-__all__ = ["accepted", "as_pair"]
+__all__ = ["accepted", "as_pair", "offered_to"]
 
 
 def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
 
 
 def accepted(loss_fn: Callable[..., Tensor]) -> tuple[str, ...]:
-    """Tell which of `tau_train` and `mask` the loss takes; a module is asked through its forward.
+    """Tell which of `tau_train`, `mask`, `weight` a loss takes; a module is asked through forward.
 
     Raises:
         RangeError: It cannot be called as `loss_fn(outputs=..., targets=...)`.
@@ -52,7 +52,7 @@ def accepted(loss_fn: Callable[..., Tensor]) -> tuple[str, ...]:
         return ()
     names = signature.parameters
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
-    taken = tuple(name for name in ("tau_train", "mask") if anything or name in names)
+    taken = tuple(name for name in ("tau_train", "mask", "weight") if anything or name in names)
     try:
         signature.bind(outputs=(), targets=(), **dict.fromkeys(taken))
     except TypeError as error:
@@ -60,3 +60,20 @@ def accepted(loss_fn: Callable[..., Tensor]) -> tuple[str, ...]:
             f"loss_fn must accept loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), got {signature}"
         ) from error
     return taken
+
+
+def offered_to(taken: tuple[str, ...], offered: dict[str, Any]) -> dict[str, Any]:
+    """Return what of `tau_train`, `mask` and `weight` a loss is given.
+
+    Raises:
+        TrainingError: Labels are weighted, and the loss takes no weights.
+    """
+    weight = offered.pop("weight")
+    if weight is not None and "weight" in taken:
+        offered["weight"] = weight
+    elif weight is not None and bool((weight != 1).any()):
+        raise TrainingError(
+            "loss_fn must accept weight= to be trained on labels that are weighted or missing, "
+            f"it takes {', '.join(taken) or 'outputs and targets alone'}"
+        )
+    return {name: value for name, value in offered.items() if name in taken}

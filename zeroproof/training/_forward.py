@@ -1,6 +1,6 @@
 """From a batch to tuples and a loss, the same way in training and in validation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
-from zeroproof.training._calling import accepted, as_pair
-from zeroproof.training._joint import joint_loss, scalar
+from zeroproof.autodiff.sound import with_zeros
+from zeroproof.losses.counting import Parts
+from zeroproof.training._calling import accepted, as_pair, offered_to
+from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
 from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
@@ -24,6 +26,7 @@ class Outcome(NamedTuple):
     N: Tensor
     D: Tensor
     y: Tensor
+    weight: Tensor | None
     loss: Tensor
 
 
@@ -72,45 +75,102 @@ class Forward:
             loss_fn.to(self.device)
         self._loss_fn = loss_fn
 
-    def __call__(self, batch: Batch, tau: float, model: nn.Module | None = None) -> Outcome:
+    def __call__(
+        self,
+        batch: Batch,
+        tau: float,
+        model: nn.Module | None = None,
+        *,
+        alone: bool = False,
+        fixed: bool = False,
+        sums: dict[str, Parts] | None = None,
+        into: dict[str, Parts] | None = None,
+    ) -> Outcome:
         """Lift the targets, run the model and the loss.
+
+        Args:
+            batch: What to run.
+            tau: τ_train.
+            model: To be called instead.
+            alone: The loss is that of this process alone.
+            fixed: Rows whose inputs are not finite stay, as zeros, and are left out by their N:
+                for a device whose numbers are not to be read.
+            sums: Of the window that the batch is part of, as `ahead` returns them: then the loss is
+                that of the window, and its gradient what this batch contributes to it.
+            into: Where sums and weights of the loss are added; the loss is that of the batch.
 
         Raises:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
             ShapeError: N and D, or N and y, do not belong together.
         """
-        batch = self._placed(batch)
+        batch, N, D, finite = self._tuples(batch, model, fixed=fixed)
+        call = self.call(N, D, batch.y, batch.weight, tau)
+        if into is not None:
+            parts = parts_of(self._loss_fn, call, batch.amount)
+            loss = whole(self._loss_fn, parts)
+            none = {name: Parts(*map(torch.zeros_like, part)) for name, part in parts.items()}
+            added(into, parts if batch.own else none)
+        elif sums is None and (alone or self._accelerator.num_processes == 1):
+            loss = scalar(self._loss_fn(**call))
+        else:
+            loss = joint_loss(self._loss_fn, call, batch, self._accelerator, sums)
+        if finite is not None and self._accelerator.num_processes == 1:
+            loss = torch.where(finite.any(), loss, torch.nan)  # over no row
+        return Outcome(N, D, batch.y, batch.weight, loss)
+
+    @torch.no_grad()
+    def ahead(
+        self, window: Sequence[Batch], tau: float, *, fixed: bool = False
+    ) -> dict[str, Parts] | None:
+        """Return sums and weights of the loss over a window, on all processes.
+
+        `None` of a loss that does not tell them.
+        """
+        if not tells(self._loss_fn):
+            return None
+        sums: dict[str, Parts] = {}
+        for batch in window:
+            self(batch, tau, fixed=fixed, into=sums)
+        return reduced(sums, self._accelerator)
+
+    def _tuples(
+        self, batch: Batch, model: nn.Module | None, *, fixed: bool
+    ) -> tuple[Batch, Tensor, Tensor, Tensor | None]:
+        """Return the batch on the device, N, D and, if `fixed`, which rows have finite inputs."""
+        batch, finite = self.placed(batch), None
+        if fixed:
+            (args, named), finite = with_zeros((batch.args, batch.named), batch.y)
+            batch = batch._replace(args=args, named=named)
         with self._precision():
             outputs = batch.through(self.model if model is None else model)
         N, D = as_pair(outputs)
         pair_shapes(N, D)
-        y = batch.y
-        same_shape(y, N, "the targets y of a batch", "N")
-        call = self.call(N, D, y, tau)
-        if self._accelerator.num_processes == 1:
-            loss = scalar(self._loss_fn(**call))
-        else:
-            loss = joint_loss(self._loss_fn, call, batch, self._accelerator)
-        return Outcome(N, D, y, loss)
+        if finite is not None:
+            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
+        same_shape(batch.y, N, "the targets y of a batch", "N")
+        return batch, N, D, finite
 
-    def call(self, N: Tensor, D: Tensor, y: Tensor, tau: float) -> dict[str, Any]:
+    def call(
+        self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None, tau: float
+    ) -> dict[str, Any]:
         """Return what the loss is called with."""
-        options: dict[str, Any] = {"tau_train": tau} if "tau_train" in self._taken else {}
-        if "mask" in self._taken:
-            options["mask"] = ~torch.isnan(y)  # φ(⊥) has no sign to learn
+        # φ(⊥) has no sign to learn
+        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
         targets = tuple(lift_targets(y, scale=self.scale))
-        return {"outputs": (N, D), "targets": targets, **options}
+        return {"outputs": (N, D), "targets": targets, **offered_to(self._taken, offered)}
 
-    def _placed(self, batch: Batch) -> Batch:
+    def placed(self, batch: Batch) -> Batch:
+        """Return the batch on the device."""
         tensors = [batch.y, *batch.args]
-        if not batch.named and all(isinstance(x, Tensor) for x in tensors):
+        if not batch.named and batch.weight is None and all(isinstance(x, Tensor) for x in tensors):
             if all(x.device == self.device for x in tensors):
                 return batch
             y, *args = (x.to(self.device, non_blocking=True) for x in tensors)
             return batch._replace(args=tuple(args), y=y)
         send = require("accelerate.utils", extra="train").send_to_device
-        moved = send((batch.args, batch.named, batch.y), self.device, non_blocking=True)
-        return batch._replace(args=moved[0], named=moved[1], y=moved[2])
+        given = (batch.args, batch.named, batch.y, batch.weight)
+        args, named, y, weight = send(given, self.device, non_blocking=True)
+        return batch._replace(args=args, named=named, y=y, weight=weight)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self._dtype is None:

@@ -1,8 +1,9 @@
-"""One loss over the rows of all processes.
+"""One loss over the rows of all processes, and of a window of batches.
 
-Sums and weights are added over the processes before anything is divided, so that the loss is that
-of one process which holds all rows. A process differentiates its own sums; those of the others are
-constants to it, and the wrapper that averages gradients makes up the whole.
+Sums and weights are added over processes and batches before anything is divided, so that the loss
+is that of one process and one batch which hold all rows. A process differentiates the sums of its
+batch; the others are constants to it. The wrapper that averages gradients, and the gradients that
+add up over the window, make up the whole.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,31 +16,90 @@ from zeroproof.errors import TrainingError
 from zeroproof.losses.counting import Parts
 from zeroproof.training._loaders import Batch
 
-__all__ = ["joint_loss", "scalar"]
+__all__ = ["added", "joint_loss", "parts_of", "reduced", "scalar", "tells", "whole"]
 
 
-def joint_loss(
-    loss_fn: Callable[..., Tensor], call: Mapping[str, Any], batch: Batch, accelerator: Any
-) -> Tensor:
-    """Return the loss over the rows of all processes, the same number on each.
+def tells(loss_fn: Callable[..., Tensor]) -> bool:
+    """Tell whether a loss has `parts` and `combine`, as `SCMTrainingLoss`."""
+    return hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")
 
-    A loss with `parts` and `combine`, as `SCMTrainingLoss`, is exact. Of any other, the values of
-    the processes are averaged by their rows: exact where it is a mean over rows.
+
+def parts_of(
+    loss_fn: Callable[..., Tensor], call: Mapping[str, Any], amount: Tensor | float
+) -> dict[str, Parts]:
+    """Return sums and weights of a loss, which add up over batches and processes.
+
+    A loss that tells them is exact. Of any other, the value is weighted by the amount of its batch:
+    exact where it is a mean over labels.
 
     Args:
         loss_fn: The loss.
         call: Its arguments by keyword.
+        amount: How many rows or labels there are, or the sum of their weights.
+    """
+    if tells(loss_fn):
+        return loss_fn.parts(**call)  # pyright: ignore[reportFunctionMemberAccess]
+    value = scalar(loss_fn(**call))
+    return {"loss": Parts(value * amount, torch.as_tensor(amount).to(value))}
+
+
+def whole(loss_fn: Callable[..., Tensor], parts: Mapping[str, Parts]) -> Tensor:
+    """Return the loss that parts make which were added up."""
+    if tells(loss_fn):
+        return scalar(loss_fn.combine(parts)["total"])  # pyright: ignore[reportFunctionMemberAccess]
+    total, weight = parts["loss"]
+    return total / torch.where(weight > 0, weight, 1)
+
+
+def added(sums: dict[str, Parts], parts: Mapping[str, Parts]) -> None:
+    """Add parts of a batch to sums, in float64 and without a graph."""
+    for name, part in parts.items():
+        # Apple's GPUs have no float64
+        found = [x.detach().to(x if x.device.type == "mps" else torch.float64) for x in part]
+        sums[name] = Parts(*map(torch.add, sums[name], found)) if name in sums else Parts(*found)
+
+
+def reduced(sums: Mapping[str, Parts], accelerator: Any) -> dict[str, Parts]:
+    """Return sums over all processes."""
+    if accelerator.num_processes == 1:
+        return dict(sums)
+    whole = accelerator.reduce(torch.stack([x for part in sums.values() for x in part]), "sum")
+    return {name: Parts(*pair) for name, pair in zip(sums, whole.reshape(-1, 2), strict=True)}
+
+
+def joint_loss(
+    loss_fn: Callable[..., Tensor],
+    call: Mapping[str, Any],
+    batch: Batch,
+    accelerator: Any,
+    sums: Mapping[str, Parts] | None = None,
+) -> Tensor:
+    """Return the loss over the rows of all processes, the same number on each.
+
+    To autograd, what other processes and batches have is constant.
+
+    Args:
+        loss_fn: The loss, see `parts_of`.
+        call: Its arguments by keyword.
         batch: Whose rows they are; without own rows it contributes a connected 0.
         accelerator: Adds up over the processes.
+        sums: Those of all rows, where they are known: of a window of batches.
     """
-    if not (hasattr(loss_fn, "parts") and hasattr(loss_fn, "combine")):
-        value = _counted(scalar(loss_fn(**call)), batch, call) * batch.own
-        return _shared([value], accelerator)[0] / max(batch.all, 1)
-    parts: dict[str, Parts] = loss_fn.parts(**call)  # pyright: ignore[reportFunctionMemberAccess]
-    mine = [_counted(value, batch, call) for part in parts.values() for value in part]
-    both = iter(_shared(mine, accelerator))
-    joint = {name: Parts(next(both), next(both)) for name in parts}
-    return scalar(loss_fn.combine(joint)["total"])  # pyright: ignore[reportFunctionMemberAccess]
+    mine = {
+        name: Parts(*(_counted(value, batch, call) for value in part))
+        for name, part in parts_of(loss_fn, call, batch.amount).items()
+    }
+    if sums is None:
+        own: dict[str, Parts] = {}
+        added(own, mine)
+        sums = reduced(own, accelerator)
+    joint = {
+        name: Parts(
+            *(t.to(v.dtype) + (v - v.detach()) for t, v in zip(sums[name], part, strict=True))
+        )
+        for name, part in mine.items()
+    }
+    return whole(loss_fn, joint)
 
 
 def scalar(loss: Any) -> Tensor:
@@ -61,13 +121,3 @@ def _counted(value: Tensor, batch: Batch, call: Mapping[str, Any]) -> Tensor:
     # over no entries: 0 times a nan would be nan
     N, D = (z.flatten()[:0].abs().sum() for z in call["outputs"])
     return (N + D).to(value.dtype)
-
-
-def _shared(mine: list[Tensor], accelerator: Any) -> list[Tensor]:
-    """Add up over all processes; to autograd, what the others have is constant."""
-    own = torch.stack([value.detach().double() for value in mine])
-    whole = accelerator.reduce(own, reduction="sum")
-    return [
-        total.to(value.dtype) + (value - value.detach())  # the same number on every process
-        for value, total in zip(mine, whole, strict=True)
-    ]

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from zeroproof.autodiff.rewind import Buffers
 from zeroproof.autodiff.torch_internals import copy_all
-from zeroproof.training._states import Buffers, all_state, set_all_state
+from zeroproof.training._states import all_state, set_all_state
 
 __all__ = ["Average", "Best"]
 

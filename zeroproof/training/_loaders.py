@@ -1,5 +1,6 @@
 """What may be a batch, and the windows of batches that make one optimizer step."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
+from zeroproof.projective.gauge import widen
 
-__all__ = ["Batch", "as_batch", "batches", "widened", "windows"]
+__all__ = ["Batch", "as_batch", "batches", "checked_weight", "widened", "windows"]
 
 _FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
@@ -24,6 +27,8 @@ class Batch(NamedTuple):
         y: The targets.
         own: Rows of this process that count; 0 where its batch only keeps the others company.
         all: Rows of this step on all processes.
+        weight: How much each label counts, in the shape of y or `(*batch, 1)`; 0 for one that is
+            missing. `None`: all alike.
     """
 
     args: tuple[Any, ...]
@@ -31,6 +36,20 @@ class Batch(NamedTuple):
     y: Tensor
     own: int
     all: int
+    weight: Tensor | None = None
+
+    @property
+    def amount(self) -> float:
+        """Rows of this process that count, or the summed weight of their labels over outputs."""
+        if self.weight is None or not self.own:
+            return self.own
+        return self.weight.expand_as(self.y).double().sum().item() * self.own / self.y.numel()
+
+    def weights(self) -> Tensor:
+        """Return the weight of every answer that counts, `(rows,)`: the least of its outputs."""
+        y = self.y[: self.own]
+        weight = torch.ones_like(y.real) if self.weight is None else self.weight[: self.own]
+        return weight.expand_as(y).reshape(-1, y.shape[-1] if y.ndim > 1 else 1).amin(1)
 
     def through(self, model: nn.Module) -> Any:
         """Return what the model makes of it."""
@@ -46,7 +65,7 @@ def as_batch(batch: Any) -> Batch:
     args: tuple[Any, ...]
     if isinstance(batch, Mapping) and "y" in batch:
         args, y = (), batch["y"]
-        named = {key: value for key, value in batch.items() if key != "y"}
+        named = {key: value for key, value in batch.items() if key not in ("y", "weight")}
     elif isinstance(batch, tuple | list) and len(batch) >= 2:
         *first, y = batch
         args, named = tuple(first), {}
@@ -56,7 +75,38 @@ def as_batch(batch: Any) -> Batch:
     if not isinstance(y, Tensor) or y.ndim == 0:
         came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise DataError(f"the targets y of a batch must be a tensor with rows, got {came}")
-    return Batch(args, named, y, len(y), len(y))
+    weight = batch.get("weight") if isinstance(batch, Mapping) else None
+    return Batch(args, named, y, len(y), len(y), checked_weight(weight, y))
+
+
+def checked_weight(weight: Any, y: Tensor) -> Tensor | None:
+    """Return weights of labels in the shape of y or `(*batch, 1)`, as real numbers.
+
+    They may come in the shape of the leading dimensions of y; True counts 1 and False 0.
+
+    Raises:
+        DataError: They have another shape, or one is below 0 or not finite.
+    """
+    if weight is None:
+        return None
+    rows = (*y.shape[:-1], 1) if y.ndim > 1 else y.shape
+    real = isinstance(weight, Tensor) and not weight.is_complex()
+    shape = tuple(weight.shape) if real else (type(weight).__name__,)
+    if shape not in (y.shape, rows, *(y.shape[:n] for n in range(1, y.ndim))):
+        raise DataError(
+            "weight of a batch must be a real tensor in the shape of the targets, "
+            f"{tuple(y.shape)}, or of their leading dimensions, got {shape}"
+        )
+    if weight.ndim < y.ndim:
+        weight = weight.reshape(*weight.shape, *[1] * (y.ndim - weight.ndim)).expand(rows)
+    weight = widen(weight)
+    legal = (weight >= 0) & (weight < math.inf)
+    if has_values(legal) and not bool(legal.all()):
+        raise DataError(
+            "weight of a batch must hold finite numbers of at least 0 (0: the label is missing), "
+            f"got {weight[~legal][0].item()}"
+        )
+    return weight
 
 
 def widened(batch: Batch, like: Tensor) -> Batch:

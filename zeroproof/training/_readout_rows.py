@@ -78,7 +78,8 @@ class Rows(NamedTuple):
             )
         wide = torch.complex128 if y.is_complex() or N.is_complex() else torch.float64
         Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
-        return Answers(h, N, D, Y_n, Y_d, weight.repeat_interleave(len(y) // max(len(weight), 1)))
+        weight = weight.repeat_interleave(len(y) // max(len(weight), 1))
+        return Answers(h, N, D, Y_n, Y_d, weight * batch.weights().to(weight))
 
     def _weights(self, batch: Batch) -> Tensor:
         if self.part == "all":

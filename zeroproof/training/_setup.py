@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import Buffers
 from zeroproof.errors import TrainingError
 from zeroproof.training._source import Source
-from zeroproof.training._states import Buffers
 from zeroproof.training.config import TrainingConfig
 
 __all__ = ["check_parameters", "engine", "learning_rate", "placed", "same_buffers", "seed_run"]

@@ -121,12 +121,14 @@ class Source:
         self._over = True
 
     def _some(self, stream: Iterator[Batch], skip: int) -> Iterator[Batch]:
-        empty = not skip
+        empty, counts = not skip, bool(skip)
         for batch in stream:
-            empty = False
+            empty, counts = False, counts or batch.amount > 0 or batch.own < len(batch.y)
             yield batch
         if empty:
             raise DataError(f"{self._name} must yield at least one batch (x, y), got none")
+        if not counts and self._alone:
+            raise DataError(f"{self._name} must yield a label of weight above 0, got none")
 
     def _together(self, stream: Iterator[Batch], step: int) -> Iterator[Batch]:
         spare: Batch | None = None

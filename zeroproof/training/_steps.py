@@ -6,14 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zeroproof.autodiff.policies import gradient_policy
+from zeroproof.autodiff.rewind import Rewind
+from zeroproof.autodiff.sound import SoundRows, dense, looks_finite, spoiled, whole
 from zeroproof.autodiff.torch_internals import flag_nonfinite
 from zeroproof.errors import TrainingError
-from zeroproof.training._forward import Forward, amp_dtype
+from zeroproof.training._forward import Forward, Outcome, amp_dtype
+from zeroproof.training._joint import tells
 from zeroproof.training._loaders import Batch
-from zeroproof.training._states import Buffers
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig
 
@@ -32,14 +34,16 @@ class Stepper:
 
     Whether a step is finite the host reads on a CPU. Elsewhere a fused optimizer is told by a
     tensor, `found_inf`, and no host waits; float16, whose loss scaler moves with it, and other
-    optimizers cost one read per step.
+    optimizers cost one read per step. Where it is read, and the model is whole on every process, a
+    window that is not finite is run again over its sound rows.
 
     Args:
         forward: The model with its loss.
         optimizer: Over the model's parameters.
         config: Options.
         accelerator: Of this process.
-        after_backward: Called when the gradients of a step are there, before they are clipped.
+        after_backward: Called when the gradients of a step are there, before they are clipped;
+            tells whether anybody listened.
     """
 
     def __init__(
@@ -48,7 +52,7 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         config: TrainingConfig,
         accelerator: Any,
-        after_backward: Callable[[], None],
+        after_backward: Callable[[], bool],
     ) -> None:
         self._forward, self._optimizer, self._accelerator = forward, optimizer, accelerator
         self._after_backward = after_backward
@@ -56,9 +60,12 @@ class Stepper:
         self._policy, self._max_norm = config.gradient_policy, config.max_grad_norm
         half = amp_dtype(config, forward.device)
         self.scaler = torch.amp.GradScaler(forward.device.type, enabled=half is torch.float16)
-        self._buffers = Buffers(forward.model)
+        self._rewind = Rewind(forward.model)
         fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # torch's mark of found_inf
         self._waits = reads_are_free(forward.device) or self.scaler.is_enabled() or not fused
+        sharded = any(hasattr(p, "full_tensor") for p in forward.model.parameters())
+        self._again = self._waits and not sharded
+        self.sound = _SoundWindow(forward, self.scaler, accelerator)
         self._plain_reset = type(optimizer).zero_grad is torch.optim.Optimizer.zero_grad
         self._flag = torch.zeros((), device=forward.device)
         self._one = torch.ones((), device=forward.device)
@@ -69,34 +76,100 @@ class Stepper:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def step(self, window: Sequence[Batch], tau: float, tally: Tally) -> None:
-        """Make one step with the gradient of the mean over the window's rows.
+        """Make one step with the gradient of the mean over the sound rows of the window.
 
-        If the loss or a gradient is not finite, then weights, optimizer state and buffers stay as
-        they were, and the step is counted as skipped.
+        If there is none, or the loss or a gradient is not finite all the same, then weights,
+        optimizer state and buffers stay as they were, and the step is counted as skipped.
         """
         self._forget_gradients()
-        self._buffers.save()
-        rows = sum(batch.all for batch in window) or 1
-        losses, scale = [], self._loss_scale()
-        for index, batch in enumerate(window):
-            with self._sync(last=index == len(window) - 1):
-                outcome = self._forward(batch, tau)
-                # weighted, so that a short batch counts for no more than its rows; and gradients
-                # are averaged over processes, where they should be added
-                weight = batch.all / rows * self._world
-                loss = outcome.loss if weight == 1 else outcome.loss * weight
-                self._backward(loss, scale)
-            losses.append(loss.detach())
-            tally.add(outcome, batch.own)
-        tally.add_step(*self._finish(losses))
+        (self._rewind if self._again or len(window) > 1 else self._rewind.buffers).save()
+        again = self._again and not all(
+            looks_finite((batch.args, batch.named), len(batch.y)) for batch in window
+        )
+        outcomes, rows = [], [batch.own for batch in window]
+        if not (again and self._world == 1):
+            outcomes = self._run(window, tau)
+            if self._again:
+                self._rewind.watch()
+                sums = [x for o in outcomes for x in (o.loss, o.N.sum(), o.D.sum())]
+                again = again or self._flagged([*sums, *self._slopes()]).item() > 0
+                again = self._any(torch.tensor(again, device=self._flag.device)).item() > 0
+        if again:
+            self._rewind.back()
+            outcomes, rows = self._run_sound(window, tau)
+        for outcome, batch, sound in zip(outcomes, window, rows, strict=True):
+            tally.add(outcome, batch.own, batch.amount * sound / max(batch.own, 1))
+        made = not again or self.sound.rows > 0
+        tally.add_step(*(self._finish(outcomes) if made else (True, None)))
 
-    def _backward(self, loss: Tensor, scale: float | None) -> None:
+    def _run(self, window: Sequence[Batch], tau: float) -> list[Outcome]:
+        scale, sums, fixed = self._loss_scale(), None, not self._again
+        if len(window) > 1:
+            # coverage, and what is not finite, nobody knows beforehand: once forward without a
+            # gradient, and the same again
+            sums = self._forward.ahead(window, tau, fixed=fixed)
+        if sums is not None:
+            self._rewind.watch()
+            self._rewind.back()
+        shares = self._shares(window) if sums is None else [1.0] * len(window)
+        outcomes: list[Outcome] = []
+        for index, (batch, share) in enumerate(zip(window, shares, strict=True)):
+            with self._sync(last=index == len(window) - 1):
+                outcome = self._forward(batch, tau, fixed=fixed, sums=sums)
+                # gradients are averaged over processes, where they should be added
+                self._backward(outcome.loss, share * self._world, scale)
+            found = [x.detach() for x in (outcome.N, outcome.D, outcome.loss)]
+            if len(window) > 1:  # a compiled model may write its next output into the same memory
+                found = [x.clone() for x in found]
+            outcomes.append(outcome._replace(N=found[0], D=found[1], loss=found[2]))
+        return outcomes
+
+    def _shares(self, window: Sequence[Batch]) -> list[float]:
+        """Return how much of a mean over labels is that of each batch, on all processes."""
+        counts = [float(batch.all) for batch in window]
+        if any(batch.weight is not None for batch in window):
+            mine = torch.tensor([batch.amount for batch in window], device=self._flag.device)
+            counts = self._accelerator.reduce(mine, reduction="sum").tolist()
+        return [count / (sum(counts) or 1.0) for count in counts]
+
+    def _run_sound(self, window: Sequence[Batch], tau: float) -> tuple[list[Outcome], list[int]]:
+        """Run the window over its sound rows, of which this process has so many in each batch."""
+        self._forget_gradients()
+        sound, scale, outcomes, own = self.sound, self._loss_scale(), [], []
+        kept: list[Batch] = []
+        sound.rows = 0
+
+        def run() -> Tensor:
+            loss = sound.forward()
+            self._backward(loss, float(self._world), scale)
+            return loss
+
+        for batch in map(self._forward.placed, window):
+            sound.take(batch, tau)
+            loss = sound.attempt(run)
+            nan = torch.full(batch.y.shape, math.nan, device=batch.y.device)
+            N, D = (nan, nan) if loss is None else sound.whole()
+            own.append(int(sound.sound.sum()) if batch.own else 0)
+            if loss is not None:
+                kept.append(sound.batch())
+                sound.rows += sound.all
+            loss = nan.sum() if loss is None else loss.detach()
+            outcomes.append(Outcome(N.detach(), D.detach(), batch.y, batch.weight, loss))
+        if len(window) > 1 and kept:  # the loss is that of all the sound rows together
+            self._forget_gradients()
+            self._rewind.back()
+            latest = self._run(kept, tau)
+            if tells(self._forward.loss_fn):
+                outcomes = [outcome._replace(loss=latest[0].loss) for outcome in outcomes]
+        return outcomes, own
+
+    def _backward(self, loss: Tensor, weight: float, scale: float | None) -> None:
         if not loss.requires_grad:
             raise TrainingError(
                 "the loss must depend on the model's parameters, got a tensor without a gradient"
             )
         with gradient_policy(self._policy, loss_scale=scale):
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(loss if weight == 1 else loss * weight).backward()
 
     def _loss_scale(self) -> float | None:
         if not self.scaler.is_enabled():
@@ -116,28 +189,31 @@ class Stepper:
         for parameter in self._parameters:  # the same, without a profiler's label around it
             parameter.grad = None
 
-    def _finish(self, losses: list[Tensor]) -> tuple[bool | Tensor, float | Tensor | None]:
+    def _slopes(self) -> list[Tensor]:
+        """Return what tells whether gradients are finite; a loss scaler finds its scale by them."""
+        return [] if self.scaler.is_enabled() else dense(self._parameters)
+
+    def _finish(self, outcomes: list[Outcome]) -> tuple[bool | Tensor, float | Tensor | None]:
         """Step or skip; return whether it was skipped, and the norm before clipping."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._optimizer)
-        self._after_backward()
-        gradients = [g for p in self._parameters if (g := p.grad) is not None]
-        norm = size = None
+        changed = self._after_backward()
+        gradients, norm, size = dense(self._parameters), None, None
         if self._max_norm is not None:
             norm = torch.nn.utils.get_total_norm(gradients)
-            size = _whole(norm)
-        numbers = [*losses, *(gradients if norm is None else [size])]
-        wrong = self._flagged(numbers)
-        if not (self._waits or self._has_no_momentum_yet()):
-            return self._told(self._any(wrong > 0), norm), size
-        finite = wrong.item() == 0
-        if self._world > 1:
-            finite = not self._any(torch.tensor(not finite, device=self._forward.device)).item()
+            size = whole(norm)
+        finite = True
+        if not self._again or changed or size is not None or self.scaler.is_enabled():
+            losses = [] if self._again else [outcome.loss for outcome in outcomes]
+            wrong = self._flagged([*losses, *(gradients if size is None else [size])])
+            if not (self._waits or self._has_no_momentum_yet()):
+                return self._told(self._any(wrong > 0), norm), size
+            finite = self._any(wrong > 0).item() == 0
         if finite:
             self._clip(norm)
             self.scaler.step(self._optimizer)
         else:  # running statistics saw the batch in forward
-            self._buffers.restore()
+            self._rewind.buffers.restore()
         self.scaler.update()
         return not finite, None if size is None else size.item()
 
@@ -146,9 +222,7 @@ class Stepper:
         if {(type(x), x.dtype, x.device) for x in numbers} <= self._usual:
             flag_nonfinite(numbers, self._flag.zero_(), self._one)
             return self._flag
-        # the largest modulus cannot overflow and keeps nan
-        sizes = [_whole(torch.linalg.vector_norm(x, math.inf)) for x in numbers if x.numel()]
-        return (~torch.isfinite(torch.stack([x.double() for x in sizes]))).any().float()
+        return spoiled(numbers).float()
 
     def _has_no_momentum_yet(self) -> bool:
         """Tell whether a first step is to come that a fused SGD must not be told to skip.
@@ -167,13 +241,19 @@ class Stepper:
             optimizer.step()
         finally:
             del optimizer.grad_scale, optimizer.found_inf
-        pairs = zip(self._buffers.saved, self._buffers.now(), strict=True)
-        self._buffers.set([torch.where(skip, saved, buffer) for saved, buffer in pairs])
+        buffers = self._rewind.buffers
+        pairs = zip(buffers.saved, buffers.now(), strict=True)
+        buffers.set([torch.where(skip, saved, buffer) for saved, buffer in pairs])
         return skip
 
     def _clip(self, norm: Tensor | None) -> None:
         if norm is not None and self._max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+            sparse = [p.grad for p in self._parameters if p.grad is not None and p.grad.is_sparse]
+            if sparse:  # which torch does not clip
+                for slope in dense(self._parameters):
+                    slope.mul_((self._max_norm / (norm + 1e-6)).clamp(max=1))
+            else:
+                torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
 
     def _any(self, flag: Tensor) -> Tensor:
         """Tell whether it is true on any process, so that all step or none."""
@@ -187,6 +267,38 @@ class Stepper:
         return self._accelerator.no_sync(self._forward.model)
 
 
-def _whole(norm: Tensor) -> Tensor:
-    """Return the norm over all shards of a model that is spread over processes."""
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # pyright: ignore[reportAttributeAccessIssue]
+class _SoundWindow(SoundRows):
+    """The batches of a window over their sound rows, with the loss of all processes.
+
+    Attributes:
+        all: Sound rows of the latest batch on all processes.
+        rows: Those of the batches of the window that were not skipped.
+    """
+
+    def __init__(self, forward: Forward, scaler: Any, accelerator: Any) -> None:
+        super().__init__(forward.model, None, scaler=scaler)
+        self.distributed = accelerator.num_processes > 1
+        self._forward, self._accelerator, self.all, self.rows = forward, accelerator, 0, 0
+
+    def take(self, batch: Batch, tau: float) -> None:
+        """Begin a batch."""
+        self._counts, self._tau, self.loss_fn = batch.own > 0, tau, self._forward.loss_fn
+        self.begin((batch.args, batch.named), (batch.y, batch.weight))
+
+    def batch(self) -> Batch:
+        """Return the sound rows of the batch."""
+        (args, named), (y, weight) = self.part()
+        own = int(self.sound.sum()) if self._counts else 0
+        return Batch(args, named, y, own, self.all, weight)
+
+    def run(self, inputs: Any, y: Any, model: nn.Module | None = None) -> tuple[Any, Tensor]:
+        """Return the tuples and the loss; with a model given, that of this process alone."""
+        y, weight = y
+        own = total = len(y)
+        if model is None:
+            sound = self.sound.sum() * self._counts
+            own, total = int(sound), int(self._accelerator.reduce(sound, reduction="sum"))
+            self.all = total
+        batch = Batch(inputs[0], inputs[1], y, own, total, weight)
+        outcome = self._forward(batch, self._tau, model, alone=model is not None)
+        return (outcome.N, outcome.D), outcome.loss

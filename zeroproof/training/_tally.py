@@ -19,7 +19,7 @@ __all__ = ["Tally", "Totals"]
 _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
 _READS = 2**12  # scalars that may wait on the device
 _LATEST = 2**10  # entries that stand for an epoch, where parts of the loss are counted
-_COUNTED = ("gaps", "finite", "lost", "caught", "masked_rows")
+_COUNTED = ("gaps", "finite", "lost", "singular", "caught", "masked_rows")
 
 
 class Totals(NamedTuple):
@@ -31,8 +31,9 @@ class Totals(NamedTuple):
     gaps: float = 0.0
     finite: float = 0.0  # answers whose targets are
     lost: float = 0.0  # ⊥ among them
-    caught: float = 0.0  # ⊥ among the others
-    masked_rows: float = 0.0  # left out by the losses: N or D is not finite
+    singular: float = 0.0  # answers whose targets are ±inf or ⊥
+    caught: float = 0.0  # ⊥ among them
+    masked_rows: float = 0.0  # left out: N or D is not finite, or the row was taken out
     skipped: float = 0.0  # steps
     norms: float = 0.0  # of the gradients before clipping, finite ones alone
     norm_steps: float = 0.0
@@ -47,8 +48,8 @@ class Totals(NamedTuple):
         if self.finite > 0:
             row[f"{part}_coverage"] = 1 - self.lost / self.finite
             row[f"{part}_lost"] = self.lost / self.finite
-        if self.answers > self.finite:
-            row[f"{part}_caught"] = self.caught / (self.answers - self.finite)
+        if self.singular > 0:
+            row[f"{part}_caught"] = self.caught / self.singular
         if self.norm_steps > 0:
             row["grad_norm"] = self.norms / self.norm_steps
         return row
@@ -62,38 +63,38 @@ _OWN = Totals._fields.index("skipped")  # sums before it differ from process to 
 
 
 class Tally:
-    """Collects the outcomes of one epoch; `latest` are N, D and y of its last entries."""
+    """Collects the outcomes of one epoch; `latest` are N, D, y, weight of its last entries."""
 
     def __init__(self, config: InferenceConfig) -> None:
         self._config = config
         self._sums = dict.fromkeys(Totals._fields, 0.0)
         self._losses: list[Tensor] = []
-        self._rows: list[int] = []
+        self._rows: list[float] = []
         self._steps: list[Tensor] = []
         self._counts: list[Tensor] = []
-        self._waiting: list[Any] = []  # (N, D, y) of batches of one kind, stacked where alike
+        self._waiting: list[Any] = []  # (N, D, y, weight) of batches of one kind
         self.latest: tuple[Tensor, ...] = ()
         self._kind: tuple[Any, ...] = ()
         self._room = _ENTRIES
 
-    def add(self, outcome: Outcome, own: int) -> None:
-        """Count one batch, of which the first `own` rows count."""
-        N, D, y = outcome.N.detach(), outcome.D.detach(), outcome.y
-        if own < len(N):
-            N, D, y = N[:own], D[:own], y[:own]
+    def add(self, outcome: Outcome, own: int, amount: float) -> None:
+        """Count one batch, of which the first `own` rows count; its loss counts by its amount."""
+        z = (outcome.N.detach(), outcome.D.detach(), outcome.y)
+        z = z if outcome.weight is None else (*z, outcome.weight)
+        if own < len(outcome.N):
+            z = tuple(x[:own] for x in z)
         self._losses.append(outcome.loss.detach())
-        self._rows.append(own)
+        self._rows.append(amount)
         if len(self._losses) >= _READS:
             self._read()
-        kind = (N.shape[1:], D.shape[1:], N.dtype, D.dtype, y.dtype)
+        kind = tuple((x.shape[1:], x.dtype) for x in z)
         if kind != self._kind:
             self._decode()
         self._kind = kind
-        self._room -= N.numel()
+        self._room -= z[0].numel()
         # copied, because a compiled model may write its next output into the same memory
-        alike = N.shape == D.shape and N.dtype == D.dtype == y.dtype
-        z = (N, D, y)
-        self._waiting.append(torch.stack(z) if alike else tuple(part.clone() for part in z))
+        alike = len({(x.shape, x.dtype) for x in z}) == 1
+        self._waiting.append(torch.stack(z) if alike else tuple(x.clone() for x in z))
         if self._room <= 0:
             self._decode()
 
@@ -134,16 +135,19 @@ class Tally:
         if not self._waiting:
             return
         if isinstance(self._waiting[0], Tensor):
-            N, D, y = torch.cat(self._waiting, 1)
+            z = torch.cat(self._waiting, 1).unbind()
         else:
-            N, D, y = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            z = [torch.cat(parts) for parts in zip(*self._waiting, strict=True)]
+        N, D, y, *weight = z
         _, bottom, gap = strict_inference(N, D, self._config)
         masked = ~finite_rows(N, D)  # lifted targets are always finite
+        there = weight[0].expand_as(y) > 0 if weight else torch.ones_like(y, dtype=torch.bool)
         finite = torch.isfinite(y)
-        counted = (gap, finite, finite & bottom, ~finite & bottom, masked)
+        singular, finite = there & ~finite, there & finite
+        counted = (gap, finite, finite & bottom, singular, singular & bottom, masked)
         self._counts.append(torch.stack([mask.sum() for mask in counted]))
         most = max(1, _LATEST * len(N) // max(N.numel(), 1))
-        self.latest = (N[-most:], D[-most:], y[-most:])
+        self.latest = tuple(x[-most:] for x in z)
         self._sums["answers"] += N.numel()
         self._waiting.clear()
         self._room = _ENTRIES

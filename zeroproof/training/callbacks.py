@@ -70,10 +70,11 @@ class Events:
             for event in EVENTS
         }
 
-    def __call__(self, event: str, trainer: Any) -> None:
-        """Call all that listen to an event."""
+    def __call__(self, event: str, trainer: Any) -> bool:
+        """Call all that listen to an event; tell whether there are any."""
         for call in self._calls[event]:
             call(trainer)
+        return bool(self._calls[event])
 
     def state(self) -> list[Any]:
         """Return the states of the callbacks, `None` for one without."""

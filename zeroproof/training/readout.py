@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, positive
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.solve.path import RHOS
@@ -23,7 +24,6 @@ from zeroproof.solve.spectral import (
 )
 from zeroproof.training._head import features, head_weights, heads_of, set_head
 from zeroproof.training._loaders import Batch, batches, widened
-from zeroproof.training._mode import in_mode
 from zeroproof.training._readout_rows import Rows, told
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
@@ -237,8 +237,8 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
     for batch in batches(loader, "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
         h = h.detach().reshape(-1, h.shape[-1])
-        y = batch.y.to(h.device).reshape(len(h), -1)
-        sound = torch.isfinite(h).all(1)
+        y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
+        sound = torch.isfinite(h).all(1) & (weight > 0)
         found.append((h[sound], y[sound]))
         room -= h.numel()
         if room <= 0:

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from zeroproof._checks import one_of, positive, whole
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.training._loaders import as_batch
-from zeroproof.training._mode import in_mode
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["AdaptiveSampler", "AdaptiveSampling", "score_of_targets"]

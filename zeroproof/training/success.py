@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance, norm
@@ -17,7 +18,6 @@ from zeroproof.scm import SCM
 from zeroproof.training._calling import as_pair
 from zeroproof.training._head import features, heads_of
 from zeroproof.training._loaders import Batch, widened
-from zeroproof.training._mode import in_mode
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
 from zeroproof.training._states import plain
@@ -108,10 +108,15 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
     parts: list[Tensor] = []
     rows, whole = 0, True
     for batch in source.epoch(0):
-        y = batch.y[: batch.own].detach().flatten()
+        y = batch.y[: batch.own].detach()
         first = first or batch
+        y = (
+            y.flatten()
+            if batch.weight is None
+            else y[batch.weight.expand_as(batch.y)[: batch.own] > 0]
+        )
         labelled = labelled or (None if torch.isfinite(y).all() else batch)
-        parts.append(y)
+        parts.append(y.flatten())
         rows += batch.all
         if rows >= _SCALE_ROWS or not scaled:
             whole = False
@@ -159,7 +164,8 @@ def answers(
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Return N, D and y, `(rows, outputs)`, of all processes, and whether answers are `SCM`.
 
-    Outputs whose number changes from batch to batch become rows.
+    Outputs whose number changes from batch to batch become rows. A row with a missing label is left
+    out.
     """
     like, rows, scm = next(model.parameters()), 0, False
     parts: list[tuple[Tensor, ...]] = []
@@ -168,11 +174,12 @@ def answers(
             outputs = widened(batch, like).through(model)
             scm, (N, D) = isinstance(outputs, SCM), as_pair(outputs)
             found = (N.detach(), D.detach().expand_as(N), batch.y)
-            parts.append(tuple(z[: batch.own] for z in found))
+            there, k = batch.weights() > 0, N.shape[-1] if N.ndim > 1 else 1
+            parts.append(tuple(z[: batch.own].reshape(-1, k)[there] for z in found))
             rows += batch.all
             if rows >= _ROWS:
                 break
-    widths = {N.shape[-1] if N.ndim > 1 else 1 for N, _, _ in parts}
+    widths = {N.shape[-1] for N, _, _ in parts}
     width = widths.pop() if len(widths) == 1 else 1
     columns = (torch.cat([z.reshape(-1, width) for z in each]) for each in zip(*parts, strict=True))
     N, D, y = (gathered(z, accelerator).cpu() for z in columns)

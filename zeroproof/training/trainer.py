@@ -11,19 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
 from zeroproof.inference import calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
+from zeroproof.losses.counting import Parts
 from zeroproof.projective.angle import denominator_score
 from zeroproof.scm import SCM
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
+from zeroproof.training._joint import reduced, whole
 from zeroproof.training._judge import Judge
 from zeroproof.training._keeping import Average, Best
 from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
-from zeroproof.training._mode import in_mode
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
 from zeroproof.training._setup import (
@@ -225,6 +227,7 @@ class SCMTrainer:
                 now = (self.step, self._progress.running)
                 self._saved = now if self.checkpoint else self._saved
                 self.stop_reason = self._judge.reason_before()
+            self._stepper.sound.said.clear()
             self._log.begin(self.step, self.epoch)
             try:
                 self._find_scale()
@@ -374,8 +377,9 @@ class SCMTrainer:
         loss_fn: Any = self.loss_fn
         if not hasattr(loss_fn, "components"):
             return {}
-        N, D, y = (gathered(z, self.accelerator) for z in tally.latest)
-        found = loss_fn.components(**self._forward.call(N, D, y, self.config.tau_train_max))
+        N, D, y, *weight = (gathered(z, self.accelerator) for z in tally.latest)
+        call = self._forward.call(N, D, y, *(weight or [None]), tau=self.config.tau_train_max)
+        found = loss_fn.components(**call)
         names = found.keys() - {"total", "masked_rows"}
         return {f"{part}_{name}": float(found[name]) for name in sorted(names)}
 
@@ -536,12 +540,16 @@ class SCMTrainer:
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
-        tally = self._progress.new_tally()
+        tally, sums = self._progress.new_tally(), dict[str, Parts]()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
-                tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
-        means = tally.totals(self.accelerator).means("val")
-        return {**means, **self._parts("val", tally)}
+                tau = self.config.tau_train_max
+                tally.add(self._forward(batch, tau, model, into=sums), batch.own, batch.amount)
+        row = {**tally.totals(self.accelerator).means("val"), **self._parts("val", tally)}
+        loss = whole(self.loss_fn, reduced(sums, self.accelerator))
+        if torch.isfinite(loss):  # of all rows together, however they are batched
+            row["val_loss"] = float(loss)
+        return row
 
     def _check_progress(self, *, none_taken: bool) -> None:
         # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, pair_shapes, positive, whole
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.layers.mlp import ACTIVATIONS
@@ -14,7 +15,6 @@ from zeroproof.projective.angle import norm
 from zeroproof.projective.gauge import rescaled
 from zeroproof.solve import Readout, choose_rho, spectral_readout
 from zeroproof.training._head import with_ones
-from zeroproof.training._mode import in_mode
 from zeroproof.training._trunk_steps import Clock, Settings, Table, train
 
 __all__ = ["METHODS", "TrunkFit", "TrunkOptions", "default_trunk", "fit_trunk"]
