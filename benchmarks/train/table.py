@@ -1,6 +1,6 @@
-"""How fast the trainer is: our figure beside each bound.
+"""How fast the trainer is, and what the guide's recipe learns: our figure beside each bound.
 
-    python -m benchmarks.train.table              # every task: about ten minutes
+    python -m benchmarks.train.table              # every task: about forty minutes
     python -m benchmarks.train.table loop         # some of them
     python -m benchmarks.train.table --quick      # a few steps, to see that it works
 
@@ -16,12 +16,14 @@ import torch
 from benchmarks.train.loop import loop
 from benchmarks.train.memory import memory
 from benchmarks.train.processes import processes
+from benchmarks.train.recipe import recipe
 from benchmarks.train.rows import Row, judged, line
 
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "loop": loop,
     "processes": processes,
     "memory": memory,
+    "recipe": recipe,
 }
 
 
