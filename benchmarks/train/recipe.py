@@ -49,6 +49,13 @@ def package() -> nn.Module:
     return ProjectiveMLP(1, 1, hidden=(32, 32))
 
 
+def whole() -> nn.Module:
+    """Return the same with the whole gradient, radial part and all."""
+    model = ProjectiveMLP(1, 1, hidden=(32, 32))
+    model.head.radial = True
+    return model
+
+
 def guide(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor, _: Tensor) -> Tensor:
     """Return the guide's sum, word for word."""
     loss_fit = implicit_loss(N, D, Y_n, Y_d)
@@ -120,6 +127,7 @@ def runs(seeds: range, **options: object) -> list[float]:
 
 LINES = {  # the model, the loss, Adam's rate, whether the bound is promised
     "ProjectiveMLP": (package, guide, 1e-2, True),
+    "ProjectiveMLP, radial=True": (whole, guide, 1e-2, False),
     "ProjectiveMLP, turned": (package, turned, 1e-2, False),
     "ProjectiveMLP, lr 1e-3": (package, guide, 1e-3, False),
     "own two heads": (TwoHeads, guide, 1e-2, False),

@@ -1,6 +1,6 @@
-"""How fast the trainer is: our figure beside each bound.
+"""How fast the trainer is, and what the guide's recipe learns: our figure beside each bound.
 
-    python -m benchmarks.train.table              # every task: about ten minutes
+    python -m benchmarks.train.table              # every task: about forty minutes
     python -m benchmarks.train.table loop         # some of them
     python -m benchmarks.train.table --quick      # a few steps, to see that it works
 
@@ -16,6 +16,7 @@ import torch
 from benchmarks.train.loop import loop
 from benchmarks.train.memory import memory
 from benchmarks.train.processes import processes
+from benchmarks.train.recipe import recipe
 from benchmarks.train.rows import Row, judged, line
 from benchmarks.train.success import success
 
@@ -24,6 +25,7 @@ TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "processes": processes,
     "memory": memory,
     "success": success,
+    "recipe": recipe,
 }
 
 

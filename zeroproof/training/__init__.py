@@ -12,6 +12,7 @@ from zeroproof.training.checkpoint import (
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
 from zeroproof.training.loss import SCMTrainingLoss
+from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, SpectralReadoutCallback, head_readout
 from zeroproof.training.sampler import AdaptiveSampler, AdaptiveSampling, score_of_targets
 from zeroproof.training.stopping import coverage_stalled
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingConfig",
     "TrunkFit",
     "TrunkOptions",
+    "can_reach_zero",
     "coverage_stalled",
     "default_trunk",
     "find_checkpoint",
