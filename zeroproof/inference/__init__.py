@@ -2,6 +2,6 @@
 
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.module import StrictModule
-from zeroproof.inference.strict import StrictResult, strict_inference
+from zeroproof.inference.strict import Reason, StrictResult, strict_inference
 
-__all__ = ["InferenceConfig", "StrictModule", "StrictResult", "strict_inference"]
+__all__ = ["InferenceConfig", "Reason", "StrictModule", "StrictResult", "strict_inference"]
