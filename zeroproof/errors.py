@@ -6,6 +6,7 @@ __all__ = [
     "DataError",
     "MissingExtraError",
     "NotFittedError",
+    "NotSupportedError",
     "RangeError",
     "RunFolderError",
     "ShapeError",
@@ -36,6 +37,10 @@ class RunFolderError(ZeroProofError, ValueError):
 
 class NotFittedError(ZeroProofError, ValueError, AttributeError):
     """A model was used before it was fitted."""
+
+
+class NotSupportedError(ZeroProofError, TypeError):
+    """Something that a value of this package does not do; the sentence says what does."""
 
 
 class TrainingError(ZeroProofError, RuntimeError):

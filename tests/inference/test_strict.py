@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
-from zeroproof.errors import RangeError, ShapeError
-from zeroproof.inference import InferenceConfig, StrictResult, strict_inference
+from zeroproof.errors import NotSupportedError, RangeError, ShapeError
+from zeroproof.inference import (
+    InferenceConfig,
+    Reason,
+    StrictModule,
+    StrictResult,
+    strict_inference,
+)
 from zeroproof.inference.strict import decided
 
 INF, NAN = math.inf, math.nan
@@ -188,3 +194,67 @@ def test_the_policy_comes_from_the_context_or_is_fixed(policy):
     expected = list(GRADIENTS[policy])
     assert _gradients(policy, -1) == expected
     assert _gradients(GradientPolicy.REJECT, int(policy)) == expected
+
+
+# N, D -> why
+REASONS = [
+    (3.0, 2.0, Reason.FINITE),
+    (1.0, 1e-5, Reason.FINITE),  # in the gap
+    (1.0, 9e-7, Reason.POLE),
+    (1.0, 0.0, Reason.POLE),
+    (0.0, -0.0, Reason.INDETERMINATE),
+    (1e308, 1e-5, Reason.OVERFLOW),
+    (NAN, 0.0, Reason.INPUT),
+    (1.0, INF, Reason.INPUT),
+]
+
+
+@pytest.mark.parametrize("score", ["denominator", "angle"])
+@pytest.mark.parametrize("kind", ["tensors", "arrays", "shared"])
+def test_every_entry_has_a_reason(score, kind):
+    N, D, expected = (list(x) for x in zip(*REASONS, strict=True))
+    if score == "angle":  # for it a quotient that overflows is a pole
+        expected[5] = Reason.POLE
+        N[1], D[1] = 1.0, 1e-3
+        D[2] = 1e-9
+    N, D = (
+        torch.tensor([N, N], dtype=torch.float64).T,
+        torch.tensor(D, dtype=torch.float64)[:, None],
+    )
+    if kind == "arrays":
+        N, D = N.numpy(), D.numpy()
+    if kind != "shared":
+        D = D + 0 * np.ones(2) if kind == "arrays" else D.expand(-1, 2)
+    result = strict_inference(N, D, InferenceConfig(score=score))
+    decoded, bottom, _ = result  # three, as ever
+    assert type(result.reasons) is type(decoded)
+    assert result.reasons.tolist() == [[reason, reason] for reason in expected]
+    assert ((result.reasons != Reason.FINITE) == bottom).all()
+
+
+class Fragile(torch.nn.Module):
+    def forward(self, x):
+        return x[:, :1].log(), x[:, 1:]
+
+
+X = torch.tensor([[2.0, 1.0], [NAN, 1.0], [0.0, 1.0], [2.0, 0.0], [1.0, 0.0]])
+
+
+def test_a_module_tells_its_input_from_what_it_made_of_it():
+    result = StrictModule(Fragile()).eval()(X)
+    reasons = [Reason.FINITE, Reason.INPUT, Reason.MODEL, Reason.POLE, Reason.INDETERMINATE]
+    assert result.reasons.flatten().tolist() == reasons
+
+
+def test_reasons_that_a_graph_has_lost_are_refused(tmp_path):
+    module = StrictModule(Fragile()).eval()
+    torch.save(module(X), tmp_path / "result.pt")
+    loaded = torch.load(tmp_path / "result.pt", weights_only=True)
+    program = torch.export.export(module, (X,))
+    torch.export.save(program, tmp_path / "module.pt2")
+    exported = torch.export.load(tmp_path / "module.pt2").module()(X)
+    for result in (loaded, exported, torch.compile(module, fullgraph=True, backend="eager")(X)):
+        assert isinstance(result, StrictResult)
+        assert torch.equal(result.bottom_mask, module(X).bottom_mask)
+        with pytest.raises(NotSupportedError, match="reasons need N and D"):
+            _ = result.reasons

@@ -1,4 +1,5 @@
 import copy
+import io
 import operator
 import pickle
 from fractions import Fraction
@@ -9,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroproof.errors import RangeError, ShapeError
-from zeroproof.projective import decode, encode
+from zeroproof.errors import NotSupportedError, RangeError, ShapeError
+from zeroproof.projective import Pair, decode, encode
 from zeroproof.scm import SCM, from_ieee, to_ieee
 from zeroproof.testing import assert_close_scm, assert_valid_scm
 
@@ -69,9 +70,9 @@ def test_mask_that_is_not_boolean_is_refused() -> None:
         SCM(torch.ones(2), torch.zeros(2))
 
 
-@pytest.mark.parametrize("bad", ["1", None, True, Fraction(1, 2), [1.0]], ids=repr)
+@pytest.mark.parametrize("bad", ["1", None, True, np.True_, [1.0]], ids=repr)
 def test_operand_that_is_no_number_is_refused(bad: object) -> None:
-    sentence = "an operand must be an SCM value, a tensor or a number, got"
+    sentence = "an operand must be an SCM value, a tensor, an array or a number, got"
     with pytest.raises(RangeError, match=sentence):
         SCM(bad)  # pyright: ignore[reportArgumentType]
     with pytest.raises(RangeError, match=sentence):
@@ -97,22 +98,47 @@ def test_operators_broadcast(act: Any) -> None:
         2.5,
         -3,
         np.float64(1.5),
+        np.float32(2),
+        np.int64(2),
+        Fraction(1, 2),
+        np.array(2.0),
+        np.array([2, 3]),
         torch.tensor([2.0, 3.0]),
         torch.tensor(2.0),
         torch.tensor([1, 2]),
     ],
-    ids=["int", "float", "negative", "numpy", "tensor", "scalar tensor", "integer tensor"],
+    ids=[
+        "int",
+        "float",
+        "negative",
+        "numpy",
+        "float32",
+        "int64",
+        "fraction",
+        "0-d array",
+        "array",
+        "tensor",
+        "scalar tensor",
+        "integer tensor",
+    ],
 )
 def test_numbers_and_tensors_stand_on_either_side(act: Any, other: complex | Tensor) -> None:
     x = torch.tensor([0.5, 4.0], dtype=torch.float64)
-    plain = other if isinstance(other, Tensor) else torch.tensor(other, dtype=torch.float64)
+    plain = torch.as_tensor(
+        float(other) if isinstance(other, Fraction) else other, dtype=torch.float64
+    )
     assert_close_scm(act(SCM(x), other), SCM(act(x, plain)))
     assert_close_scm(act(other, SCM(x)), SCM(act(plain, x)))
 
 
-def test_array_leaves_the_operator_to_scm() -> None:
-    with pytest.raises(RangeError, match="an operand must be an SCM value, a tensor or a number"):
-        np.ones(2) + SCM(torch.ones(2))
+def test_arrays_come_in_with_what_they_hold() -> None:
+    x = SCM(np.ma.array([1.0, 2.0, NAN], mask=[False, True, False])[::-1])
+    assert x.bottom.tolist() == [True, True, False]
+    assert (np.array([1, 2]) + SCM(torch.ones(2))).dtype == torch.float32  # whole numbers suit it
+    assert (np.ones(2) + SCM(torch.ones(2))).dtype == torch.float64
+    assert (SCM(torch.ones(2)) * np.float64(2)).dtype == torch.float32
+    with pytest.raises(RangeError, match="an operand must be an array of numbers, got the dtype"):
+        np.array(["1"]) + SCM(torch.ones(1))
 
 
 def test_tensor_divided_by_scm_is_total() -> None:
@@ -145,9 +171,133 @@ def test_unary_signs() -> None:
     assert +x is x
 
 
-def test_torch_function_without_meaning_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"torch\.sin"):
-        torch.sin(SCM(torch.ones(1)))  # pyright: ignore[reportArgumentType]
+REFUSED = {
+    "torch.softmax": lambda y: torch.softmax(y, 0),
+    "torch.nn.functional.linear": torch.nn.Linear(2, 2),
+    "torch.add": lambda y: torch.add(y, y, alpha=2),
+    "torch.sum": lambda y: torch.sum(y, dtype=torch.float64),
+    "torch.Tensor.add_": lambda y: torch.ones(2).add_(y),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_torch_function_without_meaning_names_what_has_one(name: str) -> None:
+    sentence = f"^{name} is not defined for SCM values, .*; use zeroproof.scm, .*Defined are abs, "
+    with pytest.raises(NotSupportedError, match=sentence):
+        REFUSED[name](SCM(torch.ones(2)))
+
+
+UNDECIDED = [
+    lambda y: y == 0.5,
+    lambda y: y != +y,
+    lambda y: y < 1,
+    lambda y: torch.ones(2) >= y,
+    lambda y: np.ones(2) == y,
+    lambda y: torch.where(torch.as_tensor(y == 0.5), 1, 0),
+    bool,
+    hash,
+    lambda y: 1 if y else 0,
+    lambda y: {y: 1},
+    lambda y: y in [SCM(torch.ones(2))],
+    lambda y: 0.5 in y,
+    lambda y: max(y, y + 1),
+]
+
+
+@pytest.mark.parametrize("ask", UNDECIDED)
+def test_no_comparison_truth_value_or_hash(ask: Any) -> None:
+    with pytest.raises(NotSupportedError, match=r"decide by x\.bottom, and compare x\.payload"):
+        ask(1 / SCM(torch.tensor([0.0, 2.0])))
+
+
+def test_a_condition_is_a_boolean_tensor() -> None:
+    y = SCM(torch.ones(2))
+    with pytest.raises(NotSupportedError, match="a condition must be a boolean tensor"):
+        torch.where(y, 1, 0)
+
+
+X = torch.tensor([[1.0, 2.0], [4.0, 0.5]], dtype=torch.float64)
+UNARY = "exp log sqrt sin cos tan abs absolute neg negative sign sgn reciprocal square sum mean t"
+BINARY = "add sub subtract mul multiply div divide true_divide pow float_power matmul rsub"
+ALIKE = {
+    **{name: getattr(torch, name) for name in f"{UNARY} ravel clone detach".split()},
+    **{name: lambda x, name=name: getattr(torch, name)(x, X) for name in BINARY.split()},
+    "methods": lambda x: (x.abs().sum(0) + x.mean(1, keepdim=True)).reshape(4).clone().to(X),
+    "where": lambda x: torch.where(X < 3, x, 3.0),
+    "stack": lambda x: torch.stack([x, X], 1),
+    "cat": lambda x: torch.cat([X, x], dim=1),
+    "unsqueeze": lambda x: torch.unsqueeze(x, 0),
+    "sum over": lambda x: torch.sum(x, dim=(0,), keepdim=True),
+    "tensor @ value": lambda x: X @ x,
+    "value @ tensor": lambda x: x @ X,
+    "vector": lambda x: x @ X[0],
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_functions_of_torch_agree_with_tensors_and_have_no_gradient_at_bottom(name: str) -> None:
+    assert_close_scm(ALIKE[name](SCM(X)), SCM(ALIKE[name](X)))
+    x = X.clone().requires_grad_()
+    y = x / SCM(torch.tensor([[0.0, 1.0], [1.0, 1.0]], dtype=torch.float64))
+    found = ALIKE[name](y)
+    assert_valid_scm(found)
+    assert found.bottom.any()
+    if name != "detach":
+        found.payload.nan_to_num(0).sum().backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+        assert x.grad[0, 0] == 0
+
+
+def test_bottom_absorbs_in_sums_means_and_products() -> None:
+    y = SCM(torch.tensor([[1.0, NAN], [3.0, 4.0]]))
+    assert y.sum(1).bottom.tolist() == y.mean(1).bottom.tolist() == [True, False]
+    assert y.matmul(torch.zeros(2, 2)).bottom.tolist() == [[True, True], [False, False]]
+    assert torch.matmul(torch.zeros(2, 2), y).bottom.tolist() == [[False, True], [False, True]]
+    assert SCM(torch.tensor([3e38, 3e38])).mean().item() == pytest.approx(3e38)
+    assert SCM(torch.empty(0)).mean().bottom
+    assert SCM(torch.empty(0)).sum().item() == 0
+    assert torch.isnan(y).tolist() == y.bottom.tolist() == (~torch.isfinite(y)).tolist()
+
+
+def test_what_leaves_is_nan_at_bottom() -> None:
+    y = 1 / SCM(torch.tensor([0.0, 2.0], requires_grad=True))
+    for array in (y.numpy(), np.asarray(y), np.array(y.tolist())):
+        np.testing.assert_array_equal(array, [NAN, 0.5])
+    assert (y[1].item(), y.ndim, y.dtype, y.device.type) == (0.5, 1, torch.float32, "cpu")
+    assert np.asarray(y, dtype=np.float64).dtype == np.float64
+
+
+def test_conversion_marks_overflow_and_refuses_whole_numbers() -> None:
+    y = SCM(torch.tensor([1e300, 1.0], dtype=torch.float64))
+    assert y.to(torch.float32).bottom.tolist() == [True, False]
+    with pytest.raises(NotSupportedError, match=r"⊥ has no place in torch\.int64"):
+        y.to(torch.int64)
+
+
+def test_values_in_one_compiled_graph_and_in_vmap() -> None:
+    def act(x: Tensor) -> Tensor:
+        y = torch.exp(1 / SCM(x)).reshape(2, 2)
+        y = torch.cat([y, y.matmul(y), torch.where(x.reshape(2, 2) > 0, y, 0)], 0)
+        return (y.abs().sum(1) + torch.mean(y)).payload + torch.isnan(y.mean(0)).any()
+
+    x = torch.tensor([1.0, 0.0, -2.0, 4.0])
+    compiled = torch.compile(act, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), act(x), equal_nan=True)
+    rows = torch.stack([x, x + 1])
+    alone = torch.stack([act(row) for row in rows])
+    torch.testing.assert_close(torch.func.vmap(act)(rows), alone, equal_nan=True)
+
+
+def test_values_are_collated_stored_and_loaded_without_pickle() -> None:
+    y, file = 1 / SCM(torch.tensor([0.0, 2.0])), io.BytesIO()
+    batch = torch.utils.data.default_collate([{"y": y}, {"y": y}])["y"]
+    assert_close_scm(batch, torch.stack([y, y]))
+    torch.save([y, Pair(y.payload, y.payload)], file)
+    file.seek(0)
+    loaded, pair = torch.load(file, weights_only=True)
+    assert_close_scm(loaded, y)
+    assert isinstance(pair, Pair)
 
 
 def test_indexing_takes_both_fields() -> None:

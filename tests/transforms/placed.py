@@ -36,7 +36,7 @@ _MODULE = {
     "zeroproof.losses.formulas": "Formulas of one entry, which every loss is tried with.",
     "zeroproof.losses.gradients": "It chooses the machine for a loss.",
     "zeroproof.losses.loops": "Kernels, which losses call.",
-    "zeroproof.projective.arrays": "It turns NumPy arrays into tensors.",
+    "zeroproof.scm.arrays": "It turns NumPy arrays into tensors.",
     "zeroproof.scm.division_loops": "Kernels, which divisions call.",
     "zeroproof.scm.pytree": "It registers types with torch.",
     "zeroproof.training.adaptive": "A schedule moves a weight between epochs.",

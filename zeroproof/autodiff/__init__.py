@@ -6,5 +6,6 @@ from zeroproof.autodiff.policies import (
     gradient_policy,
     register_policy,
 )
+from zeroproof.autodiff.trace import trace_bottom
 
-__all__ = ["GradientPolicy", "active_policy", "gradient_policy", "register_policy"]
+__all__ = ["GradientPolicy", "active_policy", "gradient_policy", "register_policy", "trace_bottom"]

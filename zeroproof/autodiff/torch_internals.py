@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 __all__ = [
+    "MODULE_CALL",
     "copy_all",
     "flag_nonfinite",
+    "function_modes",
     "has_values",
     "is_autocast",
     "is_forward_mode",
@@ -20,9 +22,13 @@ __all__ = [
     "is_tracing",
     "is_transforming",
     "learns_alone",
+    "number_of",
+    "set_function_modes",
     "stash",
     "stashed",
 ]
+
+MODULE_CALL = torch.nn.Module._call_impl.__code__  # its frame has the module that is called
 
 
 is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers
@@ -87,6 +93,24 @@ def is_forward_mode() -> bool:
 def is_recording() -> bool:
     """Tell whether `make_fx` records operations, for which tensors have no values."""
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def function_modes() -> list[Any]:
+    """Return the modes that see the calls of torch's functions, the outermost first."""
+    return list(torch.overrides._get_current_function_mode_stack())
+
+
+def number_of(node: Any) -> int:
+    """Return the number that autograd gave a node of its graph, in the order of their making."""
+    return node._sequence_nr()
+
+
+def set_function_modes(modes: Sequence[Any]) -> None:
+    """Put these modes in the place of those there are."""
+    for _ in function_modes():
+        torch.overrides._pop_mode()
+    for mode in modes:
+        torch.overrides._push_mode(mode)
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

@@ -3,10 +3,11 @@
 from zeroproof.inference.calibrate import calibrated, choose_thresholds
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.inference.module import StrictModule
-from zeroproof.inference.strict import StrictResult, strict_inference
+from zeroproof.inference.strict import Reason, StrictResult, strict_inference
 
 __all__ = [
     "InferenceConfig",
+    "Reason",
     "StrictModule",
     "StrictResult",
     "calibrated",

@@ -69,7 +69,7 @@ class StrictModule(PolicyModule):
         inputs, options = pytree.tree_unflatten(safe, structure)
         N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
-        return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code)
+        return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code, of_model=True)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return what `torch.jit.script` compiles in place of this module, over the same model."""

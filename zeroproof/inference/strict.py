@@ -1,21 +1,51 @@
 """Strict inference: finite answers where the denominator allows them, an explicit ⊥ elsewhere."""
 
+import enum
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from zeroproof._checks import pair_shapes
-from zeroproof.errors import RangeError
+from zeroproof.errors import NotSupportedError, RangeError
 from zeroproof.inference.config import InferenceConfig
-from zeroproof.projective.arrays import from_array, is_array
+from zeroproof.projective.angle import denominator_score
 from zeroproof.projective.decoding import Thresholds, decode_within
 from zeroproof.projective.gauge import widen
-from zeroproof.scm.pytree import register_namedtuple
+from zeroproof.scm.arrays import from_array, is_array
+from zeroproof.scm.pytree import register_class
 
-__all__ = ["StrictResult", "checked_config", "decided", "strict_inference"]
+__all__ = ["Reason", "StrictResult", "checked_config", "decided", "strict_inference"]
 
 
-class StrictResult(NamedTuple):
+class Reason(enum.IntEnum):
+    """Why an answer is ⊥, in the order in which the causes are looked for.
+
+    | reason | what happened |
+    |---|---|
+    | `FINITE` | nothing: the answer is finite |
+    | `INPUT` | what was given is not finite: the row of x; for `strict_inference` N or D |
+    | `MODEL` | the row is finite, and the model made an N or D that is not; see `trace_bottom` |
+    | `INDETERMINATE` | ⟨0, 0⟩, no point of the projective line |
+    | `POLE` | the score is below τ_infer, or D = 0 |
+    | `OVERFLOW` | N / D leaves the range of its type |
+    """
+
+    FINITE = 0
+    INPUT = 1
+    MODEL = 2
+    INDETERMINATE = 3
+    POLE = 4
+    OVERFLOW = 5
+
+
+class _Fields(NamedTuple):
+    decoded: Tensor
+    bottom_mask: Tensor
+    gap_mask: Tensor
+
+
+class StrictResult(_Fields):
     """Answers with their masks; the three fields have one shape and are of the kind that was given.
 
     Attributes:
@@ -24,12 +54,41 @@ class StrictResult(NamedTuple):
         gap_mask: True where the answer is finite but its denominator is risky.
     """
 
-    decoded: Tensor
-    bottom_mask: Tensor
-    gap_mask: Tensor
+    # (N, D, config, rows whose input is not finite, whether a model made N and D); no field, so
+    # that three are unpacked and a graph returns three
+    origin: tuple[Tensor, Tensor, InferenceConfig, Tensor | None, bool] | None = None
+
+    @property
+    def reasons(self) -> Any:
+        """A `Reason` for each entry as int8, worked out when asked.
+
+        Raises:
+            NotSupportedError: The result comes from a compiled or exported graph, a file or a
+                transform, or was rebuilt: N and D did not come with it.
+        """
+        if self.origin is None:
+            raise NotSupportedError(
+                "reasons need N and D, which results of compiled, exported and transformed graphs "
+                "have lost; give the model's tuple to strict_inference and ask what it returns"
+            )
+        N, D, config, broken, of_model = self.origin
+        N, D = N.detach(), D.detach().expand(N.shape)
+        found = torch.full(N.shape, Reason.OVERFLOW, dtype=torch.int8, device=N.device)
+        score = denominator_score(N, D, config.score, config.scale)
+        found[~(score >= config.tau_infer) | (D == 0)] = Reason.POLE
+        found[(N == 0) & (D == 0)] = Reason.INDETERMINATE
+        found[~(torch.isfinite(N) & torch.isfinite(D))] = Reason.MODEL if of_model else Reason.INPUT
+        if broken is not None:
+            found[broken.expand(N.shape)] = Reason.INPUT
+        bottom = torch.as_tensor(self.bottom_mask)
+        found = torch.where(bottom, found, Reason.FINITE)
+        return found if isinstance(self.bottom_mask, Tensor) else found.numpy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StrictResult, tuple(self)
 
 
-register_namedtuple(StrictResult)
+register_class(StrictResult, _Fields._fields, StrictResult)
 
 
 def strict_inference(
@@ -72,7 +131,9 @@ def strict_inference(
             f"{type(D).__name__}"
         )
     result = decided(from_array(N, "N"), from_array(D, "D"), config)
-    return StrictResult._make(field.numpy() for field in result)
+    arrays = StrictResult._make(field.numpy() for field in result)
+    arrays.origin = result.origin
+    return arrays
 
 
 def decided(
@@ -82,11 +143,16 @@ def decided(
     *,
     bottom: Tensor | None = None,
     fixed: int = -1,
+    of_model: bool = False,
 ) -> StrictResult:
-    """Decode tensors; `bottom` marks further ⊥ entries, `fixed` is the policy code of a layer."""
+    """Decode tensors; `bottom` marks rows that came in broken, `fixed` is a layer's policy code."""
     pair_shapes(N, D)
     thresholds = Thresholds(config.score, config.scale, config.tau_infer, config.tau_train)
-    return StrictResult._make(decode_within(widen(N), widen(D), thresholds, bottom, fixed))
+    N, D = widen(N), widen(D)
+    result = StrictResult._make(decode_within(N, D, thresholds, bottom, fixed))
+    if not torch.compiler.is_compiling():
+        result.origin = (N, D, config, bottom, of_model)
+    return result
 
 
 def checked_config(config: InferenceConfig | None) -> InferenceConfig:

@@ -23,6 +23,7 @@ from zeroproof.autodiff.compiled import LANES, compiling, finite, row_length, st
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import Ruling, rule, shielded, submit
 from zeroproof.autodiff.masks import as_bytes, as_mask
+from zeroproof.autodiff.trace import note
 from zeroproof.layers.basis import derivative, polynomial, reach_bounds, span, unit
 from zeroproof.native import loops_for
 from zeroproof.scm.division import slopes
@@ -180,7 +181,9 @@ def quotient(
     else:
         function = _QuotientNow.apply if ordinary(x, P, Q) else _Quotient.apply
     if not compiling():
-        return function(x, P, Q, bottom, form)
+        value, lost = function(x, P, Q, bottom, form)
+        note(value, x, P, Q)
+        return value, lost
     value, mask = function(x, P, Q, None if bottom is None else as_bytes(bottom), form)
     return value, as_mask(mask)
 
@@ -258,4 +261,5 @@ def tuples(
         return None
     function = _Tuples.apply if gated else _Tuples.forward
     N, D = function(x, P, Q, form)
+    note(N, x, P, Q)
     return N, D

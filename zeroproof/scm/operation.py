@@ -11,6 +11,7 @@ from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
+from zeroproof.autodiff.trace import note
 
 __all__ = ["Operation", "evaluate", "pull"]
 
@@ -212,6 +213,14 @@ def evaluate(
     Returns:
         (value, bottom) in the broadcast shape; the value is nan at ⊥. What overflows is ⊥ too.
     """
+    value, settled = _evaluate(operation, bottom, operands, fixed)
+    note(value, *operands)
+    return value, settled
+
+
+def _evaluate(
+    operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...], fixed: int
+) -> tuple[Tensor, Tensor]:
     forward, immediate = is_forward_mode(), ordinary(*operands) and bottom.numel() > 0
     if forward or gating(*operands):
         if immediate:

@@ -1,30 +1,54 @@
 """SCM values: tensors over a field extended by one absorbing element ⊥, the result of 1 / 0."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from numbers import Complex, Integral, Real
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.overrides import resolve_name
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from zeroproof._checks import same_shape
 from zeroproof.autodiff.compiled import compiling, either, finite
-from zeroproof.errors import RangeError, ShapeError
+from zeroproof.errors import NotSupportedError, RangeError, ShapeError
 from zeroproof.scm.arithmetic import add, div, fill, inv, mul, neg, sub
+from zeroproof.scm.arrays import from_array, is_array
 from zeroproof.scm.powers import complex_dtype, integer_power, real_power
 from zeroproof.scm.pytree import register_class
 
-__all__ = ["SCM", "Operand", "as_scm", "from_ieee", "to_ieee", "trusted"]
+__all__ = [
+    "MEANINGS",
+    "SCM",
+    "Operand",
+    "as_scm",
+    "from_ieee",
+    "minus",
+    "over",
+    "plus",
+    "product",
+    "times",
+    "to_ieee",
+    "to_the",
+    "trusted",
+]
 
+MEANINGS: dict[str, Callable[..., Any]] = {}  # of torch's functions, by name
+# those that only move entries: both fields alike
+MOVES = {"broadcast_to", "clone", "contiguous", "detach", "expand", "flatten", "flip", "movedim"}
+MOVES |= {"narrow", "permute", "ravel", "repeat", "reshape", "roll", "select", "squeeze", "t"}
+MOVES |= {"swapaxes", "tile", "transpose", "unflatten", "unsqueeze", "view"}
 _MOST_FACTORS = 64  # whole floats up to here are taken as integer exponents
 
 
 class SCM:
     r"""Values of a common meadow: numbers, or ⊥ where a division by zero took part.
 
-    `+ - * / **` and unary `-` are total: they never raise on values and never branch on them.
-    Python numbers and tensors may stand on either side; shapes broadcast. ⊥ absorbs: x + ⊥ = ⊥,
-    x · ⊥ = ⊥, and 0⁻¹ = ⊥. A result that overflows is ⊥. The payload is nan at ⊥ after every
-    operation.
+    `+ - * / ** @` and unary `-` are total: they never raise on values and never branch on them.
+    Numbers, tensors and NumPy arrays may stand on either side; shapes broadcast. ⊥ absorbs:
+    x + ⊥ = ⊥, x · ⊥ = ⊥, and 0⁻¹ = ⊥. A result that overflows is ⊥. The payload is nan at ⊥ after
+    every operation. Comparisons, truth values and hashes are refused: ⊥ is neither true nor false.
 
     While backward runs, gradients at ⊥ are 0. `/`, `inv()` and powers other than positive whole
     ones can make ⊥: on the gradients of their operands the whole gradient policy acts. Under
@@ -32,7 +56,8 @@ class SCM:
     knows no policy: tangents are 0 at ⊥ and plain elsewhere.
 
     Args:
-        payload: Numbers, real or complex, `(*batch,)`; integers become the default float type.
+        payload: Numbers, real or complex, `(*batch,)`, a tensor or a NumPy array; integers become
+            the default float type.
             Entries that are not finite are ⊥.
         bottom: Further entries that are ⊥, boolean, in exactly the shape of `payload`.
 
@@ -42,7 +67,9 @@ class SCM:
 
     Raises:
         ShapeError: `bottom` has another shape than `payload`, or operands do not broadcast.
-        RangeError: `bottom` is not boolean, or `payload` not a tensor or number.
+        RangeError: `bottom` is not boolean, or `payload` neither tensor, array nor number.
+        NotSupportedError: A value is compared, hashed, asked whether it is true, or given to a
+            function of torch that is not defined for it.
 
     Source: Bergstra & Ponse, arXiv:1406.6878.
 
@@ -55,14 +82,14 @@ class SCM:
     """
 
     __slots__ = ("bottom", "payload")
-    __array_ufunc__ = None  # NumPy numbers and arrays leave the operator to SCM
+    __array_ufunc__ = None  # NumPy's numbers and arrays leave the operator to SCM
 
     payload: Tensor
     bottom: Tensor
 
     def __init__(self, payload: Tensor | complex, bottom: Tensor | None = None) -> None:
         if not isinstance(payload, Tensor):
-            payload = _number(payload)
+            payload = _tensor(payload)
         if not (payload.is_floating_point() or payload.is_complex()):
             payload = payload.to(torch.get_default_dtype())
         if bottom is None:
@@ -86,6 +113,73 @@ class SCM:
         """Shape of payload and bottom."""
         return self.payload.shape
 
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.payload.ndim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the payload."""
+        return self.payload.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where both fields are."""
+        return self.payload.device
+
+    def numpy(self) -> Any:
+        """Return the payload as a NumPy array without gradients: nan at ⊥."""
+        return self.payload.numpy(force=True)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def tolist(self) -> Any:
+        """Return the payload as nested lists of numbers: nan at ⊥."""
+        return self.payload.tolist()
+
+    def item(self) -> complex:
+        """Return the one entry as a number: nan for ⊥."""
+        return self.payload.item()
+
+    def to(self, *args: Any, **kwargs: Any) -> "SCM":
+        """Move or convert as `torch.Tensor.to` does; what overflows the new type is ⊥."""
+        payload = self.payload.to(*args, **kwargs)
+        if not (payload.is_floating_point() or payload.is_complex()):
+            raise NotSupportedError(f"⊥ has no place in {payload.dtype}; convert x.payload")
+        return SCM(payload, self.bottom.to(payload.device))
+
+    def clone(self) -> "SCM":
+        """Copy both fields; gradients pass."""
+        return trusted(self.payload.clone(), self.bottom.clone())
+
+    def detach(self) -> "SCM":
+        """Return the same fields without a gradient."""
+        return trusted(self.payload.detach(), self.bottom)
+
+    def reshape(self, *shape: Any) -> "SCM":
+        """Return both fields in another shape."""
+        return trusted(self.payload.reshape(*shape), self.bottom.reshape(*shape))
+
+    def abs(self) -> "SCM":
+        r"""Return \|x\|, real; no gradient reaches ⊥ and 0."""
+        return SCM(torch.where(self.bottom, 0, self.payload).abs(), self.bottom)
+
+    def sum(self, dim: Any = None, keepdim: bool = False) -> "SCM":
+        """Sum; ⊥ where one of the terms is. `masked_sum` leaves those out."""
+        return SCM(_total(self.payload, dim, keepdim))  # nan absorbs, and what is ⊥ has gradient 0
+
+    def mean(self, dim: Any = None, keepdim: bool = False) -> "SCM":
+        """Average; ⊥ where one of the terms is, or over none. `masked_mean` leaves those out."""
+        count = _total(torch.ones_like(self.payload), dim, True)
+        mean = _total(self.payload / count, dim, keepdim)  # terms first: a sum may overflow
+        return SCM(mean, count.reshape(mean.shape) == 0)
+
+    def matmul(self, other: "Operand") -> "SCM":
+        """Return x @ y as `torch.matmul` does; ⊥ where a term is. No gradient reaches ⊥."""
+        return product(self, other)
+
     def inv(self) -> "SCM":
         """Return x⁻¹; 0⁻¹ = ⊥⁻¹ = ⊥."""
         return trusted(*inv(self.payload, self.bottom))
@@ -107,36 +201,60 @@ class SCM:
     def __pos__(self) -> "SCM":
         return self
 
+    def __abs__(self) -> "SCM":
+        return self.abs()
+
+    def __matmul__(self, other: "Operand") -> "SCM":
+        return product(self, other)
+
+    def __rmatmul__(self, other: "Operand") -> "SCM":
+        return product(other, self)
+
+    def _undecided(self, *_: object) -> NoReturn:
+        raise NotSupportedError(
+            "an SCM value has no comparison, truth value or hash, since ⊥ is neither true nor "
+            "false; decide by x.bottom, and compare x.payload, which is nan there"
+        )
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = _undecided
+    __bool__ = __hash__ = _undecided
+
+    def __getstate__(self) -> tuple[Tensor, Tensor]:
+        return self.payload, self.bottom
+
+    def __setstate__(self, state: tuple[Tensor, Tensor]) -> None:
+        self.payload, self.bottom = state
+
     def __add__(self, other: "Operand") -> "SCM":
-        return _plus(self, other)
+        return plus(self, other)
 
     def __radd__(self, other: "Operand") -> "SCM":
-        return _plus(other, self)
+        return plus(other, self)
 
     def __sub__(self, other: "Operand") -> "SCM":
-        return _minus(self, other)
+        return minus(self, other)
 
     def __rsub__(self, other: "Operand") -> "SCM":
-        return _minus(other, self)
+        return minus(other, self)
 
     def __mul__(self, other: "Operand") -> "SCM":
-        return _times(self, other)
+        return times(self, other)
 
     def __rmul__(self, other: "Operand") -> "SCM":
-        return _times(other, self)
+        return times(other, self)
 
     def __truediv__(self, other: "Operand") -> "SCM":
-        return _over(self, other)
+        return over(self, other)
 
     def __rtruediv__(self, other: "Operand") -> "SCM":
-        return _over(other, self)
+        return over(other, self)
 
     def __pow__(self, exponent: "Operand") -> "SCM":
         """Return xʸ; a Python number that is whole means repeated multiplication."""
-        return _to_the(self, exponent)
+        return to_the(self, exponent)
 
     def __rpow__(self, base: "Operand") -> "SCM":
-        return _to_the(base, self)
+        return to_the(base, self)
 
     @classmethod
     def __torch_function__(
@@ -146,9 +264,21 @@ class SCM:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Answer `tensor / x` and its like, which torch's compiler asks about only in this way."""
-        meant = _ASKED_BY_TORCH.get(func.__name__)
-        return NotImplemented if meant is None or kwargs else meant(*args)
+        """Answer torch's functions, and `tensor / x`, which its compiler asks for in this way."""
+        name, kwargs = func.__name__, kwargs or {}
+        if name in MOVES and isinstance(args[0], SCM):
+            x, *how = args
+            return trusted(func(x.payload, *how, **kwargs), func(x.bottom, *how, **kwargs))
+        try:
+            return MEANINGS[name](*args, **kwargs)
+        except NotSupportedError:
+            raise
+        except (KeyError, TypeError) as error:
+            raise NotSupportedError(
+                f"{resolve_name(func)} is not defined for SCM values, or not with these arguments; "
+                "use zeroproof.scm, or x.payload (nan at ⊥) and x.bottom. Defined are "
+                + ", ".join(sorted(x for x in {*MEANINGS, *MOVES} if x[0] != "_"))
+            ) from error
 
 
 Operand = SCM | Tensor | complex  # complex: any Python number
@@ -168,9 +298,7 @@ def as_scm(x: Operand, like: SCM | None = None) -> SCM:
     """Return `x` as an SCM value; a Python number takes dtype and device that suit `like`."""
     if isinstance(x, SCM):
         return x
-    if not isinstance(x, Tensor) and like is not None:
-        x = _number(x, like.payload)
-    return SCM(x)
+    return SCM(x if isinstance(x, Tensor) else _tensor(x, None if like is None else like.payload))
 
 
 def from_ieee(x: Tensor | complex) -> SCM:
@@ -188,9 +316,24 @@ def to_ieee(x: SCM) -> Tensor:
     return x.payload
 
 
-def _number(x: complex, like: Tensor | None = None) -> Tensor:
-    if isinstance(x, bool) or not isinstance(x, int | float | complex):
-        raise RangeError(f"an operand must be an SCM value, a tensor or a number, got {x!r}")
+def _number(x: object) -> Any:
+    """Return a number of any kind as Python's own: NumPy's, fractions."""
+    if type(x) in {int, float, complex}:
+        return x
+    for kind, plain in ((Integral, int), (Real, float), (Complex, complex)):
+        if isinstance(x, kind) and not isinstance(x, bool):
+            return plain(x)  # pyright: ignore[reportArgumentType]
+    raise RangeError(f"an operand must be an SCM value, a tensor, an array or a number, got {x!r}")
+
+
+def _tensor(x: Any, like: Tensor | None = None) -> Tensor:
+    """Return an array or a number as a tensor; a number, and whole numbers, suit `like`."""
+    if is_array(x):
+        array = from_array(x, "an operand")
+        whole = torch.get_default_dtype() if like is None else like.dtype
+        array = array.to(whole) if x.dtype.kind in "biu" else array
+        return array if like is None else array.to(like.device)
+    x = _number(x)
     if like is None:
         return torch.as_tensor(x)
     mixed = isinstance(x, complex) and not like.is_complex()
@@ -198,10 +341,28 @@ def _number(x: complex, like: Tensor | None = None) -> Tensor:
     return torch.full((), x, dtype=dtype, device=like.device)
 
 
-def _whole(exponent: object) -> int | None:
+def _whole(exponent: Any) -> int | None:
+    if isinstance(exponent, SCM | Tensor) or is_array(exponent):
+        return None
+    exponent = _number(exponent)
     if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= _MOST_FACTORS:
         return int(exponent)
-    return exponent if isinstance(exponent, int) and not isinstance(exponent, bool) else None
+    return exponent if isinstance(exponent, int) else None
+
+
+def _total(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    return x.sum(tuple(range(x.ndim)) if dim is None else dim, keepdim=keepdim)
+
+
+def product(left: Operand, right: Operand) -> SCM:
+    """Return x @ y as the operator does; ⊥ where a term is."""
+    like = left if isinstance(left, SCM) else right if isinstance(right, SCM) else None
+    x, y = as_scm(left, like), as_scm(right, like)
+    a, b = (torch.where(z.bottom, 0, z.payload) for z in (x, y))
+    # how many terms are ⊥: a product of masks with ones has the shape of the product
+    lost = x.bottom.float() @ torch.ones_like(y.bottom, dtype=torch.float32)
+    lost = lost + torch.ones_like(x.bottom, dtype=torch.float32) @ y.bottom.float()
+    return SCM(a @ b, lost > 0)
 
 
 def _binary(kernel: Callable[..., tuple[Tensor, Tensor]], left: Operand, right: Operand) -> SCM:
@@ -222,23 +383,28 @@ def _check_broadcast(left: torch.Size, right: torch.Size) -> None:
             raise ShapeError(f"operands must broadcast, got {tuple(left)} and {tuple(right)}")
 
 
-def _plus(left: Operand, right: Operand) -> SCM:
+def plus(left: Operand, right: Operand) -> SCM:
+    """Return x + y as the operator does."""
     return _binary(add, left, right)
 
 
-def _minus(left: Operand, right: Operand) -> SCM:
+def minus(left: Operand, right: Operand) -> SCM:
+    """Return x - y as the operator does."""
     return _binary(sub, left, right)
 
 
-def _times(left: Operand, right: Operand) -> SCM:
+def times(left: Operand, right: Operand) -> SCM:
+    """Return x · y as the operator does."""
     return _binary(mul, left, right)
 
 
-def _over(left: Operand, right: Operand) -> SCM:
+def over(left: Operand, right: Operand) -> SCM:
+    """Return x / y as the operator does."""
     return _binary(div, left, right)
 
 
-def _to_the(base: Operand, exponent: Operand) -> SCM:
+def to_the(base: Operand, exponent: Operand) -> SCM:
+    """Return xʸ as the operator does."""
     n = _whole(exponent)
     if n is None:
         return _binary(real_power, base, exponent)
@@ -246,16 +412,10 @@ def _to_the(base: Operand, exponent: Operand) -> SCM:
     return trusted(*integer_power(base.payload, n, base.bottom))
 
 
-# by the name of the torch function or operator; reflected ones come with the tensor in second place
-_ASKED_BY_TORCH: dict[str, Callable[..., SCM]] = {
-    "add": _plus,
-    "sub": _minus,
-    "mul": _times,
-    "div": _over,
-    "truediv": _over,
-    "pow": _to_the,
-    "__rsub__": lambda right, left: _minus(left, right),
-    "__rdiv__": lambda right, left: _over(left, right),
-    "__rpow__": lambda right, left: _to_the(left, right),
-    "neg": SCM.__neg__,
-}
+def _collate(batch: Sequence[SCM], *, collate_fn_map: Any = None) -> SCM:
+    payloads, bottoms = zip(*batch, strict=True)
+    return trusted(torch.stack(payloads), torch.stack(bottoms))
+
+
+default_collate_fn_map[SCM] = _collate  # so `torch.utils.data.default_collate` learns a type
+import_module("zeroproof.scm.torch_functions")  # it needs SCM, and fills MEANINGS

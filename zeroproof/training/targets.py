@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
-from zeroproof.projective.arrays import from_array
 from zeroproof.projective.gauge import widen
+from zeroproof.scm.arrays import from_array
 
 __all__ = ["lift_targets"]
 

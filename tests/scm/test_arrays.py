@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zeroproof.errors import RangeError
-from zeroproof.projective.arrays import from_array, is_array
+from zeroproof.scm.arrays import from_array, is_array
 
 
 def _read_only(array):
