@@ -69,19 +69,10 @@ def finite_rows(*tensors: Tensor) -> Tensor:
 
 
 def mixed_rows(Y_d: Tensor, D: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Tell which rows ask one denominator to be 0 and not to be 0.
+    """Tell which rows, `(*batch,)`, ask one shared denominator to be 0 and not to be 0.
 
-    Outputs that share D have their poles in common. A row with a finite and a singular target then
-    contradicts itself, and needs `shared_denominator=False`.
-
-    Args:
-        Y_d: Target denominators, `(*batch, k)`, as `lift_targets` gives them.
-        D: Denominators, `(*batch, 1)` if shared; no row is mixed if they are not.
-        weight: `(*batch, k)` or `(*batch, 1)`; a label that does not count (0: missing) asks for
-            nothing.
-
-    Returns:
-        Boolean, `(*batch,)`.
+    Such a row has finite and singular targets, Y_d `(*batch, k)`, for one D, `(*batch, 1)`; it
+    needs `shared_denominator=False`. A label whose weight is not above 0 asks for nothing.
 
     Examples:
         >>> Y_d = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
@@ -131,10 +122,9 @@ def checked_mask(mask: Tensor, values: Tensor) -> Tensor:
 def belongs(x: Tensor, values: Tensor) -> bool:
     """Tell whether a tensor has the shape of losses, or one entry per row."""
     # number by number: the compiler takes a size it knows and one it does not for different shapes
-    *rows, width = values.shape or (1,)
-    *others, last = x.shape or (1,)
-    alike = x.ndim == values.ndim and all(p == q for p, q in zip(others, rows, strict=True))
-    return alike and (last == width or (last == 1 and x.ndim > 1))
+    sizes = list(zip(x.shape, values.shape, strict=False))
+    alike = x.ndim == values.ndim and all(p == q for p, q in sizes[:-1])
+    return alike and all(p == q or (p == 1 and x.ndim > 1) for p, q in sizes[-1:])
 
 
 def _fits(x: Tensor, values: Tensor, name: str) -> None:

@@ -33,17 +33,7 @@ from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting, belongs, checked_mask, reduced
 from zeroproof.native import loops_for
 
-__all__ = [
-    "APART",
-    "FITS",
-    "PARTS",
-    "Recipe",
-    "combined",
-    "covered",
-    "loss_type",
-    "single",
-    "terms",
-]
+__all__ = ["FITS", "PARTS", "Recipe", "combined", "covered", "loss_type", "single", "terms"]
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]  # N, D, Y_n, Y_d
 FITS = ("detached", "attached", "chordal", "oriented")
@@ -54,11 +44,7 @@ SATURATED = 40  # a coverage of σ(40) is 1
 
 
 class Recipe(NamedTuple):
-    """Which parts make a loss, and their options, named as in `SCMTrainingLoss`.
-
-    Margin and coverage count finite targets: those with Y_d other than 0, of whatever size. The
-    size of a tuple says nothing, and ⟨1, 1e-9⟩ is the number 1e9, which a model shall answer.
-    """
+    """Which parts make a loss, and their options, named as in `SCMTrainingLoss`."""
 
     factors: tuple[float, float, float, float]  # λ of fit, margin, sign, rejection; 0: left out
     fit: str = "detached"
@@ -136,6 +122,7 @@ def entries(
     N, D, Y_n, Y_d = x
     here = (N.detach().abs() < math.inf) & (D.detach().abs() < math.inf)
     there = (Y_n.detach().abs() < math.inf) & (Y_d.detach().abs() < math.inf)
+    # a target is finite if Y_d is not 0: ⟨1, 1e-9⟩ is the number 1e9, which a model shall answer
     fits, asked = _rows(here & there).expand_as(N), there & (Y_d.detach() != 0)
     near = (Y_d.detach().abs() < r.tau_sing) & fits  # compared in its own type
     if known is not None:
@@ -230,8 +217,7 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
         o = r.options(e.m.dtype, loss_type(*x))._replace(angle_score=True)
         finite = e.held > 0
         apart = F.separation(F.score(e.n, e.d, e.D, o, False).expand_as(e.n), finite, o)
-        counts = (finite, (e.fits > 0) & ~finite)
-        found.update(zip(APART, ((apart, which) for which in counts), strict=True))
+        found |= {APART[0]: (apart, finite), APART[1]: (apart, (e.fits > 0) & ~finite)}
     return found
 
 
@@ -459,15 +445,8 @@ class _Graph(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        N: Tensor,
-        D: Tensor,
-        Y_n: Tensor,
-        Y_d: Tensor,
-        known: Tensor | None,
-        weight: Tensor | None,
-        r: Recipe,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        N, D, Y_n, Y_d, known, weight, r = inputs
         e = entries((N, D, Y_n, Y_d), known, weight, r, N.dtype)
         t = _sums(e, r.options(torch.float64, N.dtype), r)
         total, slopes = joined([torch.as_tensor(z, device=N.device) for z in t], r)

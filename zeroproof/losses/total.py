@@ -39,19 +39,13 @@ class SCMTrainingLoss:
     `sign_consistency_loss` and the `soft_coverage` of the outputs at τ_train. The gradient policy
     acts on each part as it leaves that loss, and never on the coverage.
 
-    | part | counts entries (row, output) whose target is |
-    |---|---|
-    | fit | any |
-    | margin, coverage | finite: Y_d other than 0, of whatever size |
-    | sign | singular: \|Y_d\| < τ_sing, and its sign known |
-    | separation | finite and singular (Y_d = 0), each side by itself |
-
-    So the least loss of an entry labelled ±inf or ⊥ is that of ⟨±1, 0⟩, and a coverage is a share
-    of the finite targets. A part that has nothing to count is 0.
+    Margin and coverage count entries (row, output) whose target is finite: Y_d other than 0, of
+    whatever size. So no tuple costs less than ⟨±1, 0⟩ where the label is ±inf or ⊥, and a coverage
+    is a share of the finite targets. A part that has nothing to count is a connected 0.
 
     L_separation = mean of softplus((0.1 - s) / 0.05) over finite targets + mean of
-    softplus((s - 0.1) / 0.05) over singular ones, s the angle score. It teaches regions of ⊥, and
-    disturbs poles: 0.1 is a good λ for the first, 0 for the second.
+    softplus((s - 0.1) / 0.05) over singular ones (Y_d = 0), s the angle score. It teaches regions
+    of ⊥, with a λ of 0.1, and disturbs poles.
 
     Any callable of the form `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))` may stand in its place.
     Change a field with `dataclasses.replace`.
@@ -69,8 +63,7 @@ class SCMTrainingLoss:
         oriented: Fit 2(1 - cos) instead, which tells +∞ from -∞ on all targets.
         relative_margin: Divide the margin's distance by τ_train.
         sign_variant: `"cosine"` or `"angle"`.
-        turned: Turn sign targets to the side of D, as `sign_consistency_loss` does: where poles are
-            crossed, or D may have either sign.
+        turned: Turn sign targets to the side of D (`sign_consistency_loss`); not if oriented.
         score: `"denominator"` or `"angle"`, for margin and coverage.
         scale: Scale of the targets for the score `"angle"` and the separation, in the units of
             N / D.

@@ -95,16 +95,11 @@ class _TangentialNow(torch.autograd.Function):
 def tangential(N: Tensor, D: Tensor, fixed: int, parameter: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return (N, D) unchanged; backward takes the part along (N, D) out of their gradient.
 
-    Formula: g - Re⟨g, z⟩ z / \|z\|², with z = (N_1, …, N_k, D) of a row whose outputs share D, and
-    z = (N, D) of each output otherwise. Left whole: PASSTHROUGH, z = 0, a gradient that is recorded
-    (`create_graph=True`) with all that is differentiated through it, forward mode, and under
-    `torch.func` derivatives that are not one gradient by the parameters.
-
     Args:
         N: Numerators, `(*batch, k)`, real or complex.
         D: Denominators, the same shape or `(*batch, 1)`.
-        fixed: Policy code of a layer, -1 to follow the context.
-        parameter: One that N and D depend on.
+        fixed: Policy code of a layer, -1 to follow the context; PASSTHROUGH is raw.
+        parameter: One that N and D depend on: `torch.func` shall take one gradient by it.
     """
     if is_forward_mode() or not gating(N, D):
         return N, D

@@ -13,8 +13,6 @@ from zeroproof.training._calling import as_pair
 
 __all__ = ["can_reach_zero"]
 
-_STEPS = 100
-
 
 def can_reach_zero(
     model: nn.Module,
@@ -33,16 +31,10 @@ def can_reach_zero(
 
     Args:
         model: Returns (N, D), called as `model(*args, **named)`.
-        singular: True where the target is singular, the shape of N.
+        singular: True where the target is singular, the shape of N; if nowhere, the answer is True.
         args: Inputs, as in training.
         named: Inputs by keyword.
         tau: τ_infer, compared with \|D\|.
-
-    Returns:
-        True also where no row is singular: then there is nothing to reach.
-
-    Raises:
-        TrainingError: The model does not return (N, D).
 
     Examples:
         >>> from zeroproof.layers import ProjectiveMLP
@@ -51,7 +43,6 @@ def can_reach_zero(
         True
     """
     probe = copy.deepcopy(model).eval()
-    learning = [p for p in probe.parameters() if p.requires_grad]
 
     def denominators() -> Tensor:
         N, D = as_pair(probe(*args, **(named or {})))
@@ -65,8 +56,8 @@ def can_reach_zero(
         return not start.numel() or reached[0]
     size = before.abs().square().mean().clamp_min(torch.finfo(before.dtype).tiny)
     optimizer = torch.optim.LBFGS(
-        learning,
-        max_iter=_STEPS,
+        [p for p in probe.parameters() if p.requires_grad],
+        max_iter=100,
         tolerance_grad=0,
         tolerance_change=0,
         line_search_fn="strong_wolfe",
