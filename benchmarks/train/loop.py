@@ -139,8 +139,9 @@ def trainer(loader: Any, config: TrainingConfig) -> SCMTrainer:
 
 
 def config_of(**options: Any) -> TrainingConfig:
-    """Return the options of a run of one epoch."""
-    return TrainingConfig(max_epochs=1, progress=False, device="cpu", **options)
+    """Return the options of a run of one epoch, which is all that reads the loader."""
+    alone: dict[str, Any] = {"target_scale": 1.0, "readout": None, "calibrate": False}
+    return TrainingConfig(max_epochs=1, progress=False, device="cpu", **alone, **options)
 
 
 def batches(steps: int, *, ready: bool) -> Any:
