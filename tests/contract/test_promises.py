@@ -1,4 +1,4 @@
-"""The examples of training learn their pole, and answer ⊥ there, from whatever weights they start."""
+"""Training examples learn their pole, and answer ⊥ there, whatever weights they start from."""
 
 from pathlib import Path
 

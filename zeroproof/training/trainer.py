@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -340,12 +340,15 @@ class SCMTrainer:
             TrainingError: It cannot, and thresholds will be compared with its denominator.
         """
         config, model, can = self.config, plain(self.model), True
-        if batch is not None:
-            batch = widened(batch, next(model.parameters()))
+        like = next(model.parameters())
+        # weights that are spread over processes can neither be copied nor be run by some of them
+        if batch is not None and not hasattr(like, "full_tensor"):
+            batch = widened(batch, like)
             with in_mode(model, training=False):
                 scm = isinstance(batch.through(model), SCM)
             singular = ~torch.isfinite(batch.y)
-            can = scm or can_reach_zero(model, singular, batch.args, batch.named)
+            with suppress(AssertionError, RuntimeError, TypeError):  # not every model can be copied
+                can = scm or can_reach_zero(model, singular, batch.args, batch.named)
         if gathered(torch.tensor([can]), self.accelerator).all():
             return
         said = (
