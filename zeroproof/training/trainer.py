@@ -347,6 +347,8 @@ class SCMTrainer:
             with in_mode(model, training=False):
                 scm = isinstance(batch.through(model), SCM)
             singular = ~torch.isfinite(batch.y)
+            if batch.weight is not None:
+                singular = singular & (batch.weight > 0)
             with suppress(AssertionError, RuntimeError, TypeError):  # not every model can be copied
                 can = scm or can_reach_zero(model, singular, batch.args, batch.named)
         if gathered(torch.tensor([can]), self.accelerator).all():
