@@ -40,7 +40,8 @@ class TrainingConfig:
             training stops.
         use_amp: Run the model's forward in half precision. N, D, losses and decoding stay in at
             least float32.
-        grad_accumulation_steps: Batches that make one optimizer step.
+        grad_accumulation_steps: Batches that make one optimizer step, with the gradient of one
+            batch that holds all their rows. Above 1 each is run forward once more beforehand.
         tau_train_min: Smallest τ_train that is drawn.
         tau_train_max: Largest; every step draws a fresh one. Validation loss and gap use this one.
         threshold_mode: `"uniform"` or `"log_uniform"`, how τ_train is drawn.

@@ -75,11 +75,13 @@ class SCMTrainer:
     Args:
         model: Returns (N, D) of the shape of y; its parameters are updated in place.
         optimizer: An optimizer over the model's parameters.
-        loss_fn: `SCMTrainingLoss`, or any callable of that form. `tau_train=` and `mask=` (false
-            where y is nan, whose sign is unknown) are added if it accepts them.
+        loss_fn: `SCMTrainingLoss`, or any callable of that form. `tau_train=`, `mask=` (false
+            where y is nan, whose sign is unknown) and `weight=` are added if it accepts them.
         train_loader: Yields batches anew in every epoch: a `DataLoader`, a list, a `TableStream`,
             ... A batch is (x, y) for `model(x)`, (x1, x2, y) for `model(x1, x2)`, or a dict with
-            `"y"` for `model(**rest)`.
+            `"y"` for `model(**rest)`. A dict may also hold `"weight"`, in the shape of y or of its
+            leading dimensions: how much each label counts, 0 or False for one that is missing, in
+            every part of the loss, in shares and thresholds (nan is no missing label but ⊥).
         val_loader: The same for validation.
         config: Options; `TrainingConfig()` if absent.
         scheduler: A learning-rate scheduler; a `ReduceLROnPlateau` is given the validation loss
@@ -347,6 +349,8 @@ class SCMTrainer:
             with in_mode(model, training=False):
                 scm = isinstance(batch.through(model), SCM)
             singular = ~torch.isfinite(batch.y)
+            if batch.weight is not None:
+                singular = singular & (batch.weight > 0)
             with suppress(AssertionError, RuntimeError, TypeError):  # not every model can be copied
                 can = scm or can_reach_zero(model, singular, batch.args, batch.named)
         if gathered(torch.tensor([can]), self.accelerator).all():
