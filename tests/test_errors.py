@@ -10,6 +10,7 @@ BUILTINS = {
     "CheckpointError": (RuntimeError,),
     "DamagedCheckpointError": (RuntimeError,),
     "NotFittedError": (ValueError, AttributeError),
+    "NotSupportedError": (TypeError,),
     "TrainingError": (RuntimeError,),
     "MissingExtraError": (ImportError,),
 }

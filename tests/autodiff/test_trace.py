@@ -1,5 +1,6 @@
 import contextlib
 import math
+import re
 import weakref
 from pathlib import Path
 
@@ -270,3 +271,20 @@ def test_no_model_is_refused():
         trace_bottom(lambda x: x),  # pyright: ignore[reportArgumentType]
     ):
         pass
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "which-operation.md"
+BLOCKS = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
+
+
+def test_the_page_shows_what_is_printed(capsys):
+    text, namespace, shown = PAGE.read_text(encoding="utf-8"), {"__name__": "page"}, 0
+    for block in BLOCKS.finditer(text):
+        kind, source = block.groups()
+        if kind == "python":
+            blank = "\n" * text[: block.start(2)].count("\n")
+            exec(compile(blank + source, str(PAGE), "exec"), namespace)
+        else:
+            assert capsys.readouterr().out == source
+            shown += 1
+    assert shown == 4

@@ -1,7 +1,6 @@
 """What functions of torch mean for SCM values, by name: operators of tensors arrive here, too."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,19 +8,23 @@ from torch import Tensor
 from zeroproof.errors import NotSupportedError
 from zeroproof.scm import functions
 from zeroproof.scm.sign import weak_sign
-from zeroproof.scm.value import (
-    MEANINGS,
-    SCM,
-    Operand,
-    as_scm,
-    minus,
-    over,
-    plus,
-    product,
-    times,
-    to_the,
-    trusted,
-)
+from zeroproof.scm.value import MEANINGS, SCM, Operand, as_scm, trusted
+
+__all__: list[str] = []
+
+
+def _of_two(act: Callable[..., SCM]) -> Callable[..., SCM]:
+    """Return an operator in which only the second operand may be an SCM value."""
+
+    def of_two(left: Operand, right: Operand) -> SCM:
+        return act(as_scm(left, right if isinstance(right, SCM) else None), right)
+
+    return of_two
+
+
+def _reflected(act: Callable[..., SCM]) -> Callable[..., SCM]:
+    # it comes with the tensor in second place
+    return lambda right, left: _of_two(act)(left, right)
 
 
 def _joined(join: Callable[..., Tensor]) -> Callable[..., SCM]:
@@ -41,18 +44,20 @@ def _where(condition: Tensor, x: Operand, y: Operand) -> SCM:
     return trusted(value, torch.where(condition, x.bottom, y.bottom))
 
 
-_meanings: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("add", "__radd__"), plus),
-    **dict.fromkeys(("sub", "subtract"), minus),
-    **dict.fromkeys(("mul", "multiply", "__rmul__"), times),
-    **dict.fromkeys(("div", "divide", "true_divide", "truediv"), over),
-    **dict.fromkeys(("pow", "float_power"), to_the),
-    # reflected ones come with the tensor in second place
-    **dict.fromkeys(("rsub", "__rsub__"), lambda right, left: minus(left, right)),
-    "__rdiv__": lambda right, left: over(left, right),
-    "__rpow__": lambda right, left: to_the(left, right),
-    **dict.fromkeys(("matmul", "__matmul__"), product),
-    "__rmatmul__": lambda right, left: product(left, right),
+_OPERATORS = [
+    (SCM.__add__, "add"),
+    (SCM.__sub__, "sub subtract"),
+    (SCM.__mul__, "mul multiply"),
+    (SCM.__truediv__, "div divide true_divide truediv"),
+    (SCM.__pow__, "pow float_power"),
+    (SCM.__matmul__, "matmul __matmul__"),
+]
+MEANINGS |= {
+    **{name: _of_two(act) for act, names in _OPERATORS for name in names.split()},
+    **dict.fromkeys(("rsub", "__rsub__"), _reflected(SCM.__sub__)),
+    "__rdiv__": _reflected(SCM.__truediv__),
+    "__rpow__": _reflected(SCM.__pow__),
+    "__rmatmul__": _reflected(SCM.__matmul__),
     **dict.fromkeys(("neg", "negative"), SCM.__neg__),
     **dict.fromkeys(("abs", "absolute"), SCM.abs),
     **dict.fromkeys(("sgn", "sign"), weak_sign),
@@ -67,4 +72,3 @@ _meanings: dict[str, Callable[..., Any]] = {
     "isnan": lambda x: x.bottom,
     "isfinite": lambda x: ~x.bottom,
 }
-MEANINGS.update(_meanings)

@@ -24,13 +24,7 @@ __all__ = [
     "Operand",
     "as_scm",
     "from_ieee",
-    "minus",
-    "over",
-    "plus",
-    "product",
-    "times",
     "to_ieee",
-    "to_the",
     "trusted",
 ]
 
@@ -178,7 +172,7 @@ class SCM:
 
     def matmul(self, other: "Operand") -> "SCM":
         """Return x @ y as `torch.matmul` does; ⊥ where a term is. No gradient reaches ⊥."""
-        return product(self, other)
+        return _product(self, other)
 
     def inv(self) -> "SCM":
         """Return x⁻¹; 0⁻¹ = ⊥⁻¹ = ⊥."""
@@ -205,10 +199,10 @@ class SCM:
         return self.abs()
 
     def __matmul__(self, other: "Operand") -> "SCM":
-        return product(self, other)
+        return _product(self, other)
 
     def __rmatmul__(self, other: "Operand") -> "SCM":
-        return product(other, self)
+        return _product(other, self)
 
     def _undecided(self, *_: object) -> NoReturn:
         raise NotSupportedError(
@@ -226,35 +220,35 @@ class SCM:
         self.payload, self.bottom = state
 
     def __add__(self, other: "Operand") -> "SCM":
-        return plus(self, other)
+        return _plus(self, other)
 
     def __radd__(self, other: "Operand") -> "SCM":
-        return plus(other, self)
+        return _plus(other, self)
 
     def __sub__(self, other: "Operand") -> "SCM":
-        return minus(self, other)
+        return _minus(self, other)
 
     def __rsub__(self, other: "Operand") -> "SCM":
-        return minus(other, self)
+        return _minus(other, self)
 
     def __mul__(self, other: "Operand") -> "SCM":
-        return times(self, other)
+        return _times(self, other)
 
     def __rmul__(self, other: "Operand") -> "SCM":
-        return times(other, self)
+        return _times(other, self)
 
     def __truediv__(self, other: "Operand") -> "SCM":
-        return over(self, other)
+        return _over(self, other)
 
     def __rtruediv__(self, other: "Operand") -> "SCM":
-        return over(other, self)
+        return _over(other, self)
 
     def __pow__(self, exponent: "Operand") -> "SCM":
         """Return xʸ; a Python number that is whole means repeated multiplication."""
-        return to_the(self, exponent)
+        return _to_the(self, exponent)
 
     def __rpow__(self, base: "Operand") -> "SCM":
-        return to_the(base, self)
+        return _to_the(base, self)
 
     @classmethod
     def __torch_function__(
@@ -354,8 +348,7 @@ def _total(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
     return x.sum(tuple(range(x.ndim)) if dim is None else dim, keepdim=keepdim)
 
 
-def product(left: Operand, right: Operand) -> SCM:
-    """Return x @ y as the operator does; ⊥ where a term is."""
+def _product(left: Operand, right: Operand) -> SCM:
     like = left if isinstance(left, SCM) else right if isinstance(right, SCM) else None
     x, y = as_scm(left, like), as_scm(right, like)
     a, b = (torch.where(z.bottom, 0, z.payload) for z in (x, y))
@@ -383,28 +376,23 @@ def _check_broadcast(left: torch.Size, right: torch.Size) -> None:
             raise ShapeError(f"operands must broadcast, got {tuple(left)} and {tuple(right)}")
 
 
-def plus(left: Operand, right: Operand) -> SCM:
-    """Return x + y as the operator does."""
+def _plus(left: Operand, right: Operand) -> SCM:
     return _binary(add, left, right)
 
 
-def minus(left: Operand, right: Operand) -> SCM:
-    """Return x - y as the operator does."""
+def _minus(left: Operand, right: Operand) -> SCM:
     return _binary(sub, left, right)
 
 
-def times(left: Operand, right: Operand) -> SCM:
-    """Return x · y as the operator does."""
+def _times(left: Operand, right: Operand) -> SCM:
     return _binary(mul, left, right)
 
 
-def over(left: Operand, right: Operand) -> SCM:
-    """Return x / y as the operator does."""
+def _over(left: Operand, right: Operand) -> SCM:
     return _binary(div, left, right)
 
 
-def to_the(base: Operand, exponent: Operand) -> SCM:
-    """Return xʸ as the operator does."""
+def _to_the(base: Operand, exponent: Operand) -> SCM:
     n = _whole(exponent)
     if n is None:
         return _binary(real_power, base, exponent)
