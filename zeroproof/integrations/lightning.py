@@ -10,8 +10,8 @@ from zeroproof.inference import StrictResult
 from zeroproof.integrations import _lightning
 from zeroproof.integrations._lightning import LightningModule, ProjectiveCallback
 from zeroproof.integrations.objective import ProjectiveObjective
-from zeroproof.training import TrainingConfig
-from zeroproof.training._loaders import Batch, as_batch
+from zeroproof.training import SoundRows, TrainingConfig
+from zeroproof.training._loaders import as_batch
 
 __all__ = ["ProjectiveCallback", "ProjectiveLightning"]
 
@@ -52,6 +52,7 @@ class ProjectiveLightning(LightningModule):
         super().__init__()
         self.objective = ProjectiveObjective(loss_fn, config)
         self.model, self.loss_fn, self._optimizer = model, loss_fn, optimizer
+        self._sound = SoundRows(model, self.objective)
 
     def forward(self, *args: Any, **named: Any) -> Any:
         """Return what the model returns."""
@@ -62,12 +63,22 @@ class ProjectiveLightning(LightningModule):
         return self._optimizer(self.parameters())
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Return the loss, at a τ_train that is drawn anew."""
-        return self._step(as_batch(batch), "train")
+        """Return the loss of the sound rows, at a τ_train that is drawn anew."""
+        batch, sound = as_batch(batch), self._sound
+        sound.distributed = self._trainer is not None and self._trainer.world_size > 1
+        sound.begin((batch.args, batch.named), batch.y)
+        loss = sound.attempt(sound.forward, backward=False)
+        if loss is not None:
+            self._log("train", loss, sound.whole(), int(sound.sound.sum()))
+        return sound.nothing() if loss is None else loss
 
     def validation_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the loss, at the largest τ_train."""
-        return self._step(as_batch(batch), "val")
+        batch = as_batch(batch)
+        outputs = batch.through(self.model)
+        loss = self.objective(outputs, batch.y)
+        self._log("val", loss, outputs, len(batch.y))
+        return loss
 
     @torch.no_grad()
     def predict_step(self, batch: Any, batch_idx: int = 0) -> StrictResult:
@@ -79,13 +90,23 @@ class ProjectiveLightning(LightningModule):
         return strict(*batch) if alone else as_batch(batch).through(strict)
 
     def backward(self, loss: Tensor, *args: Any, **named: Any) -> None:
-        """Run backward under the gradient policy of the config."""
-        with self.objective.policy(_lightning.loss_scale(self.trainer)):
-            super().backward(loss, *args, **named)
+        """Run backward under the policy of the config; again without rows that spoil it."""
+        scale, sound, given = _lightning.loss_scale(self.trainer), self._sound, [loss]
 
-    def _step(self, batch: Batch, part: str) -> Tensor:
-        outputs = batch.through(self.model)
-        loss = self.objective(outputs, batch.y)
-        _lightning.log(self, {f"{part}_loss": loss}, len(batch.y))
+        def run() -> Tensor:
+            parts = self.trainer.accumulate_grad_batches
+            loss = given.pop() if given else sound.forward() / parts
+            super(ProjectiveLightning, self).backward(loss, *args, **named)
+            return loss
+
+        with self.objective.policy(scale):
+            if scale is not None or sound.batch is None:
+                run()
+            elif sound.sound.any() or sound.distributed:
+                # gradients are averaged by the first backward after a forward of all processes
+                sound.attempt(run, again=not sound.distributed)
+        sound.forget()
+
+    def _log(self, part: str, loss: Tensor, outputs: Any, rows: int) -> None:
+        _lightning.log(self, {f"{part}_loss": loss}, rows)
         _lightning.log_shares(self, part, self.objective.decode(outputs))
-        return loss

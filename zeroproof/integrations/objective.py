@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
 from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff.sound import SoundRows
 from zeroproof.errors import RangeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult, strict_inference
 from zeroproof.integrations._units import InUnits
+from zeroproof.losses.counting import finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
 from zeroproof.training._calling import accepted, as_pair
 
@@ -60,6 +62,7 @@ class ProjectiveObjective:
                     f"{field.name} must be left to the training loop, got it in config"
                 )
         self.loss_fn, self.config, self._offers = loss_fn, config, accepted(loss_fn)
+        self._sound: SoundRows | None = None
         self.decoding = InferenceConfig(
             tau_infer=config.tau_infer,
             tau_train=config.tau_train_max,
@@ -69,6 +72,9 @@ class ProjectiveObjective:
 
     def __call__(self, outputs: Any, y: Tensor) -> Tensor:
         """Return the loss; `outputs` is a pair (N, D), or a mapping that holds N and D.
+
+        The loss leaves out a row that is not finite; it is nan if all are. But weights in front of
+        such a row get nan gradients all the same: use `backward`, or train a `StrictModule`.
 
         Raises:
             TrainingError: `outputs` is neither.
@@ -85,7 +91,28 @@ class ProjectiveObjective:
         # exported graphs shall hold no context of ours
         on = torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False) if on else nullcontext():
-            return self.loss_fn(outputs=(N, D), targets=targets, **options)
+            loss = self.loss_fn(outputs=(N, D), targets=targets, **options)
+        return torch.where(finite_rows(N, D).any() | (N.numel() == 0), loss, torch.nan)
+
+    def backward(self, model: nn.Module, inputs: Any, y: Tensor, *, scaler: Any = None) -> Tensor:
+        """Run forward and backward over the sound rows of a batch, under the policy.
+
+        See `training.SoundRows`, whose `backward` this is.
+
+        Args:
+            model: The model.
+            inputs: x for `model(x)`, a tuple for `model(*inputs)`, a mapping for `model(**inputs)`.
+            y: The targets.
+            scaler: A `torch.amp.GradScaler`.
+
+        Returns:
+            The loss over them, detached; nan where there is none.
+        """
+        if self._sound is None or self._sound.model is not model:
+            self._sound = SoundRows(model, self)
+        self._sound.scaler = scaler
+        with self.policy(scaler.get_scale() if scaler is not None else None):
+            return self._sound.backward(inputs, y)
 
     def policy(self, loss_scale: float | None = None) -> AbstractContextManager[GradientPolicy]:
         """Return the context to open around backward; `loss_scale` as in `gradient_policy`."""

@@ -10,7 +10,7 @@ from zeroproof._extras import require
 from zeroproof.errors import DataError
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.metrics import coverage_share, gap_share, rate
-from zeroproof.training import TrainingConfig
+from zeroproof.training import SoundRows, TrainingConfig
 
 require("transformers", extra="transformers")
 
@@ -47,6 +47,7 @@ class ProjectiveTrainerMixin(_Trainer):
         **named: Any,
     ) -> None:
         self.objective = ProjectiveObjective(loss_fn, config)
+        self._sound: SoundRows | None = None
         super().__init__(*args, **named)
         self.compute_metrics = self.compute_metrics or shares
         # otherwise columns that forward does not name, such as the targets, would be dropped
@@ -62,19 +63,29 @@ class ProjectiveTrainerMixin(_Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss, and with `return_outputs` the model's outputs."""
-        x = dict(inputs)
-        y = x.pop("labels", None)
-        if y is None:
-            raise DataError(f"a batch must have 'labels' to train on, got {', '.join(inputs)}")
+        x, y = _split(inputs)
+        if self._sound is not None and self._sound.batch is not None and not return_outputs:
+            return self._sound.forward()
         outputs = model(**x)
         loss = self.objective(outputs, y)
         return (loss, outputs) if return_outputs else loss
 
-    def training_step(self, *args: Any, **named: Any) -> Tensor:
-        """Run forward and backward under the gradient policy of the config."""
-        scaler = self.accelerator.scaler
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **named: Any
+    ) -> Tensor:
+        """Run forward and backward over the sound rows, under the gradient policy of the config."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        x, y = _split(inputs)
+        if self._sound is None or self._sound.model is not model:
+            self._sound = SoundRows(model, self.objective)
+        sound, step = self._sound, super().training_step
+        sound.scaler = scaler = self.accelerator.scaler
+        sound.begin(((), x), y)
         with self.objective.policy(None if scaler is None else scaler.get_scale()):
-            return super().training_step(*args, **named)
+            loss = sound.attempt(lambda: step(model, inputs, *args, **named))
+        sound.forget()
+        return torch.full((), torch.nan, device=y.device) if loss is None else loss
 
     def prediction_step(
         self,
@@ -91,6 +102,15 @@ class ProjectiveTrainerMixin(_Trainer):
             loss = None if y is None else self.objective(outputs, y).mean()
         result = None if prediction_loss_only else tuple(self.objective.decode(outputs))
         return loss, result, None if prediction_loss_only else y
+
+
+def _split(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor]:
+    """Return what the model is called with, and the targets."""
+    x = dict(inputs)
+    y = x.pop("labels", None)
+    if y is None:
+        raise DataError(f"a batch must have 'labels' to train on, got {', '.join(inputs)}")
+    return x, y
 
 
 def shares(predicted: Any) -> dict[str, float]:
