@@ -127,6 +127,7 @@ def test_gradients_are_the_plain_ones_and_finite_beside_bottom():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of training")
 def test_scripting_leaves_the_module_as_it_was():
     module = StrictModule(Trunk()).eval()
     head = module.model.head

@@ -45,6 +45,6 @@ def test_the_readout_of_a_trainer_is_of_the_rows_of_all_processes(readouts):
 
 def test_a_process_without_rows_is_said_on_all_and_nothing_changes(readouts):
     first, second = (each["no row"] for each in readouts)
-    assert second == "loader must yield at least one batch (x, y), got none"
+    assert second == "loader must yield at least one batch (x, y) with rows, got none"
     assert first == f"process 1 could not use its rows: {second}"
     assert all(each["untouched"] for each in readouts)

@@ -6,9 +6,17 @@ import pytest
 import torch
 from torch import nn
 
+from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.errors import DataError, TrainingError
 from zeroproof.layers import ProjectiveHead, ProjectiveMLP, Rational
 from zeroproof.scm import SCM
-from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
+from zeroproof.training import (
+    SCMTrainer,
+    SCMTrainingLoss,
+    SoundRows,
+    TrainingConfig,
+    lift_targets,
+)
 
 QUIET = "ignore:.*left out of training"
 LOSS = SCMTrainingLoss(normalizer="chordal")
@@ -134,6 +142,10 @@ def spoilt(x, bad, kind):
     return x
 
 
+def objective(outputs, y):
+    return LOSS(outputs=outputs, targets=lift_targets(y))
+
+
 # --- the weights are those of the sound rows alone
 
 
@@ -198,3 +210,329 @@ def test_a_window_is_the_mean_over_its_sound_rows(net, size):
     assert ours.step == theirs.step
     assert ours.history[-1]["skipped_steps"] == 0
     same(ours.model, theirs.model, rtol=1e-5, atol=1e-6)
+
+
+# --- what a second run sees
+
+
+@pytest.mark.filterwarnings(QUIET)
+@pytest.mark.parametrize(
+    "source", ["python", "numpy", "own torch", "own numpy", "dropout in eval mode"]
+)
+def test_chance_of_any_source_falls_alike(source):
+    class Noisy(Middle):
+        def __init__(self):
+            super().__init__()
+            self.torch, self.numpy = torch.Generator().manual_seed(1), np.random.default_rng(1)
+
+        def forward(self, x):
+            draw = {
+                "python": random.random,
+                "numpy": lambda: float(np.random.rand()),  # noqa: NPY002 - the global one is meant
+                "own torch": lambda: float(torch.rand((), generator=self.torch)),
+                "own numpy": lambda: float(self.numpy.random()),
+                "dropout in eval mode": lambda: nn.functional.dropout(torch.ones_like(x), 0.2),
+            }[source]
+            return super().forward((x - POLE) * (1 + draw()) + POLE)
+
+    def run(data):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        return fitted(Noisy, data, max_epochs=4).model
+
+    x, y = rows(32)
+    bad = torch.zeros(32, dtype=torch.bool)
+    bad[4] = True
+    data = [(spoilt(x, bad, "inside")[part], y[part]) for part in torch.arange(32).split(16)]
+    alone = [(x[:16][~bad[:16]], y[:16][~bad[:16]]), (x[16:], y[16:])]
+    same(run(data), run(alone))
+
+
+def test_the_first_row_is_told_once_in_every_fit_with_its_number():
+    x, y = rows(32)
+    x[[3, 20]] = math.nan
+    model = ProjectiveMLP(1, 1)
+    config = TrainingConfig(max_epochs=3, progress=False)
+    trainer = SCMTrainer(
+        model,
+        torch.optim.Adam(model.parameters()),
+        LOSS,
+        [(x[:16], y[:16]), (x[16:], y[16:])],
+        config=config,
+    )
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"1 of 16 rows of a batch \(3\) were left") as seen:
+            trainer.fit()
+        assert len(seen) == 1
+        assert [row["masked_rows"] for row in trainer.history] == [2, 2, 2]
+
+
+# --- what cannot be taken apart
+
+
+class Crowd(Head):
+    """Attention over the batch: every row sees every other one."""
+
+    def __init__(self):
+        super().__init__()
+        self.lift, self.mix = nn.Linear(1, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        z = self.lift(x)[None]
+        return self.head(self.mix(z, z, z)[0][0])
+
+
+class Graph(Head):
+    """Each node sees its neighbours."""
+
+    def __init__(self):
+        super().__init__()
+        self.lift = nn.Linear(1, 8)
+
+    def forward(self, x, edges):
+        z = self.lift(x)
+        return self.head(torch.tanh(z.index_add(0, edges[0], z[edges[1]])))
+
+
+RING = torch.stack([torch.arange(11), (torch.arange(11) + 1) % 11])
+
+
+@pytest.mark.parametrize(
+    ("make", "others", "bad"),
+    [(Crowd, (), 3), (Graph, (RING,), 3), (Graph, (RING,), 11)],
+    ids=["crowd", "neighbour", "lonely node"],
+)
+def test_a_batch_whose_rows_see_each_other_is_skipped_and_told(make, others, bad):
+    x, y = rows(12)
+    poisoned = x.clone()
+    poisoned[bad] = math.nan
+    good = (x, *others, y)
+    with pytest.warns(UserWarning, match=r"a batch of 12 rows was left out .*(see each|run alone)"):
+        ours = fitted(make, [good, (poisoned, *others, y), good])
+    same(ours.model, fitted(make, [good, good]).model)
+    row = ours.history[0]
+    assert (row["skipped_steps"], row["masked_rows"]) == (1, 12)
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_normalisation_over_the_single_row_that_is_left_skips_the_batch():
+    x, y = rows(18)
+    x[16] = math.nan
+    parts = torch.arange(18).split(2)
+    ours = fitted(Divided, [(x[part], y[part]) for part in parts])
+    same(ours.model, fitted(Divided, [(x[part], y[part]) for part in parts[:-1]]).model)
+    assert ours.history[0]["skipped_steps"] == 1
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_a_gradient_that_no_row_is_to_blame_for_skips_the_batch_after_few_trials():
+    class Broken(ProjectiveMLP):
+        def __init__(self):
+            super().__init__(1, 1)
+            self.zero, self.calls = nn.Parameter(torch.zeros(1)), 0
+
+        def forward(self, x):
+            self.calls += 1
+            N, D = super().forward(x)
+            return N + self.zero.abs().sqrt(), D
+
+    x, y = rows(64)
+    with pytest.raises(TrainingError, match="every step of epoch 1 had a non-finite"):
+        fitted(Broken, [(x, y)])
+    model = Broken()
+    with pytest.warns(UserWarning, match="no row is to blame"):
+        SoundRows(model, objective).backward(x, y)
+    assert model.calls < 10
+    assert all(p.grad is None for p in model.parameters())
+
+
+# --- kinds of inputs
+
+
+class Named(Head):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.lift = nn.Embedding(5, 8), nn.Linear(2, 8)
+
+    def forward(self, kind, z, mask=None, note=""):
+        assert mask.shape == (3, 3)
+        assert note == "as it is"
+        return self.head(torch.tanh(self.embed(kind) + self.lift(torch.view_as_real(z))))
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_inputs_may_be_named_whole_numbers_and_complex_and_others_pass():
+    _, y = rows(12)
+    generator = torch.Generator().manual_seed(2)
+    kind = torch.randint(5, (12,), generator=generator)
+    z = torch.randn(12, dtype=torch.complex64, generator=generator)
+    z[4] = complex(0, math.inf)
+    mask, sound = torch.full((3, 3), -math.inf), torch.arange(12) != 4
+    batch = {"kind": kind, "z": z, "mask": mask, "note": "as it is", "y": y}
+    alone = {**batch, "kind": kind[sound], "z": z[sound], "y": y[sound]}
+    same(fitted(Named, [batch]).model, fitted(Named, [alone]).model)
+
+
+class Counted(Head):
+    """Whole numbers alone: of kind 0 the gradient is nan, the value is finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(5, 8)
+
+    def forward(self, kind):
+        size = (self.embed(kind) * kind[:, None]).abs()
+        return self.head(torch.where(size > 0, size.sqrt(), torch.zeros_like(size)))
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_halving_the_batch_finds_the_rows_where_inputs_have_no_gradient():
+    _, y = rows(40)
+    kind = 1 + torch.arange(40) % 4
+    kind[[0, 13, 14]] = 0
+    sound = kind > 0
+    same(fitted(Counted, [(kind, y)]).model, fitted(Counted, [(kind[sound], y[sound])]).model)
+
+
+# --- loss scalers, sparse gradients, no rows
+
+
+@pytest.mark.filterwarnings(QUIET)
+def test_a_loss_scaler_keeps_its_skipped_steps_to_itself(monkeypatch):
+    x, y = rows(32)
+    model = ProjectiveMLP(1, 1)
+    calls, optimizer = [], torch.optim.Adam(model.parameters())
+    model.register_forward_hook(lambda *_: calls.append(0))
+    config = TrainingConfig(
+        max_epochs=1, progress=False, use_amp=True, amp_dtype=torch.float16, coverage_threshold=0
+    )
+
+    def large(outputs, targets):
+        return 1e5 * LOSS(outputs=outputs, targets=targets)
+
+    row = SCMTrainer(model, optimizer, large, [(x, y)] * 20, config=config).fit()[0]
+    assert 0 < row["skipped_steps"] < 20
+    assert row["masked_rows"] == 0
+    assert len(calls) == 20
+
+
+@pytest.mark.parametrize("norm", [None, 0.01])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_sparse_gradients_train_as_dense_ones(kind, norm):
+    class Looked(Head):
+        def __init__(self, sparse):
+            super().__init__()
+            self.embed = nn.Embedding(5, 8, sparse=sparse)
+
+        def forward(self, index):
+            return self.head(torch.tanh(self.embed(index)))
+
+    index, y = torch.tensor([0, 1, 1, 2, 4, 4]), torch.linspace(-1, 1, 6)[:, None]
+    found = []
+    for sparse in (True, False):
+        torch.manual_seed(5)
+        model = Looked(sparse)
+        if kind == "adam":
+            model.head.requires_grad_(False)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        adam = torch.optim.SparseAdam if sparse else torch.optim.Adam
+        optimizer = (torch.optim.SGD if kind == "sgd" else adam)(parameters, lr=0.1)
+        config = TrainingConfig(max_epochs=1, progress=False, max_grad_norm=norm)
+        trainer = SCMTrainer(model, optimizer, LOSS, [(index, y)], config=config)
+        trainer.fit()
+        found.append((model, trainer.history[0].get("grad_norm")))
+    (ours, norm_ours), (theirs, norm_theirs) = found
+    same(ours, theirs, atol=1e-6 if kind == "sgd" else 1e-3)  # their epsilons differ in place
+    assert norm_ours == (None if norm is None else pytest.approx(norm_theirs, rel=1e-5))
+
+
+def test_a_sparse_gradient_that_is_not_finite_is_seen():
+    embed = nn.Embedding(3, 2, sparse=True)
+    over = SoundRows(embed, lambda z, y: (z * y).sum())
+    y = torch.tensor([[1.0], [math.nan]])
+    with pytest.warns(UserWarning, match=r"1 of 2 rows .* \(1\)"):
+        loss = over.backward(torch.tensor([0, 1]), y)
+    assert over.sound.tolist() == [True, False]
+    assert torch.isfinite(loss)
+    assert embed.weight.grad.coalesce().indices().tolist() == [[0]]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_batches_without_a_row_are_no_batches(part):
+    x, y = rows(8)
+    good, none = [(x, y)], [(x[:0], y[:0])] * 3
+    model = ProjectiveMLP(1, 1)
+    loaders = (none, good) if part == "train" else (good, none)
+    trainer = SCMTrainer(model, torch.optim.Adam(model.parameters()), LOSS, *loaders)
+    with pytest.raises(
+        DataError, match=f"{part}_loader must yield at least one batch .* with rows"
+    ):
+        trainer.fit()
+    same(
+        fitted(lambda: ProjectiveMLP(1, 1), [*none, *good, *none]).model,
+        fitted(lambda: ProjectiveMLP(1, 1), good).model,
+    )
+
+
+# --- loops of one's own
+
+
+@pytest.mark.filterwarnings(QUIET)
+@pytest.mark.parametrize("form", ["tensor", "tuple", "mapping"])
+def test_a_loop_of_five_lines(form):
+    x, y = rows(24)
+    x[[2, 11]] = math.nan
+    x[5] = POLE
+    sound = torch.isfinite(x[:, 0]) & (x[:, 0] != POLE)
+
+    def trained(batches, take):
+        torch.manual_seed(5)
+        model = Middle()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        step = take(model)
+        with gradient_policy(GradientPolicy.PROJECT):
+            for a, b in batches:
+                optimizer.zero_grad()
+                step(a, b)
+                optimizer.step()
+        return model
+
+    def ours(model):
+        over = SoundRows(model, objective)
+        wrapped = {"tensor": lambda a: a, "tuple": lambda a: (a,), "mapping": lambda a: {"x": a}}
+        return lambda a, b: over.backward(wrapped[form](a), b)
+
+    def theirs(model):
+        return lambda a, b: objective(model(a), b).backward()
+
+    same(trained([(x, y)] * 5, ours), trained([(x[sound], y[sound])] * 5, theirs))
+
+
+def test_gradients_of_earlier_batches_stay_and_a_skipped_batch_adds_none():
+    x, y = rows(24)
+    model = Rooted()
+    over = SoundRows(model, objective)
+    objective(model(x[:8]), y[:8]).backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    with pytest.warns(UserWarning, match="no row is to blame|not finite"):
+        loss = over.backward(torch.full_like(x, math.nan), y)
+    assert loss.isnan()
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+    part = spoilt(x[8:], torch.arange(16) == 4, "inside")
+    sound = torch.arange(16) != 4
+    with pytest.warns(UserWarning, match=r"1 of 16 rows of a batch \(4\)"):
+        over.backward(part, y[8:])
+    reference = copy.deepcopy(model)
+    reference.zero_grad()
+    objective(reference(part[sound]), y[8:][sound]).backward()
+    for p, q, g in zip(model.parameters(), reference.parameters(), before, strict=True):
+        torch.testing.assert_close(p.grad, g + q.grad)
+    assert (over.masked_rows, over.reruns, over.skipped) == (25, 1, 1)
+
+
+def test_nothing_is_said_where_all_is_sound():
+    x, y = rows(24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = fitted(Divided, [(x, y)])
+    assert ours.history[0]["masked_rows"] == 0

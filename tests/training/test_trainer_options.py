@@ -178,6 +178,7 @@ def test_patience_with_the_loss_ends_a_run():
     assert steered(epochs, loss_patience=2, keep_best=False).best_epoch is None
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of training")
 def test_nothing_but_skipped_steps_ends_an_epoch_early(seeded, squared):
     bad = (torch.full_like(X, torch.nan), Y)
     trainer = build(
@@ -192,6 +193,7 @@ def test_nothing_but_skipped_steps_ends_an_epoch_early(seeded, squared):
     assert trainer.step == 30
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of training")
 def test_skipped_steps_with_others_between_are_no_reason(seeded, squared):
     bad = (torch.full_like(X, torch.nan), Y)
     data = [bad, bad, bad, bad, (X, Y)] * 10
@@ -202,6 +204,7 @@ def test_skipped_steps_with_others_between_are_no_reason(seeded, squared):
 # --- schedules, thresholds, compiling
 
 
+@pytest.mark.filterwarnings("ignore:.*left out of training")
 def test_the_schedule_counts_skipped_steps_too(seeded, squared):
     bad, model = (torch.full_like(X, torch.nan), Y), seeded()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -88,7 +88,10 @@ def test_weights_spread_over_processes_make_the_same_epoch(answers):
     ("name", "sentence"),
     [
         ("written by one", "must be resumed with the processes it was written with, 1, got 2"),
-        ("no batch at all", "train_loader must yield at least one batch (x, y), got none"),
+        (
+            "no batch at all",
+            "train_loader must yield at least one batch (x, y) with rows, got none",
+        ),
     ],
 )
 def test_what_one_process_cannot_do_is_said_on_both(answers, name, sentence):

@@ -28,22 +28,21 @@ class Buffers:
             for module in model.modules()
             for name, _ in module.named_buffers(recurse=False)
         ]
-        self.saved = [buffer.clone() for buffer in self.now()]
+        self.saved = [buffer.detach().clone() for buffer in self.now()]
         self._shapes = [buffer.shape for buffer in self.saved]
 
     def now(self) -> list[Tensor]:
         """Return the buffers there are now."""
         return [getattr(module, name) for module, name in self._places]
 
-    @torch.no_grad()
     def save(self) -> None:
         """Copy them: no count of writes can be trusted, as normalisation leaves none."""
         now = self.now()
         if [x.shape for x in now] == self._shapes:
             for saved, buffer in zip(self.saved, now, strict=True):
-                saved.copy_(buffer)
+                saved.copy_(buffer.detach())
         else:
-            self.saved = [buffer.clone() for buffer in now]
+            self.saved = [buffer.detach().clone() for buffer in now]
             self._shapes = [buffer.shape for buffer in now]
 
     @torch.no_grad()

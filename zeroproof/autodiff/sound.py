@@ -55,6 +55,7 @@ class SoundRows:
         masked_rows: Rows left out so far, those of skipped batches included.
         reruns: Batches run again so far.
         skipped: Batches skipped so far.
+        batch: (inputs, y) of a batch that is under way, else `None`.
 
     Examples:
         >>> model = nn.Linear(1, 1)
@@ -72,7 +73,12 @@ class SoundRows:
         self.sound = torch.zeros(0, dtype=torch.bool)
         self.masked_rows = self.reruns = self.skipped = 0
         self.said: set[bool] = set()
+        self.forget()
         self._splits = False  # seen to answer some rows as it answers all
+
+    def __getstate__(self) -> dict[str, Any]:
+        left = ("_rewind", "batch", "outputs")  # graphs and generators cannot be copied
+        return {**{k: v for k, v in vars(self).items() if k not in left}, "batch": None}
 
     def backward(self, inputs: Any, y: Any) -> Tensor:
         """Run forward and backward over the sound rows of a batch; gradients are added up.
@@ -108,7 +114,7 @@ class SoundRows:
         rows = next((x for x in pytree.tree_leaves(y) if isinstance(x, Tensor) and x.ndim), None)
         if rows is None:
             raise DataError(f"the targets y must be tensors with rows, got {type(y).__name__}")
-        self._batch, self._whole, self._why, self.outputs = (inputs, y), "", "", None
+        self.batch, self.outputs, self._whole, self._why = (inputs, y), None, "", ""
         self.sound = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         self._rewind.save()
         bad = ~_finite_rows(inputs, self.sound)
@@ -160,6 +166,19 @@ class SoundRows:
         self._skip()
         return None
 
+    def among_all(self, inputs: tuple[tuple[Any, ...], dict[str, Any]], like: Tensor) -> Any:
+        """Return the outputs of a batch with as many rows as `like`, without a loss."""
+        self.begin(inputs, like)
+        self.attempt(self.forward, backward=False)
+        outputs = self.whole()
+        self.forget()
+        return outputs
+
+    def forget(self) -> None:
+        """Let go of the batch and its outputs."""
+        self.batch: Any = None
+        self.outputs: Any = None
+
     def forward(self) -> Any:
         """Return the loss over the sound rows of this process; a connected 0 over none."""
         (inputs, y), none = self.part(), not self.sound.any()
@@ -178,17 +197,17 @@ class SoundRows:
         Of none, zeros in their stead: a process without a sound row keeps the others company.
         """
         if rows is None and self.sound.all():
-            return self._batch
+            return self.batch
         rows = self.sound.nonzero()[:, 0] if rows is None else rows
         count = len(self.sound)
         pick = (lambda x: x[rows]) if len(rows) else torch.zeros_like
-        return pytree.tree_map(lambda x: pick(x) if _has_rows(x, count) else x, self._batch)
+        return pytree.tree_map(lambda x: pick(x) if _has_rows(x, count) else x, self.batch)
 
     def whole(self) -> Any:
         """Return the outputs among those of all rows; nan, without a gradient, where not sound."""
-        places, count = self.sound.nonzero()[:, 0], len(self.sound)
-        if len(places) == count:
+        if self.sound.all():
             return self.outputs
+        places, count = self.sound.nonzero()[:, 0], len(self.sound)
 
         def widened(x: Any) -> Any:
             if not len(places):  # those of another run, or of zeros
@@ -199,6 +218,7 @@ class SoundRows:
 
         if self.outputs is None:
             self.forward()
+            self._rewind.back()
         return pytree.tree_map(widened, self.outputs)
 
     def nothing(self) -> Tensor:
@@ -296,13 +316,21 @@ class SoundRows:
         if self._splits or self._whole:
             return self._splits
         places = kept.nonzero()[:, 0].flip(0)
+
+        def outputs(part: Any) -> list[Any]:
+            self._rewind.back()
+            return pytree.tree_leaves(self.run(*part, model=self._alone)[0])
+
         try:
             with in_mode(self.model, training=False):
-                among, apart = (
-                    pytree.tree_leaves(self.run(*part, model=self._alone)[0])
-                    for part in (self._batch, self.part(places))
-                )
-            self._splits = all(_alike(a[places], b) for a, b in zip(among, apart, strict=True))
+                among, apart = [x[places] for x in outputs(self.batch)], outputs(self.part(places))
+                self._splits = all(map(_alike, among, apart))
+                if not self._splits:  # by chance, perhaps: then what is finite has to tell
+                    again = pytree.tree_leaves(self.run(*self.part(places), model=self._alone)[0])
+                    self._splits = not all(map(_alike, apart, again)) and all(
+                        torch.equal(a.isfinite(), b.isfinite())
+                        for a, b in zip(among, apart, strict=True)
+                    )
         except (RuntimeError, ValueError, IndexError) as error:
             self._whole = f"its sound rows cannot be run alone ({error})"
         if not self._splits:
@@ -335,11 +363,12 @@ def looks_finite(tree: Any, rows: int) -> bool:
 
     A sum takes one pass and no memory; one that overflows is to be looked at again.
     """
-    return all(
-        cmath.isfinite(x.detach().sum().item())
-        for x in pytree.tree_leaves(tree)
-        if _inexact_rows(x, rows)
-    )
+    for x in [tree] if isinstance(tree, Tensor) else pytree.tree_leaves(tree):
+        if _inexact_rows(x, rows):
+            total = (x.detach() if x.requires_grad else x).sum()
+            if not cmath.isfinite(total.item()):
+                return False
+    return True
 
 
 def with_zeros(tree: Any, y: Tensor) -> tuple[Any, Tensor]:
@@ -362,10 +391,14 @@ def with_zeros(tree: Any, y: Tensor) -> tuple[Any, Tensor]:
 
 def dense(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Return the numbers of all gradients; sparse ones are summed up first, each entry once."""
+    found: list[Tensor] = []
     for p in parameters:
-        if p.grad is not None and p.grad.is_sparse:
-            p.grad = p.grad.coalesce()
-    return [_values(p.grad) for p in parameters if p.grad is not None]
+        if (g := p.grad) is not None:
+            if g.is_sparse:
+                p.grad = g = g.coalesce()
+                g = g.values()
+            found.append(g)
+    return found
 
 
 def spoiled(numbers: list[Tensor]) -> Tensor:

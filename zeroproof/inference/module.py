@@ -8,6 +8,8 @@ from torch.utils import _pytree as pytree
 
 from zeroproof._checks import pair_shapes
 from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.sound import SoundRows
+from zeroproof.autodiff.torch_internals import is_recording, is_tracing, is_transforming
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference._scripted import ScriptedStrict, check_one_input
 from zeroproof.inference.config import InferenceConfig
@@ -23,7 +25,12 @@ class StrictModule(PolicyModule):
     In eval mode a row (dimension 0) with any input that is not finite is ⊥ in all its outputs,
     whatever the model makes of it. The model sees 0 in place of such entries, so that they cannot
     spread to other rows. All floating-point tensors among the arguments are inputs in this sense;
-    attention masks should be boolean. In training mode (N, D) passes through as a `Pair`.
+    attention masks should be boolean.
+
+    In training mode it returns (N, D) as a `Pair`, nan in the rows whose inputs or outputs are not
+    finite; the model ran without them, as in `training.SoundRows`, so that no gradient of a loss
+    that leaves them out is spoilt. On an accelerator, and while a compiler or a transform records,
+    rows with a bad input stay as zeros and others are not looked for.
 
     A policy registered with `register_policy` acts on dL/dN and dL/dD in both modes.
 
@@ -55,12 +62,16 @@ class StrictModule(PolicyModule):
             raise RangeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self.model = model
         self.config = checked_config(config)
+        self._sound = SoundRows(model, None)
 
     def forward(self, x: Any, *others: Any, **options: Any) -> StrictResult | Pair:
         """Return the model's `Pair` in training mode, a `StrictResult` in eval mode."""
-        if self.training:
-            return gated(*_pair(self.model(x, *others, **options)), self.policy_code)
         leaves, structure = pytree.tree_flatten(((x, *others), options))
+        if self.training and (rows := next(filter(_readable, leaves), None)) is not None:
+            if self._sound.model is not self.model:
+                self._sound = SoundRows(self.model, None)
+            outputs = self._sound.among_all(((x, *others), options), rows)
+            return gated(*_pair(outputs), self.policy_code)
         finite = [torch.isfinite(leaf) if _gateable(leaf) else None for leaf in leaves]
         safe = [
             leaf if mask is None else torch.where(mask, leaf, 0)
@@ -69,6 +80,9 @@ class StrictModule(PolicyModule):
         inputs, options = pytree.tree_unflatten(safe, structure)
         N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
+        if self.training:
+            N = N if bottom is None else torch.where(bottom, torch.nan, N)
+            return gated(N, D, self.policy_code)
         return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code, of_model=True)
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -85,6 +99,13 @@ class StrictModule(PolicyModule):
 
 def _gateable(x: object) -> bool:
     return isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+
+
+def _readable(x: object) -> bool:
+    """Tell whether it is an input with rows whose numbers the host may read."""
+    if torch.compiler.is_compiling() or is_tracing() or is_recording() or is_transforming():
+        return False
+    return type(x) is Tensor and _gateable(x) and x.ndim > 0 and x.device.type == "cpu"
 
 
 def _pair(output: Any) -> Pair:

@@ -13,7 +13,7 @@ from zeroproof.integrations import _lightning
 from zeroproof.integrations._lightning import LightningModule, ProjectiveCallback
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.counting import Parts
-from zeroproof.training import TrainingConfig
+from zeroproof.training import SoundRows, TrainingConfig
 from zeroproof.training._joint import added
 from zeroproof.training._loaders import Batch, as_batch
 
@@ -59,6 +59,7 @@ class ProjectiveLightning(LightningModule):
         self.objective = ProjectiveObjective(loss_fn, config)
         self.model, self.loss_fn, self._optimizer = model, loss_fn, optimizer
         self._sums: dict[int, dict[str, Parts]] = {}
+        self._sound = SoundRows(model, self.objective.over)
 
     def forward(self, *args: Any, **named: Any) -> Any:
         """Return what the model returns."""
@@ -69,13 +70,15 @@ class ProjectiveLightning(LightningModule):
         return self._optimizer(self.parameters())
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        """Return the loss, at a τ_train that is drawn anew."""
-        batch = as_batch(batch)
-        outputs = batch.through(self.model)
-        loss = self.objective(outputs, batch.y, batch.weight)
-        _lightning.log(self, {"train_loss": loss}, len(batch.y))
-        _lightning.log_shares(self, "train", self.objective.decode(outputs))
-        return loss
+        """Return the loss of the sound rows, at a τ_train that is drawn anew."""
+        batch, sound = as_batch(batch), self._sound
+        sound.distributed = self._trainer is not None and self._trainer.world_size > 1
+        sound.begin((batch.args, batch.named), (batch.y, batch.weight))
+        loss = sound.attempt(sound.forward, backward=False)
+        if loss is not None:
+            _lightning.log(self, {"train_loss": loss}, int(sound.sound.sum()))
+            _lightning.log_shares(self, "train", self.objective.decode(sound.whole()))
+        return sound.nothing() if loss is None else loss
 
     def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Tensor:
         """Return the loss, at the largest τ_train, and add it up for the epoch."""
@@ -110,9 +113,22 @@ class ProjectiveLightning(LightningModule):
             return strict(*batch) if alone else as_batch(batch).through(strict)
 
     def backward(self, loss: Tensor, *args: Any, **named: Any) -> None:
-        """Run backward under the gradient policy of the config."""
-        with self.objective.policy(_lightning.loss_scale(self.trainer)):
-            super().backward(loss, *args, **named)
+        """Run backward under the policy of the config; again without rows that spoil it."""
+        scale, sound, given = _lightning.loss_scale(self.trainer), self._sound, [loss]
+
+        def run() -> Tensor:
+            parts = self.trainer.accumulate_grad_batches
+            loss = given.pop() if given else sound.forward() / parts
+            super(ProjectiveLightning, self).backward(loss, *args, **named)
+            return loss
+
+        with self.objective.policy(scale):
+            if scale is not None or sound.batch is None:
+                run()
+            elif sound.sound.any() or sound.distributed:
+                # gradients are averaged by the first backward after a forward of all processes
+                sound.attempt(run, again=not sound.distributed)
+        sound.forget()
 
     def _judge(self, batch: Batch, part: str, loader: int) -> Tensor:
         outputs = batch.through(self.model)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
 from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff.sound import SoundRows
 from zeroproof.autodiff.torch_internals import is_autocast
 from zeroproof.errors import RangeError
 from zeroproof.inference import StrictModule, StrictResult, strict_inference
 from zeroproof.integrations._units import InUnits
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.counting import Parts, finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
 from zeroproof.training._calling import accepted, as_pair, offered_to
 from zeroproof.training._joint import parts_of, whole
@@ -65,10 +66,14 @@ class ProjectiveObjective:
                 )
         self.loss_fn, self.config, self._offers = loss_fn, config, accepted(loss_fn)
         self.scale = config.fixed_scale
+        self._sound: SoundRows | None = None
         self.decoding = replace(config.decoding, scale=config.scale * self.scale)
 
     def __call__(self, outputs: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss; `outputs` is a pair (N, D), or a mapping that holds N and D.
+
+        The loss leaves out a row that is not finite; it is nan if all are. But weights in front of
+        such a row get nan gradients all the same: use `backward`, or train a `StrictModule`.
 
         Args:
             outputs: Of the model.
@@ -81,7 +86,42 @@ class ProjectiveObjective:
             ShapeError: N and y differ in shape.
             DataError: `weight` is none.
         """
-        return self._called(lambda amount, **call: self.loss_fn(**call), outputs, y, weight)
+        loss = self._called(lambda amount, **call: self.loss_fn(**call), outputs, y, weight)
+        N, D = as_pair(outputs)
+        return torch.where(finite_rows(N, D).any() | (N.numel() == 0), loss, torch.nan)
+
+    def over(self, outputs: Any, labels: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Return the loss; `labels` is (y, weight), as `SoundRows` hands them on."""
+        return self(outputs, *labels)
+
+    def backward(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        y: Tensor,
+        weight: Tensor | None = None,
+        *,
+        scaler: Any = None,
+    ) -> Tensor:
+        """Run forward and backward over the sound rows of a batch, under the policy.
+
+        See `training.SoundRows`, whose `backward` this is.
+
+        Args:
+            model: The model.
+            inputs: x for `model(x)`, a tuple for `model(*inputs)`, a mapping for `model(**inputs)`.
+            y: The targets.
+            weight: As for a call.
+            scaler: A `torch.amp.GradScaler`.
+
+        Returns:
+            The loss over them, detached; nan where there is none.
+        """
+        if self._sound is None or self._sound.model is not model:
+            self._sound = SoundRows(model, self.over)
+        self._sound.scaler = scaler
+        with self.policy(scaler.get_scale() if scaler is not None else None):
+            return self._sound.backward(inputs, (y, weight))
 
     def parts(self, outputs: Any, y: Tensor, weight: Tensor | None = None) -> dict[str, Parts]:
         """Return sums and weights of the loss, which add up over batches: see `combine`.

@@ -14,7 +14,7 @@ from zeroproof.errors import DataError
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.counting import Parts
 from zeroproof.metrics import Share, rate
-from zeroproof.training import TrainingConfig
+from zeroproof.training import SoundRows, TrainingConfig
 from zeroproof.training._joint import added
 from zeroproof.training._loaders import checked_weight
 
@@ -63,6 +63,7 @@ class ProjectiveTrainerMixin(_Trainer):
         self.objective = ProjectiveObjective(loss_fn, config)
         self._sums: dict[str, Parts] = {}
         self._counts = torch.zeros(3, dtype=torch.long)
+        self._sound: SoundRows | None = None
         super().__init__(*args, **named)
         # otherwise columns that forward does not name, such as the targets, would be dropped
         self.label_names = ["labels", "weight"]
@@ -78,17 +79,28 @@ class ProjectiveTrainerMixin(_Trainer):
     ) -> Any:
         """Return the loss, and with `return_outputs` the model's outputs."""
         x, y, weight = _split(inputs)
-        if y is None:
-            raise DataError(f"a batch must have 'labels' to train on, got {', '.join(inputs)}")
+        if self._sound is not None and self._sound.batch is not None and not return_outputs:
+            return self._sound.forward()
         outputs = model(**x)
-        loss = self.objective(outputs, y, _labels(_padding(inputs, y, y.shape), weight, y))
+        loss = self.objective(outputs, y, _counting(inputs, y, weight))
         return (loss, outputs) if return_outputs else loss
 
-    def training_step(self, *args: Any, **named: Any) -> Tensor:
-        """Run forward and backward under the gradient policy of the config."""
-        scaler = self.accelerator.scaler
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], *args: Any, **named: Any
+    ) -> Tensor:
+        """Run forward and backward over the sound rows, under the gradient policy of the config."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        x, y, weight = _split(inputs)
+        if self._sound is None or self._sound.model is not model:
+            self._sound = SoundRows(model, self.objective.over)
+        sound, step = self._sound, super().training_step
+        sound.scaler = scaler = self.accelerator.scaler
+        sound.begin(((), x), (y, _counting(inputs, y, weight)))
         with self.objective.policy(None if scaler is None else scaler.get_scale()):
-            return super().training_step(*args, **named)
+            loss = sound.attempt(lambda: step(model, inputs, *args, **named))
+        sound.forget()
+        return torch.full((), torch.nan, device=y.device) if loss is None else loss
 
     def prediction_step(
         self,
@@ -184,6 +196,13 @@ def _padding(inputs: Mapping[str, Any], y: Any, shape: torch.Size) -> Tensor | N
     if len(shape) > 2:  # (n, t, k): a sequence, where one sign is enough
         return torch.stack([sign.expand(shape) for sign in signs]).any(0) if signs else None
     return signs[0] & signs[1] if len(signs) == 2 else None
+
+
+def _counting(inputs: Mapping[str, Any], y: Any, weight: Any) -> Tensor | None:
+    """Return the weights of the labels of a batch to train on."""
+    if y is None:
+        raise DataError(f"a batch must have 'labels' to train on, got {', '.join(inputs)}")
+    return _labels(_padding(inputs, y, y.shape), weight, y)
 
 
 def _labels(padding: Tensor | None, weight: Any, y: Tensor) -> Tensor | None:

@@ -1,5 +1,6 @@
 """Training: targets, thresholds, the combined loss, and the reference trainer."""
 
+from zeroproof.autodiff.sound import SoundRows
 from zeroproof.training.adaptive import AdaptiveCoverageScheduler, CoverageController
 from zeroproof.training.callbacks import Callback
 from zeroproof.training.checkpoint import (
@@ -33,6 +34,7 @@ __all__ = [
     "SCMTrainer",
     "SCMTrainingLoss",
     "Share",
+    "SoundRows",
     "SpectralReadoutCallback",
     "ThresholdLog",
     "TrainingConfig",

@@ -13,7 +13,7 @@ from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
 from zeroproof.projective.gauge import widen
 
-__all__ = ["Batch", "as_batch", "batches", "checked_weight", "widened", "windows"]
+__all__ = ["Batch", "as_batch", "batches", "checked_weight", "widened", "windows", "with_rows"]
 
 _FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
@@ -130,11 +130,16 @@ def batches(loader: Iterable[Any], name: str) -> Iterator[Batch]:
         DataError: There is none, or one has none of the forms.
     """
     empty = True
-    for batch in loader:
+    for batch in with_rows(loader):
         empty = False
-        yield as_batch(batch)
+        yield batch
     if empty:
-        raise DataError(f"{name} must yield at least one batch (x, y), got none")
+        raise DataError(f"{name} must yield at least one batch (x, y) with rows, got none")
+
+
+def with_rows(stream: Iterable[Any]) -> Iterator[Batch]:
+    """Yield the batches that have rows: over none there is nothing to learn."""
+    return (batch for batch in map(as_batch, stream) if len(batch.y))
 
 
 def windows(stream: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -8,7 +8,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 
 from zeroproof._extras import require
 from zeroproof.errors import DataError, RangeError
-from zeroproof.training._loaders import Batch, as_batch
+from zeroproof.training._loaders import Batch, as_batch, with_rows
 
 __all__ = ["Source"]
 
@@ -114,10 +114,10 @@ class Source:
             return iter(())
         self._over = False
         stream = iter(self.loader)
-        return self._until_over(stream) if self.keeps_place else map(as_batch, stream)
+        return self._until_over(stream) if self.keeps_place else with_rows(stream)
 
     def _until_over(self, stream: Iterator[Any]) -> Iterator[Batch]:
-        yield from map(as_batch, stream)
+        yield from with_rows(stream)
         self._over = True
 
     def _some(self, stream: Iterator[Batch], skip: int) -> Iterator[Batch]:
@@ -126,7 +126,7 @@ class Source:
             empty, counts = False, counts or batch.amount > 0 or batch.own < len(batch.y)
             yield batch
         if empty:
-            raise DataError(f"{self._name} must yield at least one batch (x, y), got none")
+            raise DataError(f"{self._name} must yield at least one batch (x, y) with rows, got none")
         if not counts and self._alone:
             raise DataError(f"{self._name} must yield a label of weight above 0, got none")
 

@@ -84,16 +84,19 @@ class Stepper:
         self._forget_gradients()
         (self._rewind if self._again or len(window) > 1 else self._rewind.buffers).save()
         again = self._again and not all(
-            looks_finite((batch.args, batch.named), len(batch.y)) for batch in window
+            looks_finite(x, len(batch.y))
+            for batch in window
+            for x in (*batch.args, *batch.named.values())
         )
         outcomes, rows = [], [batch.own for batch in window]
         if not (again and self._world == 1):
             outcomes = self._run(window, tau)
             if self._again:
                 self._rewind.watch()
-                sums = [x for o in outcomes for x in (o.loss, o.N.sum(), o.D.sum())]
-                again = again or self._flagged([*sums, *self._slopes()]).item() > 0
-                again = self._any(torch.tensor(again, device=self._flag.device)).item() > 0
+                values = [x.detach() for outcome in outcomes for x in outcome]
+                sums = [x.sum() if x.ndim else x for x in values]
+                wrong = self._flagged([*sums, *self._slopes()])
+                again = self._any(wrong + 1 if again else wrong).item() > 0
         if again:
             self._rewind.back()
             outcomes, rows = self._run_sound(window, tau)
@@ -146,15 +149,17 @@ class Stepper:
 
         for batch in map(self._forward.placed, window):
             sound.take(batch, tau)
-            loss = sound.attempt(run)
+            with gradient_policy(self._policy, loss_scale=scale):
+                loss = sound.attempt(run)
             nan = torch.full(batch.y.shape, math.nan, device=batch.y.device)
             N, D = (nan, nan) if loss is None else sound.whole()
             own.append(int(sound.sound.sum()) if batch.own else 0)
             if loss is not None:
-                kept.append(sound.batch())
+                kept.append(sound.kept())
                 sound.rows += sound.all
             loss = nan.sum() if loss is None else loss.detach()
             outcomes.append(Outcome(N.detach(), D.detach(), batch.y, batch.weight, loss))
+        sound.forget()
         if len(window) > 1 and kept:  # the loss is that of all the sound rows together
             self._forget_gradients()
             self._rewind.back()
@@ -198,17 +203,17 @@ class Stepper:
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._optimizer)
         changed = self._after_backward()
-        gradients, norm, size = dense(self._parameters), None, None
+        norm = size = None
         if self._max_norm is not None:
-            norm = torch.nn.utils.get_total_norm(gradients)
+            norm = torch.nn.utils.get_total_norm(dense(self._parameters))
             size = whole(norm)
         finite = True
         if not self._again or changed or size is not None or self.scaler.is_enabled():
-            losses = [] if self._again else [outcome.loss for outcome in outcomes]
-            wrong = self._flagged([*losses, *(gradients if size is None else [size])])
+            losses = [] if self._again else [outcome.loss.detach() for outcome in outcomes]
+            wrong = self._flagged([*losses, *(dense(self._parameters) if size is None else [size])])
             if not (self._waits or self._has_no_momentum_yet()):
-                return self._told(self._any(wrong > 0), norm), size
-            finite = self._any(wrong > 0).item() == 0
+                return self._told(self._any(wrong) > 0, norm), size
+            finite = self._any(wrong).item() == 0
         if finite:
             self._clip(norm)
             self.scaler.step(self._optimizer)
@@ -256,10 +261,8 @@ class Stepper:
                 torch.nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
 
     def _any(self, flag: Tensor) -> Tensor:
-        """Tell whether it is true on any process, so that all step or none."""
-        if self._world == 1:
-            return flag
-        return self._accelerator.reduce(flag.float(), reduction="sum") > 0
+        """Return what is above 0 if it is on any process, so that all step or none."""
+        return flag if self._world == 1 else self._accelerator.reduce(flag, reduction="sum")
 
     def _sync(self, *, last: bool) -> AbstractContextManager[Any]:
         if last or self._world == 1:
@@ -285,7 +288,7 @@ class _SoundWindow(SoundRows):
         self._counts, self._tau, self.loss_fn = batch.own > 0, tau, self._forward.loss_fn
         self.begin((batch.args, batch.named), (batch.y, batch.weight))
 
-    def batch(self) -> Batch:
+    def kept(self) -> Batch:
         """Return the sound rows of the batch."""
         (args, named), (y, weight) = self.part()
         own = int(self.sound.sum()) if self._counts else 0
