@@ -1,7 +1,11 @@
 """Rows that are not finite leave the batch; the rest has the gradient that it would have alone."""
 
+import copy
 import math
+import random
+import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn

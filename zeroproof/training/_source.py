@@ -126,7 +126,9 @@ class Source:
             empty, counts = False, counts or batch.amount > 0 or batch.own < len(batch.y)
             yield batch
         if empty:
-            raise DataError(f"{self._name} must yield at least one batch (x, y) with rows, got none")
+            raise DataError(
+                f"{self._name} must yield at least one batch (x, y) with rows, got none"
+            )
         if not counts and self._alone:
             raise DataError(f"{self._name} must yield a label of weight above 0, got none")
 

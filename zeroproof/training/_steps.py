@@ -93,7 +93,7 @@ class Stepper:
             outcomes = self._run(window, tau)
             if self._again:
                 self._rewind.watch()
-                values = [x.detach() for outcome in outcomes for x in outcome]
+                values = [x.detach() for o in outcomes for x in (o.N, o.D, o.loss)]
                 sums = [x.sum() if x.ndim else x for x in values]
                 wrong = self._flagged([*sums, *self._slopes()])
                 again = self._any(wrong + 1 if again else wrong).item() > 0
