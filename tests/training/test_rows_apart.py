@@ -25,6 +25,10 @@ from zeroproof.training import (
 QUIET = "ignore:.*left out of training"
 LOSS = SCMTrainingLoss(normalizer="chordal")
 POLE = 0.25
+STEPS_ALONE = {
+    **{"progress": False, "coverage_threshold": 0},
+    **{"target_scale": 1.0, "readout": None, "calibrate": False},
+}
 
 
 def inverse(x):
@@ -122,9 +126,7 @@ def fitted(make, data, *, optimizer=None, **options):
     torch.manual_seed(5)
     model = make()
     optimizer = optimizer or (lambda p: torch.optim.Adam(p, lr=0.01))
-    config = TrainingConfig(
-        **{"max_epochs": 2, "progress": False, "coverage_threshold": 0, **options}
-    )
+    config = TrainingConfig(**{**STEPS_ALONE, "max_epochs": 2, **options})
     trainer = SCMTrainer(model, optimizer(model.parameters()), LOSS, data, config=config)
     torch.manual_seed(9)
     trainer.fit()
@@ -407,9 +409,7 @@ def test_a_loss_scaler_keeps_its_skipped_steps_to_itself(monkeypatch):
     model = ProjectiveMLP(1, 1)
     calls, optimizer = [], torch.optim.Adam(model.parameters())
     model.register_forward_hook(lambda *_: calls.append(0))
-    config = TrainingConfig(
-        max_epochs=1, progress=False, use_amp=True, amp_dtype=torch.float16, coverage_threshold=0
-    )
+    config = TrainingConfig(max_epochs=1, use_amp=True, amp_dtype=torch.float16, **STEPS_ALONE)
 
     def large(outputs, targets):
         return 1e5 * LOSS(outputs=outputs, targets=targets)
@@ -441,7 +441,7 @@ def test_sparse_gradients_train_as_dense_ones(kind, norm):
         parameters = [p for p in model.parameters() if p.requires_grad]
         adam = torch.optim.SparseAdam if sparse else torch.optim.Adam
         optimizer = (torch.optim.SGD if kind == "sgd" else adam)(parameters, lr=0.1)
-        config = TrainingConfig(max_epochs=1, progress=False, max_grad_norm=norm)
+        config = TrainingConfig(max_epochs=1, max_grad_norm=norm, **STEPS_ALONE)
         trainer = SCMTrainer(model, optimizer, LOSS, [(index, y)], config=config)
         trainer.fit()
         found.append((model, trainer.history[0].get("grad_norm")))

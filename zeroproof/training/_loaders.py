@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.sound import with_zeros
 from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
 from zeroproof.projective.gauge import widen
@@ -50,6 +51,11 @@ class Batch(NamedTuple):
         y = self.y[: self.own]
         weight = torch.ones_like(y.real) if self.weight is None else self.weight[: self.own]
         return weight.expand_as(y).reshape(-1, y.shape[-1] if y.ndim > 1 else 1).amin(1)
+
+    def safe(self) -> tuple["Batch", Tensor]:
+        """Return it with 0 for what is not finite in its inputs, and which rows have none."""
+        (args, named), finite = with_zeros((self.args, self.named), self.y)
+        return self._replace(args=args, named=named), finite
 
     def through(self, model: nn.Module) -> Any:
         """Return what the model makes of it."""

@@ -97,8 +97,8 @@ def gathered(mine: Tensor, accelerator: Any) -> Tensor:
 def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
     r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
 
-    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes, or
-    of the first batch if it is not asked for. To be called within `undisturbed`, so that the run
+    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes (of rows
+    whose inputs are finite), or of the first batch if it is not asked for. To be called within `undisturbed`, so that the run
     sees the batches it would have seen.
 
     Raises:
@@ -108,13 +108,11 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
     parts: list[Tensor] = []
     rows, whole = 0, True
     for batch in source.epoch(0):
-        y = batch.y[: batch.own].detach()
+        batch, sound = batch.safe()
         first = first or batch
-        y = (
-            y.flatten()
-            if batch.weight is None
-            else y[batch.weight.expand_as(batch.y)[: batch.own] > 0]
-        )
+        there = sound.reshape(-1, *[1] * (batch.y.ndim - 1)).expand(batch.y.shape)
+        there = there if batch.weight is None else there & (batch.weight > 0)
+        y = batch.y[: batch.own].detach()[there[: batch.own]]
         labelled = labelled or (None if torch.isfinite(y).all() else batch)
         parts.append(y.flatten())
         rows += batch.all
@@ -133,11 +131,12 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
 def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
     """Return the `ProjectiveHead` whose tuples are the model's answer to the bit, if there is one.
 
-    Its numerator may be scaled, and it may be solved for, as the answers will follow.
+    Its numerator may be scaled, and it may be solved for, as the answers will follow. A head that
+    does not learn is left as it is.
     """
     model = plain(model)
     heads = heads_of(model)
-    if len(heads) != 1:
+    if len(heads) != 1 or not all(p.requires_grad for p in heads[0].parameters()):
         return None
     with in_mode(model, training=False):
         seen, outputs = features(model, heads[0], widened(batch, heads[0].numerator.weight))
@@ -164,17 +163,19 @@ def answers(
 ) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Return N, D and y, `(rows, outputs)`, of all processes, and whether answers are `SCM`.
 
-    Outputs whose number changes from batch to batch become rows. A row with a missing label is left
-    out.
+    Outputs whose number changes from batch to batch become rows. A row with a missing label, or an
+    input that is not finite, is left out.
     """
     like, rows, scm = next(model.parameters()), 0, False
     parts: list[tuple[Tensor, ...]] = []
     with in_mode(model, training=False):
         for batch in source.epoch(0):
+            batch, sound = batch.safe()
             outputs = widened(batch, like).through(model)
             scm, (N, D) = isinstance(outputs, SCM), as_pair(outputs)
             found = (N.detach(), D.detach().expand_as(N), batch.y)
             there, k = batch.weights() > 0, N.shape[-1] if N.ndim > 1 else 1
+            there = there & sound[: batch.own].repeat_interleave(len(there) // max(batch.own, 1))
             parts.append(tuple(z[: batch.own].reshape(-1, k)[there] for z in found))
             rows += batch.all
             if rows >= _ROWS:
