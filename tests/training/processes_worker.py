@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from zeroproof.autodiff import GradientPolicy
 from zeroproof.errors import ZeroProofError
 from zeroproof.layers import ProjectiveMLP
+from zeroproof.scm import SCM
 from zeroproof.training import (
     AdaptiveSampler,
     AdaptiveSampling,
@@ -57,6 +58,37 @@ class Half(Net):
     def forward(self, x):
         N, D = super().forward(x)
         return torch.where(x < 0, N, torch.inf), D
+
+
+class Rooted(nn.Module):
+    """A pole at 0.5 and, at -0.5, a root whose gradient alone is nan; with running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.inner = nn.Parameter(torch.ones(1)), Net()
+        self.norm = nn.BatchNorm1d(1, momentum=None)
+
+    def forward(self, x):
+        pole = (1 / SCM(self.scale * (x - 0.5))).payload
+        root = (self.scale * (x + 0.5)).abs()
+        root = torch.where(root > 0, root.sqrt(), torch.zeros_like(root))
+        N, D = self.inner(torch.tanh(pole) + root)
+        return N, D + 0 * self.norm(x.detach()).sum()
+
+
+def spoilt(count, bad):
+    """Inputs that are nan, all those of one process's first batch among them."""
+    x, y = rows(count).tensors
+    x = x.clone()
+    x[bad], x[20] = torch.nan, torch.inf
+    return TensorDataset(x, y)
+
+
+def at_poles():
+    x, _ = finite(64).tensors
+    x = x.clone()
+    x[5], x[27], x[28] = 0.5, -0.5, 0.5
+    return TensorDataset(x, torch.sin(x))
 
 
 def squares(outputs, targets):
@@ -115,6 +147,14 @@ def case(name, world):
         },
         "any loss": {"data": finite(45), "loss_fn": squares, "config": {"target_scale": 10.0}},
         "no finite row on one": {"data": rows(96), "model": Half},
+        "bad inputs": {"data": spoilt(96, slice(8, 16))},
+        "bad inside": {"data": at_poles(), "model": Rooted},
+        "bad, accumulated": {
+            "data": at_poles(),
+            "model": Rooted,
+            "loss_fn": squares,
+            "config": {"grad_accumulation_steps": 2},
+        },
         "clipped": {"data": whole, "config": {"max_grad_norm": 0.05}},
         "clamped": {
             "data": whole,

@@ -14,6 +14,9 @@ SAME = [
     "accumulated",
     "any loss",
     "no finite row on one",
+    "bad inputs",
+    "bad inside",
+    "bad, accumulated",
     "clipped",
     "clamped",
     "averaged",
@@ -46,6 +49,9 @@ def test_the_cases_are_what_they_say(answers):
     alone = answers[0]
     assert alone["too little coverage"][2] == "coverage"
     assert alone["no finite row on one"][0][0]["masked_rows"] == 48
+    for name, masked in (("bad inputs", 9), ("bad inside", 3), ("bad, accumulated", 3)):
+        row = alone[name][0][0]
+        assert (row["masked_rows"], row["skipped_steps"]) == (masked, 0), name
     assert alone["shuffled"][0][0]["tau_train_std"] > 0
     assert alone["clipped"][0][0]["grad_norm"] > 0.05
     assert {name: alone[name][3] for name in ("uneven", "dropped", "accumulated")} == {
