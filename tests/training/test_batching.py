@@ -154,3 +154,14 @@ def test_weights_that_cannot_be_used_are_refused():
             [{"x": X, "y": Y, "weight": WEIGHT}],
             loss_fn=lambda outputs, targets: outputs[0].square().mean(),
         )
+
+
+@pytest.mark.filterwarnings("ignore:.*left out of training")
+def test_a_window_with_bad_rows_has_the_gradient_of_the_sound_ones_in_one_batch():
+    bad = torch.zeros(48, dtype=torch.bool)
+    bad[[1, 9, 10, 30]] = True
+    bad[16:24] = True  # a whole batch of the window
+    x = torch.where(bad[:, None], math.nan, X)
+    _, (whole,) = run([(X[~bad], Y[~bad])])
+    _, (gradient,) = run(split(8, x, Y), grad_accumulation_steps=6)
+    assert ((gradient - whole).norm() / whole.norm()).item() < 1e-6

@@ -81,7 +81,11 @@ class Seen:
         self.rows, self.marks, self.leave = [], [], leave
 
     def on_fit_begin(self, trainer):
-        trainer.model.register_forward_pre_hook(lambda _, args: self.rows.append(args[0].clone()))
+        def note(_, args):
+            if torch.is_grad_enabled():  # a window is run ahead without gradients
+                self.rows.append(args[0].clone())
+
+        trainer.model.register_forward_pre_hook(note)
 
     def on_batch_end(self, trainer):
         self.marks.append(len(self.rows))
