@@ -266,6 +266,8 @@ def test_what_leaves_is_nan_at_bottom() -> None:
         np.testing.assert_array_equal(array, [NAN, 0.5])
     assert (y[1].item(), y.ndim, y.dtype, y.device.type) == (0.5, 1, torch.float32, "cpu")
     assert np.asarray(y, dtype=np.float64).dtype == np.float64
+    np.array(y)[1] = 7  # a copy
+    assert y[1].item() == 0.5
 
 
 def test_conversion_marks_overflow_and_refuses_whole_numbers() -> None:

@@ -271,7 +271,7 @@ def trace_bottom(model: nn.Module) -> Iterator[Trace]:
     step is not. A place is named once: module, operation, line, rows, step. What only hands on is
     not named, nor is an inf or nan that stands in the code, as in a mask of attention.
 
-    A training step of a small network takes up to twice its time on a CPU; on an accelerator every
+    A training step of a small network takes about twice its time on a CPU; on an accelerator every
     look waits for it. Compiled models run uncompiled in the block. Not seen: what a scripted module
     does inside, tensors of subclasses, sparse ones, transforms of `torch.func`.
 

@@ -127,7 +127,8 @@ class SCM:
         return self.payload.numpy(force=True)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+        array = self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+        return array.copy() if copy else array
 
     def tolist(self) -> Any:
         """Return the payload as nested lists of numbers: nan at ⊥."""
