@@ -21,8 +21,9 @@ from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
 from zeroproof.training._setup import (
     check_parameters,
+    check_schedule,
     engine,
-    learning_rate,
+    learning_rates,
     placed,
     same_buffers,
     seed_run,
@@ -59,8 +60,8 @@ class SCMTrainer:
         config: Options; `TrainingConfig()` if absent.
         scheduler: A learning-rate scheduler; a `ReduceLROnPlateau` is given the validation loss
             (training loss without a validation loader).
-        accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision:
-            mixed precision is the trainer's own.
+        accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision and
+            without accumulation, which are the trainer's own; of all processes that were started.
         callbacks: See `Callback`; such as `SpectralReadoutCallback()`.
 
     Attributes:
@@ -70,9 +71,9 @@ class SCMTrainer:
 
     Raises:
         MissingExtraError: Accelerate is not installed.
-        RangeError: `loss_fn` or a loader cannot be used as described.
+        RangeError: `loss_fn`, a loader or the scheduler cannot be used as described.
         TrainingError: The optimizer holds none of the model's parameters, or Accelerate was set up
-            with mixed precision.
+            with mixed precision, accumulation, or for another number of processes than run.
 
     Examples:
         >>> from zeroproof.layers import ProjectiveHead
@@ -101,6 +102,7 @@ class SCMTrainer:
         self.config = config or TrainingConfig()
         self.accelerator = engine(accelerator)
         check_parameters(model, optimizer, loss_fn, self.accelerator)
+        check_schedule(scheduler, self.config)
         self._sources = {
             part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
@@ -288,8 +290,7 @@ class SCMTrainer:
         if not progress.running:
             progress.go_on()
             progress.begin()
-            if (rate := learning_rate(self.optimizer)) is not None:
-                progress.row["lr"] = rate
+            progress.row.update(learning_rates(self.optimizer))
             self._events("on_epoch_begin", self)
             if self.config.checkpoint_dir is not None:
                 progress.mark(source)
@@ -343,8 +344,7 @@ class SCMTrainer:
         progress.stalled = progress.stalled + steps if since.skipped >= steps else 0
         progress.logged, progress.logged_step = totals, self.step
         row = {**since.means("train"), "skipped_steps": int(since.skipped)}
-        if (rate := learning_rate(self.optimizer)) is not None:
-            row["lr"] = rate
+        row.update(learning_rates(self.optimizer))
         self._log.steps(self.step, row)
         bar.set_postfix(shown(row))
         if progress.stalled >= limit:
