@@ -9,7 +9,7 @@ import torch
 
 from tests.training.conftest import run_bare
 
-PROGRAM = '''
+PROGRAM = """
 import json
 import sys
 from pathlib import Path
@@ -39,8 +39,8 @@ rows = sorted(float(x) for x, _ in stream)
 text = {"history": history, "step": trainer.step, "rows": rows, "before": before}
 (folder / f"told-{rank}.json").write_text(json.dumps(text))
 torch.save([p.detach() for p in model.parameters()], folder / f"weights-{rank}.pt")
-'''
-PLAIN = '''
+"""
+PLAIN = """
 import os
 import sys
 from pathlib import Path
@@ -62,7 +62,7 @@ for given in (plain, None):
     except TrainingError as error:
         said.append(str(error))
 Path(sys.argv[1], f"said-{os.environ['RANK']}.txt").write_text("\\n".join(said))
-'''
+"""
 pytestmark = pytest.mark.xdist_group("processes")
 
 

@@ -1,11 +1,13 @@
 """How far a run has come: all that changes from step to step beside weights and optimizer."""
 
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
+from zeroproof.errors import CheckpointError
 from zeroproof.inference import InferenceConfig
 from zeroproof.training._loaders import Batch
 from zeroproof.training._random import random_state, set_random_state
@@ -21,6 +23,10 @@ __all__ = ["Progress"]
 class Progress:
     """Counters of the run and sums of the running epoch.
 
+    Args:
+        config: Options.
+        roots: Returns the objects whose generators belong to the run, by name.
+
     Attributes:
         epoch: Index of the running epoch, or of the next one.
         batches: Batches that this process has taken from the loader in it.
@@ -30,14 +36,15 @@ class Progress:
         row: The values of the running epoch, or of the latest one.
         running: Whether an epoch was begun and is not over.
         start: What its order of batches depends on, where checkpoints are written.
+        read: Digests of the batches read in it before an interruption.
         reason: Why the run is over.
         wish: Why a callback wants it to be.
         generator: Where thresholds are drawn from; `None` for torch's global one.
         now: The random state to go on with, where a run is resumed.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self._config = config
+    def __init__(self, config: TrainingConfig, roots: Callable[[], Mapping[str, Any]]) -> None:
+        self._config, self._roots = config, roots
         self._decoding = InferenceConfig(
             tau_infer=config.tau_infer,
             tau_train=config.tau_train_max,
@@ -50,6 +57,7 @@ class Progress:
         self.wish = ""
         self.generator: torch.Generator | None = None
         self.now: dict[str, Any] = {}
+        self.read = torch.zeros(0, dtype=torch.int64)
         self.drawn = ThresholdLog(config.tau_train_min, config.tau_train_max)
         self.begin()
         self.running = False
@@ -78,22 +86,67 @@ class Progress:
     def mark(self, source: Source) -> None:
         """Note what the order of the batches of this epoch depends on, before the first."""
         place = {} if source.keeps_place else source.state()
-        self.start = {"random": random_state(), "place": place}
+        self.start = {"random": random_state(self._roots()), "place": place}
+        source.noting = True
 
     def rest(self, source: Source) -> Iterator[Batch]:
-        """Return the batches that are left of an epoch that was interrupted."""
-        set_random_state(self.start["random"])
-        if not source.keeps_place:
-            source.restore(self.start["place"])
-        stream = source.epoch(self.epoch, skip=self.batches)
+        """Return the batches that are left of an epoch that was interrupted.
+
+        Raises:
+            CheckpointError: The loader does not read again what it read before.
+        """
+        stream, wrong = self._again(source, self.epoch, self.batches)
+        if wrong is not None:
+            raise CheckpointError(
+                f"train_loader must read again what it read before the run was left, but batch "
+                f"{wrong} of epoch {self.epoch} (both from 0) differs: its order or numbers depend "
+                "on something that no checkpoint holds; make generators attributes of loader, "
+                "sampler or data set, or give the loader state_dict and load_state_dict"
+            )
         self.go_on()
         return stream
 
-    def go_on(self) -> None:
-        """Set the random state of a run that was resumed; nothing in any other."""
-        if self.now:
-            set_random_state(self.now)
+    def go_on(self, source: Source | None = None) -> None:
+        """Set the random state of a run that was resumed; nothing in any other.
+
+        Before that, the first batch of the epoch before is read again from `source`, if given.
+
+        Warns:
+            UserWarning: That batch differs from the one it was.
+
+        Raises:
+            CheckpointError: A generator is not there.
+        """
+        if not self.now:
+            return
+        if source is not None and self.start and not source.keeps_place:
+            place = source.state()
+            _, wrong = self._again(source, self.epoch - 1, 1)
+            source.restore(place)
+            if wrong is not None:
+                warnings.warn(
+                    f"the first batch of epoch {self.epoch - 1} (from 0) cannot be read again as "
+                    "it was: unless a callback has changed the data, the order or numbers of "
+                    "train_loader depend on something that no checkpoint holds, and the run may "
+                    "end with other bits",
+                    stacklevel=5,
+                )
+        lacking = set_random_state(self.now, self._roots())
+        if lacking:
+            raise CheckpointError(
+                f"the generator {lacking[0]} must be there when the run goes on, as it was when "
+                "the checkpoint was written: make it in __init__, not in the first epoch"
+            )
         self.now = {}
+
+    def _again(self, source: Source, epoch: int, skip: int) -> tuple[Iterator[Batch], int | None]:
+        """Read the first batches of an epoch again; return the rest, and which one differs."""
+        source.noting = True
+        set_random_state(self.start["random"], self._roots())
+        if not source.keeps_place:
+            source.restore(self.start["place"])
+        stream = source.epoch(epoch, skip=skip)
+        return stream, source.differs(self.read)
 
     def new_tally(self) -> Tally:
         """Return empty sums, decoded at τ_infer."""
@@ -145,6 +198,7 @@ class Progress:
 
     def own_state(self, sources: Mapping[str, Source]) -> dict[str, Any]:
         """Return what differs from process to process."""
+        digests = sources["train"].digests
         places = {
             part: source.state()
             for part, source in sources.items()
@@ -152,8 +206,10 @@ class Progress:
             if part != "train" or source.keeps_place or not self.running
         }
         return {
-            "now": random_state(),
-            "start": self.start if self.running else {},
+            "now": random_state(self._roots()),
+            "start": self.start,
+            # of an epoch that is over, the first batch will do
+            "read": torch.tensor(digests if self.running else digests[:1], dtype=torch.int64),
             "places": places,
             "sums": list(self.tally.here()),
             "wish": self.wish,
@@ -162,6 +218,7 @@ class Progress:
     def restore_own(self, state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
         """Set what `own_state` returned; the random state is for the caller to set, last of all."""
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
+        self.read = state["read"]
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]))
         for part, place in state["places"].items():

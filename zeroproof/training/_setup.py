@@ -57,7 +57,9 @@ def _accelerator() -> Any:
         return accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
     except ValueError as error:
         if "mixed_precision" not in str(error):
-            raise TrainingError(f"Accelerate must be able to join the processes: {error}") from error
+            raise TrainingError(
+                f"Accelerate must be able to join the processes: {error}"
+            ) from error
         raise TrainingError(
             "Accelerate must be set up with mixed_precision='no' in this process "
             "(use_amp=True is the trainer's own), but was set up otherwise before"

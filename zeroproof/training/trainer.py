@@ -231,7 +231,7 @@ class SCMTrainer:
         )
 
     def _renew(self) -> None:
-        self._progress, self._best = Progress(self.config), Best()
+        self._progress, self._best = Progress(self.config, self._roots), Best()
         watched = "val" if "val" in self._sources else "train"
         self._judge = Judge(self.config, self._progress, self._best, watched)
         decay = self.config.ema_decay
@@ -240,6 +240,12 @@ class SCMTrainer:
         self.stop_reason: str | None = None
         self.checkpoint: Path | None = None
         self._saved = (-1, False)  # step, and whether an epoch was running
+
+    def _roots(self) -> dict[str, Any]:
+        """Return what may hold generators; a loader that keeps its place keeps them too."""
+        sources = self._sources.items()
+        loaders = {f"{part}_loader": s.loader for part, s in sources if not s.keeps_place}
+        return {**loaders, "model": self.model, "loss_fn": self.loss_fn}
 
     def _parts(self) -> RunParts:
         return RunParts(
@@ -288,7 +294,7 @@ class SCMTrainer:
         """Return the batches of the coming epoch, or the rest of one that was interrupted."""
         progress, source = self._progress, self._sources["train"]
         if not progress.running:
-            progress.go_on()
+            progress.go_on(source)
             progress.begin()
             progress.row.update(learning_rates(self.optimizer))
             self._events("on_epoch_begin", self)
