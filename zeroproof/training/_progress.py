@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from zeroproof.errors import CheckpointError
 from zeroproof.inference import InferenceConfig
@@ -145,7 +147,13 @@ class Progress:
         set_random_state(self.start["random"], self._roots())
         if not source.keeps_place:
             source.restore(self.start["place"])
-        stream = source.epoch(epoch, skip=skip)
+        shared = ("model", "loss_fn")
+
+        def chance() -> Any:
+            state = random_state({k: x for k, x in self._roots().items() if k in shared})
+            return tree_map(lambda x: x.tolist() if isinstance(x, Tensor) else x, state)
+
+        stream = source.epoch(epoch, skip, chance)
         return stream, source.differs(self.read)
 
     def new_tally(self) -> Tally:
@@ -216,7 +224,12 @@ class Progress:
         }
 
     def restore_own(self, state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
-        """Set what `own_state` returned; the random state is for the caller to set, last of all."""
+        """Set what `own_state` returned; random states are tried alone, until they are needed."""
+        here = random_state(self._roots())
+        if state["start"]:
+            set_random_state(state["start"]["random"], self._roots())
+        set_random_state(state["now"], self._roots())
+        set_random_state(here, self._roots())
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
         self.read = state["read"]
         self.tally = self.new_tally()
