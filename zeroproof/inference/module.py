@@ -1,5 +1,6 @@
 """StrictModule: any model that returns (N, D), ready to deploy."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zeroproof._checks import pair_shapes
+from zeroproof.autodiff.in_force import scope_of
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference._scripted import ScriptedStrict, check_one_input
@@ -57,7 +59,9 @@ class StrictModule(PolicyModule):
     def forward(self, x: Any, *others: Any, **options: Any) -> StrictResult | Pair:
         """Return the model's `Pair` in training mode, a `StrictResult` in eval mode."""
         if self.training:
-            return gated(*_pair(self.model(x, *others, **options)), self.policy_code)
+            with self._scope():
+                pair = _pair(self.model(x, *others, **options))
+            return gated(*pair, self.policy_code)
         leaves, structure = pytree.tree_flatten(((x, *others), options))
         finite = [torch.isfinite(leaf) if _gateable(leaf) else None for leaf in leaves]
         safe = [
@@ -65,9 +69,14 @@ class StrictModule(PolicyModule):
             for leaf, mask in zip(leaves, finite, strict=True)
         ]
         inputs, options = pytree.tree_unflatten(safe, structure)
-        N, D = _pair(self.model(*inputs, **options))
+        with self._scope():
+            N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
         return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code)
+
+    def _scope(self) -> AbstractContextManager[None]:
+        # what the model does itself, beside its layers, follows a registered policy too
+        return scope_of(self.policy_code) if self.policy_code >= 0 else nullcontext()
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return what `torch.jit.script` compiles in place of this module, over the same model."""

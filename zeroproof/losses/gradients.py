@@ -19,6 +19,7 @@ the coverage contributes is free of it.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,8 @@ from torch import Tensor
 import zeroproof.losses.formulas as F  # noqa: N812 - as torch names its own
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.gate import Ruling, gate, gating, rule
+from zeroproof.autodiff.gate import Ruling, gate, gating, governing, raw, rule
+from zeroproof.autodiff.in_force import scope_of
 from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting, checked_mask, reduced
@@ -58,6 +60,7 @@ class Recipe(NamedTuple):
     target_coverage: float = 0.0
     masks: bool = True  # whether ⟨0, 0⟩ is ⊥ to the policy
     unit: float | None = None  # what the weights of a sum were divided by; None: a mean
+    fixed: int = -1  # policy code registered on what made the tuples; -1 follows the context
 
     @property
     def kink(self) -> bool:
@@ -192,6 +195,7 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
         RangeError: An angle between complex tuples.
     """
     N, D, Y_n, Y_d = x
+    r = _governed(r, x)
     pair_shapes(N, D)
     pair_shapes(Y_n, Y_d, "Y_n and Y_d")
     same_shape(Y_n, N, "Y_n", "N")
@@ -201,18 +205,41 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, factor in zip(PARTS, r.factors, strict=True):
         if factor:
-            gated = x if part == "coverage" else (*_gated(x, part, r), Y_n, Y_d)
+            gated = x if part == "coverage" else (*_gated(x, part, known, r), Y_n, Y_d)
             e = entries(gated, turns if part == "fit" else None, None, r)
             o = r.options(e.m.dtype, loss_type(*x))
             found[part] = _of_part(part, e, o, r.kink)
     return found
 
 
-def _gated(x: Tuples, part: str, r: Recipe) -> tuple[Tensor, Tensor]:
-    N, D, *targets = (z.detach() for z in x)
-    looked_at = (N, D) if part == "margin" else (N, D, *targets)
-    bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in looked_at]).all(0))
-    return gate(x[0], x[1], ((N == 0) & (D == 0)) | bad if r.masks else bad)
+def _gated(x: Tuples, part: str, known: Tensor | None, r: Recipe) -> tuple[Tensor, Tensor]:
+    looked_at = x[:2] if part == "margin" else x
+    bad, place = _left_out(looked_at), PARTS.index(part)
+    alone = tuple(factor * (i == place) for i, factor in enumerate(r.factors))
+    origin = (x[0].detach() == 0) & (x[1].detach() == 0)
+    undefined = bad | (origin & _angular(x[3], known, r._replace(factors=alone)))
+    return gate(x[0], x[1], origin | bad if r.masks else bad, r.fixed, undefined)
+
+
+def _left_out(tensors: Sequence[Tensor]) -> Tensor:
+    finite = [(z.detach().abs() < math.inf).expand_as(tensors[0]) for z in tensors]
+    return ~_rows(torch.stack(finite).all(0)).expand_as(tensors[0])
+
+
+def _angular(Y_d: Tensor, known: Tensor | None, r: Recipe) -> Tensor | bool:
+    """Return where a loss depends on the angle of (N, D) alone, which ⟨0, 0⟩ has not."""
+    fit, margin, sign, _ = r.factors
+    if (fit and r.fit in {"chordal", "oriented"}) or (margin and r.score == "angle"):
+        return True
+    if not sign:
+        return False
+    near = Y_d.detach().abs() < r.tau_sing
+    return near if known is None else near & known
+
+
+def _governed(r: Recipe, x: Tuples) -> Recipe:
+    code = governing(*x[:2]) if r.fixed < 0 else -1
+    return r if code < 0 else r._replace(fixed=code)
 
 
 def _of_part(part: str, e: Entries, o: F.Options, kink: bool) -> tuple[Tensor, Tensor]:
@@ -403,9 +430,10 @@ class _Eager(torch.autograd.Function):
         r: Recipe = ctx.task.recipe
         # a gradient of gradients, or many at once, needs operations that autograd knows
         if torch.is_grad_enabled() or not ordinary(g):
-            found = _recorded(ctx.task.plain, N, D, g)
+            with scope_of(r.fixed) if r.fixed >= 0 else nullcontext():
+                found = _recorded(ctx.task.plain, N, D, g)
         else:
-            ruling, o = rule(g, -1), r.options(torch.float64, N.dtype)
+            ruling, o = rule(g, r.fixed), r.options(torch.float64, N.dtype)
             factors = [slope * g.item() for slope in ctx.slopes]
             if ruling.closed:
                 factors[:3] = 0.0, 0.0, 0.0
@@ -419,8 +447,19 @@ class _Eager(torch.autograd.Function):
                 ]
                 by_N, by_D = each[0] if len(each) == 1 else map(torch.cat, zip(*each, strict=True))
                 found = _narrowed(by_N, N), _narrowed(by_D, D)
+            if ruling.masked is False:
+                found = _raw(found, x, known, r, ruling)
         wanted = zip(found, ctx.needs_input_grad[2:4], strict=True)
         return (None, None, *(z if want else None for z, want in wanted), *[None] * 4)
+
+
+def _raw(
+    found: Sequence[Tensor], x: Tuples, known: Tensor | None, r: Recipe, ruling: Ruling
+) -> tuple[Tensor, Tensor]:
+    """Return gradients that are nan under PASSTHROUGH where rows were left out, or at 0 / 0."""
+    origin = (x[0] == 0) & (x[1] == 0)
+    undefined = _left_out(x) | (origin & _angular(x[3], known, r))
+    return raw(found[0], undefined, ruling), raw(found[1], undefined, ruling)
 
 
 class _Graph(torch.autograd.Function):
@@ -450,14 +489,14 @@ class _Graph(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         N, D, Y_n, Y_d, known, slopes = ctx.saved_tensors
         r = ctx.recipe
-        ruling = rule(g, -1)
+        ruling = rule(g, r.fixed)
         gated = torch.where(ruling.closed, 0, g)
         factors = [slope * (gated if k < 3 else g) for k, slope in enumerate(slopes.unbind())]
         e = entries((N, D, Y_n, Y_d), known, None, r, N.dtype)
         o = r.options(torch.float64, N.dtype)
         found = _slopes(e, o, r, factors, ruling, D.shape != N.shape)
-        g_N, g_D = (_narrowed(z, like) for z, like in zip(found, (N, D), strict=True))
-        return g_N, g_D, None, None, None, None
+        found = tuple(_narrowed(z, like) for z, like in zip(found, (N, D), strict=True))
+        return *_raw(found, (N, D, Y_n, Y_d), known, r, ruling), None, None, None, None
 
 
 def _recorded(
@@ -511,6 +550,7 @@ def combined(
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
     N, D, *_ = x
+    r = _governed(r, x)
     if _alike(x, known):
         if torch.compiler.is_compiling():
             if not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r):
@@ -523,6 +563,7 @@ def combined(
 
 def single(part: str, x: Tuples, r: Recipe, counting: Counting) -> Tensor:
     """Return the loss of one part, weighted, masked and reduced as asked."""
+    r = _governed(r, x)
     mask, weight = counting.get("mask"), counting.get("weight")
     reduction = counting.get("reduction", "mean")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from zeroproof.autodiff.compiled import compiling
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
+from zeroproof.autodiff.in_force import scoped
 from zeroproof.native import loops_for
 from zeroproof.scm.operation import Operation, evaluate, pull
 
@@ -87,7 +88,7 @@ def quotients(
     if loops is None:
         return None
     if torch.is_grad_enabled() and (N.requires_grad or D.requires_grad):
-        return _Quotients.apply(N, D, (loops, bottom, sound, safe), fixed)
+        return _Quotients.apply(N, D, (loops, bottom, sound, safe), scoped(fixed))
     return loops.divide(N, D, bottom, sound, safe)
 
 

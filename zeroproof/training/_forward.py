@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
+from zeroproof.autodiff.policies import GradientPolicy, gradient_policy
 from zeroproof.training._calling import accepted, as_pair
 from zeroproof.training._joint import joint_loss, scalar
 from zeroproof.training._loaders import Batch
+from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Forward", "Outcome", "amp_dtype"]
+__all__ = ["Forward", "Outcome", "amp_dtype", "policy_of_values"]
 
 
 class Outcome(NamedTuple):
@@ -31,6 +33,15 @@ def amp_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | Non
     if not config.use_amp:
         return None
     return config.amp_dtype or (torch.bfloat16 if device.type == "cpu" else torch.float16)
+
+
+def policy_of_values(config: TrainingConfig) -> GradientPolicy:
+    """Return the policy of forward, loss and validation, for derivatives that are values there.
+
+    REJECT is about what the weights learn: a force must not become 0 by it.
+    """
+    rejects = config.gradient_policy is GradientPolicy.REJECT
+    return GradientPolicy.PROJECT if rejects else config.gradient_policy
 
 
 class Forward:
@@ -55,6 +66,8 @@ class Forward:
         device: torch.device,
     ) -> None:
         self.model, self.device, self.loss_fn = model, device, loss_fn
+        self._policy = policy_of_values(config)
+        self._differentiates = False  # whether the model needs gradients to be recorded in forward
         self._scale = config.target_scale
         self._dtype = amp_dtype(config, device)
         self._accelerator = accelerator
@@ -93,6 +106,26 @@ class Forward:
         else:
             loss = joint_loss(self._loss_fn, tuples | options, batch, self._accelerator)
         return Outcome(N, D, loss)
+
+    def judged(self, batch: Batch, tau: float, model: nn.Module) -> Outcome:
+        """Return the same for validation: nothing is recorded, unless the model differentiates.
+
+        Such a model, which answers a force or a residual, is known by its first batch.
+        """
+        with gradient_policy(self._policy):
+            if not self._differentiates:
+                before = random_state()
+                try:
+                    with torch.no_grad():
+                        return self(batch, tau, model)
+                except RuntimeError as error:
+                    if "does not require grad" not in str(error):
+                        raise
+                    self._differentiates = True
+                    set_random_state(before)  # as if the attempt had not been
+            with torch.enable_grad():
+                outcome = self(batch, tau, model)
+            return Outcome(outcome.N.detach(), outcome.D.detach(), outcome.loss.detach())
 
     def _placed(self, batch: Batch) -> Batch:
         tensors = [batch.y, *batch.args]

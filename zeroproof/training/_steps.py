@@ -11,7 +11,7 @@ from torch import Tensor
 from zeroproof.autodiff.policies import gradient_policy
 from zeroproof.autodiff.torch_internals import flag_nonfinite
 from zeroproof.errors import TrainingError
-from zeroproof.training._forward import Forward, amp_dtype
+from zeroproof.training._forward import Forward, amp_dtype, policy_of_values
 from zeroproof.training._loaders import Batch
 from zeroproof.training._states import Buffers
 from zeroproof.training._tally import Tally
@@ -54,6 +54,7 @@ class Stepper:
         self._after_backward = after_backward
         self._world = accelerator.num_processes
         self._policy, self._max_norm = config.gradient_policy, config.max_grad_norm
+        self._policy_forward = policy_of_values(config)
         half = amp_dtype(config, forward.device)
         self.scaler = torch.amp.GradScaler(forward.device.type, enabled=half is torch.float16)
         self._buffers = Buffers(forward.model)
@@ -80,7 +81,8 @@ class Stepper:
         losses, scale = [], self._loss_scale()
         for index, batch in enumerate(window):
             with self._sync(last=index == len(window) - 1):
-                outcome = self._forward(batch, tau)
+                with gradient_policy(self._policy_forward):
+                    outcome = self._forward(batch, tau)
                 # weighted, so that a short batch counts for no more than its rows; and gradients
                 # are averaged over processes, where they should be added
                 weight = batch.all / rows * self._world

@@ -32,7 +32,8 @@ class TrainingConfig:
 
     Args:
         max_epochs: Passes over the training data, at least 1.
-        gradient_policy: Policy in force while backward runs, where no layer has one registered.
+        gradient_policy: Policy in force in forward, loss, backward and validation, where no module
+            has one registered; `REJECT` in backward alone.
         coverage_threshold: Share of finite answers, in [0, 1], that counts as enough; 0 never stops
             early.
         coverage_patience: Consecutive epochs below the threshold after which training stops.

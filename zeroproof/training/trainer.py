@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.policies import never_ran
 from zeroproof.errors import TrainingError
 from zeroproof.training._forward import Forward
 from zeroproof.training._judge import Judge
@@ -44,9 +45,11 @@ _ADVICE = "look for non-finite inputs or weights, or lower the learning rate"
 class SCMTrainer:
     """Train a model that returns tuples (N, D).
 
-    Every step draws τ_train, lifts the targets, runs `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))`
-    and its backward under the gradient policy, and is skipped if the loss or a gradient is not
-    finite: then weights, buffers and optimizer state are as they were before it.
+    Every step draws τ_train, lifts the targets, runs the model, `loss_fn(outputs=(N, D),
+    targets=(Y_n, Y_d))` and backward under the gradient policy, and is skipped if the loss or a
+    gradient is not finite: then weights, buffers and optimizer state are as they were before it.
+    Forward and validation are under PROJECT where the policy is REJECT, so that a derivative which
+    the model answers is right.
 
     Args:
         model: Returns (N, D) of the shape of y; its parameters are updated in place.
@@ -204,6 +207,12 @@ class SCMTrainer:
             self._log.end(self.history)
         if not self._best.load_into(self.model) and self._average is not None:
             self._average.load_into(self.model)
+        for name in never_ran(self.model) if self._progress.running or self.history else ():
+            warnings.warn(
+                f"the policy registered on {name or 'the model'} acted on nothing: its forward "
+                "never ran",
+                stacklevel=2,
+            )
         self._events("on_fit_end", self)
         return self.history
 
@@ -359,14 +368,14 @@ class SCMTrainer:
                 f"skipped; {_ADVICE}"
             )
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
         tally = self._progress.new_tally()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
-                tally.add(self._forward(batch, self.config.tau_train_max, model), batch.own)
+                outcome = self._forward.judged(batch, self.config.tau_train_max, model)
+                tally.add(outcome, batch.own)
         return tally.totals(self.accelerator).means("val")
 
     def _check_progress(self, *, none_taken: bool) -> None:
