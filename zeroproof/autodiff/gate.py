@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.in_force import Ruling, registers, ruling_in_force, scoped
+from zeroproof.autodiff.in_force import (
+    Ruling,
+    registered_elsewhere,
+    registers,
+    ruling_in_force,
+    scoped,
+)
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 
 __all__ = [
@@ -223,7 +229,7 @@ def governing(*tensors: Tensor) -> int:
             code = getattr(node, "tuples_follow", -1)
             if code >= 0:
                 return code
-            if type(node).__name__ == "CompiledFunctionBackward":
+            if type(node).__name__ == "CompiledFunctionBackward" and registered_elsewhere():
                 warnings.warn(
                     "a policy is registered on some module, but tuples of a compiled model do not "
                     "tell of which: their loss follows gradient_policy(...) around backward",

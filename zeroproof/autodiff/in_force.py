@@ -28,6 +28,7 @@ __all__ = [
     "note_registrations",
     "open_scopes",
     "policy_in_force",
+    "registered_elsewhere",
     "registers",
     "ruling_in_force",
     "scope_of",
@@ -158,6 +159,7 @@ def _ruling(policy: GradientPolicy, bound: float) -> Ruling:
 
 
 _scopes = threading.local()
+_codes: frozenset[int] = frozenset()
 _registers = False  # a plain flag: the compiler reads it, and no operation pays for more
 
 
@@ -189,10 +191,15 @@ def scope_of(code: int) -> Iterator[None]:
         open_scopes().pop()
 
 
-def note_registrations(*, some: bool) -> None:
-    """Say whether any module has a policy registered."""
-    global _registers  # noqa: PLW0603 - see there
-    _registers = some
+def note_registrations(codes: frozenset[int]) -> None:
+    """Say which policies are registered on some module."""
+    global _registers, _codes  # noqa: PLW0603 - see there
+    _registers, _codes = bool(codes), codes
+
+
+def registered_elsewhere() -> bool:
+    """Tell whether some module has another policy registered than that of the context."""
+    return _registers and not _codes <= {int(active_policy())}
 
 
 def registers() -> bool:

@@ -217,12 +217,12 @@ def _assign(module: nn.Module, policy: GradientPolicy | None) -> None:
         if before is None:
             # layers may outlive the module through which they were reached, its registration not
             weakref.finalize(module, _refresh).atexit = False
-    note_registrations(some=len(_registered) > 0)
     _refresh()
 
 
 def _refresh() -> None:
     """Find every layer's policy anew, so that the nearest ancestor wins whatever came first."""
+    note_registrations(frozenset(scope.code for _, scope in _registered.items()))
     nearest: dict[PolicyModule, tuple[int, int]] = {}
     for root, scope in list(_registered.items()):
         for path, layer in root.named_modules(remove_duplicate=False):

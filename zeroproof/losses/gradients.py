@@ -28,7 +28,7 @@ from torch import Tensor
 import zeroproof.losses.formulas as F  # noqa: N812 - as torch names its own
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.gate import Ruling, gate, gating, governing, raw, rule
+from zeroproof.autodiff.gate import Ruling, gate, gating, governing, rule
 from zeroproof.autodiff.in_force import scope_of
 from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.errors import RangeError
@@ -213,27 +213,26 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
 
 
 def _gated(x: Tuples, part: str, known: Tensor | None, r: Recipe) -> tuple[Tensor, Tensor]:
-    looked_at = x[:2] if part == "margin" else x
-    bad, place = _left_out(looked_at), PARTS.index(part)
-    alone = tuple(factor * (i == place) for i, factor in enumerate(r.factors))
-    origin = (x[0].detach() == 0) & (x[1].detach() == 0)
-    undefined = bad | (origin & _angular(x[3], known, r._replace(factors=alone)))
-    return gate(x[0], x[1], origin | bad if r.masks else bad, r.fixed, undefined)
+    N, D, *targets = (z.detach() for z in x)
+    looked_at = (N, D) if part == "margin" else (N, D, *targets)
+    bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in looked_at]).all(0))
+    origin = (N == 0) & (D == 0)
+    bottom = undefined = origin | bad if r.masks else bad
+    if part == "sign":
+        undefined = bad | (origin & _singular(targets[1], known, r))
+    elif not _angular(r._replace(factors=tuple(float(each == part) for each in PARTS))):
+        undefined = bad
+    return gate(x[0], x[1], bottom, r.fixed, undefined.expand_as(N))
 
 
-def _left_out(tensors: Sequence[Tensor]) -> Tensor:
-    finite = [(z.detach().abs() < math.inf).expand_as(tensors[0]) for z in tensors]
-    return ~_rows(torch.stack(finite).all(0)).expand_as(tensors[0])
+def _angular(r: Recipe) -> bool:
+    """Tell whether fit or margin depend on the angle of (N, D) alone, which ⟨0, 0⟩ has not."""
+    fit, margin, *_ = r.factors
+    return bool(fit and r.fit in {"chordal", "oriented"}) or bool(margin and r.score == "angle")
 
 
-def _angular(Y_d: Tensor, known: Tensor | None, r: Recipe) -> Tensor | bool:
-    """Return where a loss depends on the angle of (N, D) alone, which ⟨0, 0⟩ has not."""
-    fit, margin, sign, _ = r.factors
-    if (fit and r.fit in {"chordal", "oriented"}) or (margin and r.score == "angle"):
-        return True
-    if not sign:
-        return False
-    near = Y_d.detach().abs() < r.tau_sing
+def _singular(Y_d: Tensor, known: Tensor | None, r: Recipe) -> Tensor:
+    near = Y_d.abs() < r.tau_sing
     return near if known is None else near & known
 
 
@@ -448,18 +447,31 @@ class _Eager(torch.autograd.Function):
                 by_N, by_D = each[0] if len(each) == 1 else map(torch.cat, zip(*each, strict=True))
                 found = _narrowed(by_N, N), _narrowed(by_D, D)
             if ruling.masked is False:
-                found = _raw(found, x, known, r, ruling)
+                found = tuple(_raw(found, x, known, r, ruling))
         wanted = zip(found, ctx.needs_input_grad[2:4], strict=True)
         return (None, None, *(z if want else None for z, want in wanted), *[None] * 4)
 
 
 def _raw(
     found: Sequence[Tensor], x: Tuples, known: Tensor | None, r: Recipe, ruling: Ruling
-) -> tuple[Tensor, Tensor]:
-    """Return gradients that are nan under PASSTHROUGH where rows were left out, or at 0 / 0."""
-    origin = (x[0] == 0) & (x[1] == 0)
-    undefined = _left_out(x) | (origin & _angular(x[3], known, r))
-    return raw(found[0], undefined, ruling), raw(found[1], undefined, ruling)
+) -> Iterator[Tensor]:
+    """Return gradients that under PASSTHROUGH are nan in rows left out, and where 0 / 0 was.
+
+    By what is 0 or nan, since a graph would keep a mask from forward to backward.
+    """
+    sizes = [z.detach().abs() for z in x]
+    lost = sum((size - size for size in sizes[1:]), sizes[0] - sizes[0])
+    if lost.ndim > 1:
+        lost = lost.sum(-1, keepdim=True).expand_as(x[0])
+    if _angular(r) or r.factors[2]:
+        size = sizes[0] + sizes[1]
+        ratio = (size - size) / size
+        lost = lost + (ratio if _angular(r) else torch.where(_singular(x[3], known, r), ratio, 0))
+    if isinstance(ruling.masked, Tensor):
+        lost = torch.where(ruling.masked, 0, lost)
+    for g in found:
+        own = lost if g.shape == lost.shape else lost.sum(-1, keepdim=True)
+        yield g + own.to(g.dtype)
 
 
 class _Graph(torch.autograd.Function):

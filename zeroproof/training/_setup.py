@@ -56,7 +56,7 @@ def _accelerator() -> Any:
         accelerate = require("accelerate", extra="train")
         return accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
     except ValueError as error:
-        if "mixed_precision" not in str(error):
+        if "already been initialized" not in str(error):
             raise TrainingError(
                 f"Accelerate must be able to join the processes: {error}"
             ) from error

@@ -80,9 +80,8 @@ class Stepper:
         rows = sum(batch.all for batch in window) or 1
         losses, scale = [], self._loss_scale()
         for index, batch in enumerate(window):
-            with self._sync(last=index == len(window) - 1):
-                with gradient_policy(self._policy_forward):
-                    outcome = self._forward(batch, tau)
+            with gradient_policy(self._policy_forward), self._sync(last=index == len(window) - 1):
+                outcome = self._forward(batch, tau)
                 # weighted, so that a short batch counts for no more than its rows; and gradients
                 # are averaged over processes, where they should be added
                 weight = batch.all / rows * self._world
@@ -97,6 +96,9 @@ class Stepper:
             raise TrainingError(
                 "the loss must depend on the model's parameters, got a tensor without a gradient"
             )
+        if scale is None and self._policy is self._policy_forward:  # it is open already
+            loss.backward()
+            return
         with gradient_policy(self._policy, loss_scale=scale):
             self.scaler.scale(loss).backward()
 
