@@ -199,3 +199,20 @@ def test_nothing_is_left_behind(model, trainer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trainer(model()).train()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_derivatives_in_forward_are_values(trainer, model):
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.seen = model(), set()
+
+        def forward(self, x):
+            self.seen.add(active_policy())
+            return self.model(x)
+
+    net = Watched()
+    run = trainer(net, config=TrainingConfig(gradient_policy=REJECT))
+    run.train()
+    run.evaluate()
+    assert net.seen == {PROJECT}

@@ -17,8 +17,8 @@ from torch import Tensor
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.in_force import (
     Ruling,
-    registered_elsewhere,
-    registers,
+    active_policy,
+    registrations,
     ruling_in_force,
     scoped,
 )
@@ -222,14 +222,13 @@ def governing(*tensors: Tensor) -> int:
     Warns:
         UserWarning: They come from a compiled model, whose tensors do not tell.
     """
-    if not registers():
-        return -1
-    if not torch.compiler.is_compiling():
+    codes = registrations()
+    if codes and not torch.compiler.is_compiling():
         for node in (x.grad_fn for x in tensors):
             code = getattr(node, "tuples_follow", -1)
             if code >= 0:
                 return code
-            if type(node).__name__ == "CompiledFunctionBackward" and registered_elsewhere():
+            if type(node).__name__ == "CompiledFunctionBackward" and codes != {active_policy()}:
                 warnings.warn(
                     "a policy is registered on some module, but tuples of a compiled model do not "
                     "tell of which: their loss follows gradient_policy(...) around backward",

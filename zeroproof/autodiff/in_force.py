@@ -28,8 +28,7 @@ __all__ = [
     "note_registrations",
     "open_scopes",
     "policy_in_force",
-    "registered_elsewhere",
-    "registers",
+    "registrations",
     "ruling_in_force",
     "scope_of",
     "scoped",
@@ -159,8 +158,7 @@ def _ruling(policy: GradientPolicy, bound: float) -> Ruling:
 
 
 _scopes = threading.local()
-_codes: frozenset[int] = frozenset()
-_registers = False  # a plain flag: the compiler reads it, and no operation pays for more
+_registered: frozenset[int] = frozenset()  # looked at first: no operation pays for more
 
 
 def open_scopes() -> list[list[Any]]:
@@ -172,7 +170,7 @@ def open_scopes() -> list[list[Any]]:
 
 def scoped(fixed: int) -> int:
     """Return a policy code: `fixed`, or that of the registered module whose forward runs, or -1."""
-    if not _registers:
+    if not _registered:
         return fixed
     scopes = open_scopes()
     if scopes:
@@ -193,15 +191,10 @@ def scope_of(code: int) -> Iterator[None]:
 
 def note_registrations(codes: frozenset[int]) -> None:
     """Say which policies are registered on some module."""
-    global _registers, _codes  # noqa: PLW0603 - see there
-    _registers, _codes = bool(codes), codes
+    global _registered  # noqa: PLW0603 - see there
+    _registered = codes
 
 
-def registered_elsewhere() -> bool:
-    """Tell whether some module has another policy registered than that of the context."""
-    return _registers and not _codes <= {int(active_policy())}
-
-
-def registers() -> bool:
-    """Tell whether any module has a policy registered."""
-    return _registers
+def registrations() -> frozenset[int]:
+    """Return the policies that are registered on some module."""
+    return _registered

@@ -16,6 +16,7 @@ from zeroproof.autodiff.in_force import (
     gradient_policy,
     note_registrations,
     open_scopes,
+    policy_in_force,
 )
 from zeroproof.errors import RangeError
 
@@ -25,7 +26,8 @@ __all__ = [
     "Registration",
     "active_policy",
     "gradient_policy",
-    "never_ran",
+    "idle",
+    "policy_in_force",
     "register_policy",
 ]
 
@@ -50,20 +52,14 @@ class PolicyModule(nn.Module):
 class _Scope:
     """Hooks of a registered module: operations in its forward, and its tuples, follow its policy.
 
-    A copy of them, in a copy of the module, does nothing.
-
-    Attributes:
-        code: The policy.
-        hooked: Whether there are hooks.
-        ran: Whether the module's forward ran, if so.
+    A layer has none, since it hands on its own code. In a copy of the module they do nothing.
     """
 
     def __init__(self, module: nn.Module | None = None, code: int = -1) -> None:
-        self.code, self.ran, self._told = code, False, False
-        self._layers = module is not None and any(map(_is_layer, module.modules()))
-        self.hooked = module is not None and not _is_layer(module)  # a layer hands on its own code
+        self.code, self._told = code, False
         self._handles: list[Any] = []
-        if module is not None and self.hooked:
+        if module is not None and not isinstance(module, PolicyModule):
+            self._layers = any(isinstance(inner, PolicyModule) for inner in module.modules())
             self._handles = [
                 module.register_forward_pre_hook(self.enter),
                 module.register_forward_hook(self.leave, always_call=True),
@@ -71,7 +67,6 @@ class _Scope:
 
     def enter(self, module: nn.Module, _: Any) -> None:
         if self.code >= 0:
-            self.ran = True
             open_scopes().append([self.code, False])
 
     def leave(self, module: nn.Module, _: Any, output: Any) -> Any:
@@ -108,12 +103,12 @@ def _gated_output(output: Any, code: int, *, layers: bool) -> Any:
     if not (isinstance(output, tuple | list) and len(output) == 2):
         return None
     N, D = output
-    if not (isinstance(N, Tensor) and isinstance(D, Tensor)) or N.dtype == torch.bool:
+    numbers = (
+        isinstance(N, Tensor) and isinstance(D, Tensor) and torch.bool not in {N.dtype, D.dtype}
+    )
+    if not numbers or D.shape not in (N.shape, (*N.shape[:-1], 1)):
         return None
-    if D.dtype == torch.bool or D.shape not in (N.shape, (*N.shape[:-1], 1)):
-        return None
-    done = layers if torch.compiler.is_compiling() else governing(N, D) >= 0
-    if done:
+    if layers if torch.compiler.is_compiling() else governing(N, D) >= 0:
         return None
     bottom = ((N == 0) & (D == 0)) | ~torch.isfinite(N) | ~torch.isfinite(D)
     pair = gate(N, D, bottom, code)
@@ -121,25 +116,11 @@ def _gated_output(output: Any, code: int, *, layers: bool) -> Any:
     return kind(*pair) if hasattr(output, "_fields") else kind(pair)
 
 
-def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, PolicyModule)
-
-
-def never_ran(model: nn.Module) -> list[str]:
-    """Return the modules inside `model`, by name, whose own policy never acted in training.
-
-    A layer without hooks is known by parameters without a gradient.
-    """
-    idle: list[str] = []
-    for name, module in model.named_modules():
-        scope = _registered.get(module)
-        if scope is None:
-            continue
-        learning = [p for p in module.parameters() if p.requires_grad]
-        unused = bool(learning) and all(p.grad is None for p in learning)
-        if not scope.ran if scope.hooked else unused:
-            idle.append(name)
-    return idle
+def idle(model: nn.Module) -> list[str]:
+    """Return the modules inside `model`, by name, with a policy, but without any gradient."""
+    registered = ((name, module) for name, module in model.named_modules() if module in _registered)
+    learning = ((name, [p for p in m.parameters() if p.requires_grad]) for name, m in registered)
+    return [name for name, ps in learning if ps and all(p.grad is None for p in ps)]
 
 
 _registered: weakref.WeakKeyDictionary[nn.Module, _Scope] = weakref.WeakKeyDictionary()
@@ -189,7 +170,7 @@ def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registr
 
     Warns:
         UserWarning: When its forward has run and there was nothing to act on; by `SCMTrainer.fit`,
-            when it never ran.
+            when it took no part.
 
     Raises:
         RangeError: `policy` is no `GradientPolicy`, or `module` no `nn.Module`.

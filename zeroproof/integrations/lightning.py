@@ -84,8 +84,9 @@ class ProjectiveLightning(LightningModule):
             super().backward(loss, *args, **named)
 
     def _step(self, batch: Batch, part: str) -> Tensor:
-        outputs = batch.through(self.model)
-        loss = self.objective(outputs, batch.y)
+        with self.objective.values():
+            outputs = batch.through(self.model)
+            loss = self.objective(outputs, batch.y)
         _lightning.log(self, {f"{part}_loss": loss}, len(batch.y))
         _lightning.log_shares(self, part, self.objective.decode(outputs))
         return loss

@@ -15,6 +15,7 @@ from zeroproof.inference import InferenceConfig, StrictModule, StrictResult, str
 from zeroproof.integrations._units import InUnits
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
 from zeroproof.training._calling import accepted, as_pair
+from zeroproof.training._forward import policy_of_values
 
 __all__ = ["ProjectiveObjective"]
 
@@ -86,6 +87,13 @@ class ProjectiveObjective:
         on = torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False) if on else nullcontext():
             return self.loss_fn(outputs=(N, D), targets=targets, **options)
+
+    def values(self) -> AbstractContextManager[GradientPolicy]:
+        """Return the context for forward and loss, and validation: derivatives are values there.
+
+        That is the policy of the config, and PROJECT where it is REJECT.
+        """
+        return gradient_policy(policy_of_values(self.config), loss_scale=1.0)
 
     def policy(self, loss_scale: float | None = None) -> AbstractContextManager[GradientPolicy]:
         """Return the context to open around backward; `loss_scale` as in `gradient_policy`."""

@@ -66,8 +66,9 @@ class ProjectiveTrainerMixin(_Trainer):
         y = x.pop("labels", None)
         if y is None:
             raise DataError(f"a batch must have 'labels' to train on, got {', '.join(inputs)}")
-        outputs = model(**x)
-        loss = self.objective(outputs, y)
+        with self.objective.values():
+            outputs = model(**x)
+            loss = self.objective(outputs, y)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **named: Any) -> Tensor:
@@ -84,7 +85,7 @@ class ProjectiveTrainerMixin(_Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Any, Any, Any]:
         """Return the loss at the largest τ_train, a `StrictResult` as a tuple, and the labels."""
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.objective.values(), self.compute_loss_context_manager():
             x = dict(self._prepare_inputs(inputs))
             y = x.pop("labels", None)
             outputs = model(**x)

@@ -1,13 +1,10 @@
 """How far a run has come: all that changes from step to step beside weights and optimizer."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from zeroproof.errors import CheckpointError
 from zeroproof.inference import InferenceConfig
@@ -97,7 +94,12 @@ class Progress:
         Raises:
             CheckpointError: The loader does not read again what it read before.
         """
-        stream, wrong = self._again(source, self.epoch, self.batches)
+        source.noting = True
+        set_random_state(self.start["random"], self._roots())
+        if not source.keeps_place:
+            source.restore(self.start["place"])
+        stream = source.epoch(self.epoch, skip=self.batches)
+        wrong = source.differs(self.read)
         if wrong is not None:
             raise CheckpointError(
                 f"train_loader must read again what it read before the run was left, but batch "
@@ -108,53 +110,19 @@ class Progress:
         self.go_on()
         return stream
 
-    def go_on(self, source: Source | None = None) -> None:
+    def go_on(self) -> None:
         """Set the random state of a run that was resumed; nothing in any other.
-
-        Before that, the first batch of the epoch before is read again from `source`, if given.
-
-        Warns:
-            UserWarning: That batch differs from the one it was.
 
         Raises:
             CheckpointError: A generator is not there.
         """
-        if not self.now:
-            return
-        if source is not None and self.start and not source.keeps_place:
-            place = source.state()
-            _, wrong = self._again(source, self.epoch - 1, 1)
-            source.restore(place)
-            if wrong is not None:
-                warnings.warn(
-                    f"the first batch of epoch {self.epoch - 1} (from 0) cannot be read again as "
-                    "it was: unless a callback has changed the data, the order or numbers of "
-                    "train_loader depend on something that no checkpoint holds, and the run may "
-                    "end with other bits",
-                    stacklevel=5,
-                )
-        lacking = set_random_state(self.now, self._roots())
+        lacking = set_random_state(self.now, self._roots()) if self.now else []
         if lacking:
             raise CheckpointError(
                 f"the generator {lacking[0]} must be there when the run goes on, as it was when "
                 "the checkpoint was written: make it in __init__, not in the first epoch"
             )
         self.now = {}
-
-    def _again(self, source: Source, epoch: int, skip: int) -> tuple[Iterator[Batch], int | None]:
-        """Read the first batches of an epoch again; return the rest, and which one differs."""
-        source.noting = True
-        set_random_state(self.start["random"], self._roots())
-        if not source.keeps_place:
-            source.restore(self.start["place"])
-        shared = ("model", "loss_fn")
-
-        def chance() -> Any:
-            state = random_state({k: x for k, x in self._roots().items() if k in shared})
-            return tree_map(lambda x: x.tolist() if isinstance(x, Tensor) else x, state)
-
-        stream = source.epoch(epoch, skip, chance)
-        return stream, source.differs(self.read)
 
     def new_tally(self) -> Tally:
         """Return empty sums, decoded at τ_infer."""
@@ -206,7 +174,7 @@ class Progress:
 
     def own_state(self, sources: Mapping[str, Source]) -> dict[str, Any]:
         """Return what differs from process to process."""
-        digests = sources["train"].digests
+        digests = sources["train"].digests if self.running else []
         places = {
             part: source.state()
             for part, source in sources.items()
@@ -215,9 +183,8 @@ class Progress:
         }
         return {
             "now": random_state(self._roots()),
-            "start": self.start,
-            # of an epoch that is over, the first batch will do
-            "read": torch.tensor(digests if self.running else digests[:1], dtype=torch.int64),
+            "start": self.start if self.running else {},
+            "read": torch.tensor(digests, dtype=torch.int64),
             "places": places,
             "sums": list(self.tally.here()),
             "wish": self.wish,

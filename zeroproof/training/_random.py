@@ -5,15 +5,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
-from types import FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from zeroproof._extras import require
 
-__all__ = ["random_state", "set_random_state"]
+__all__ = ["random_state", "same_state", "set_random_state"]
 
 _LEAVES = (str, bytes, int, float, complex, type(None), Tensor, type, ModuleType)
 _LISTS = (dict, list, tuple, deque)
@@ -84,27 +85,20 @@ def _inside(x: Any) -> Iterable[tuple[Any, Any]]:  # noqa: PLR0911 - one for eac
     if isinstance(x, _LISTS):
         return enumerate(x)
     if isinstance(x, FunctionType):
-        held = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
-        filled = ((name, cell.cell_contents) for name, cell in held if _filled(cell))
-        return chain(filled, enumerate(x.__defaults__ or ()))
+        cells = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
+        return ((name, cell.cell_contents) for name, cell in cells if cell != CellType())
     if isinstance(x, MethodType):
         return [("self", x.__self__)]
     if isinstance(x, partial):
         return chain([("func", x.func)], enumerate(x.args), x.keywords.items())
-    slots = (name for kind in type(x).__mro__ for name in _names(getattr(kind, "__slots__", ())))
-    held = ((name, getattr(x, name)) for name in slots if hasattr(x, name))
-    return chain(getattr(x, "__dict__", {}).items(), held)
+    return getattr(x, "__dict__", {}).items()
 
 
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # of a name that has no value yet
-        return False
+def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether nobody drew from the global generators between two states."""
+    numbers = (tree_leaves(state) for state in (one, other))
+    pairs = zip(*numbers, strict=True)
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
 
 
 def _state(generator: Any) -> Any:

@@ -1,6 +1,5 @@
 """What a trainer sets up once: its engine, and model and optimizer on their device."""
 
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -83,24 +82,14 @@ def check_schedule(scheduler: Any, config: TrainingConfig) -> None:
     """Find out whether a scheduler can step when it will be asked to.
 
     Raises:
-        RangeError: It needs a loss, of which there is one per epoch, and none for any class but
-            `ReduceLROnPlateau`.
+        RangeError: It needs the loss of an epoch after every step.
     """
-    if scheduler is None:
-        return
-    try:
-        inspect.signature(scheduler.step).bind()
-    except TypeError:
-        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            raise RangeError(
-                "scheduler must be a ReduceLROnPlateau or have a step() without arguments, "
-                f"got {type(scheduler).__name__}"
-            ) from None
-        if config.scheduler_cadence == "step":
-            raise RangeError(
-                "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss "
-                "of an epoch, got 'step'"
-            ) from None
+    needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if needs_loss and config.scheduler_cadence == "step":
+        raise RangeError(
+            "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss of an "
+            "epoch, got 'step'"
+        )
 
 
 def check_parameters(

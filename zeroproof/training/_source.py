@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 from zeroproof._extras import require
 from zeroproof.errors import DataError, RangeError
 from zeroproof.training._loaders import Batch, as_batch
+from zeroproof.training._random import random_state, same_state
 
 __all__ = ["Source"]
 
@@ -52,8 +53,7 @@ class Source:
         self._rows = _rows_of_steps(loader, accelerator) if dealt else None
         self.keeps_place = not dealt and hasattr(loader, "state_dict")
         self._over = False  # a loader that keeps its place stands in the next epoch by then
-        self._open = set[int]()
-        self.noting = False
+        self.noting = self._shares = False
         self.digests: list[int] = []
 
     def kind(self) -> str:
@@ -97,27 +97,24 @@ class Source:
             part.load_state_dict(inner)
 
     def differs(self, read: Tensor) -> int | None:
-        """Return the first batch of this epoch, from 0, that is not the one of these digests."""
-        both = zip(self.digests, read.tolist(), strict=False)
-        wrong = [
-            i for i, (mine, theirs) in enumerate(both) if mine != theirs and i not in self._open
-        ]
-        wrong = wrong[:1]
+        """Return the first batch of this epoch, from 0, that is not the one of these digests.
+
+        Where reading draws from the global generators, it is the first batch alone that can tell.
+        """
+        told = read.tolist()[: 1 if self._shares else None]
+        both = zip(self.digests, told, strict=False)
+        wrong = [i for i, (mine, theirs) in enumerate(both) if mine != theirs][:1]
         if not wrong and len(self.digests) < len(read):
             wrong = [len(self.digests)]
         if not self._alone:  # all have to know
             wrong = sorted(require("accelerate.utils", extra="train").gather_object(wrong))
         return wrong[0] if wrong else None
 
-    def epoch(
-        self, epoch: int, skip: int = 0, chance: Callable[[], Any] = lambda: None
-    ) -> Iterator[Batch]:
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch; of one that was interrupted, those after the first.
 
         A loader that keeps its own place is there already. Any other is read again from the epoch's
-        beginning, so that its workers' random numbers are those they were. `chance` tells the state
-        of the generators that training draws from too: where reading a batch moves them, it comes
-        back otherwise, as no training lies between, and does not count in `differs`.
+        beginning, so that its workers' random numbers are those they were.
 
         Raises:
             DataError: There is no batch, or one has none of the forms.
@@ -126,12 +123,12 @@ class Source:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
         stream = self._own(fresh=not skip)
-        self._open.clear()
+        before = random_state()
         for i in range(0 if self.keeps_place else skip):  # at once: the caller sets states next
-            before = chance()
             next(stream, None)
-            if i and chance() != before:
-                self._open.add(i)
+            before = before if i else random_state()
+        # where reading draws from the global generators, training did so in between
+        self._shares = not same_state(before, random_state())
         return self._some(stream if self._alone else self._together(stream, skip), skip)
 
     def _own(self, *, fresh: bool) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof.autodiff.policies import never_ran
+from zeroproof.autodiff.policies import idle
 from zeroproof.errors import TrainingError
 from zeroproof.training._forward import Forward
 from zeroproof.training._judge import Judge
@@ -197,6 +197,7 @@ class SCMTrainer:
             self.checkpoint = resume(run, resume_from)
             self._saved = (self.step, self._progress.running) if self.checkpoint else self._saved
             self.stop_reason = self._judge.reason_before()
+        begun = self.step
         self._log.begin(self.step, self.epoch)
         try:
             self._events("on_fit_begin", self)
@@ -207,12 +208,9 @@ class SCMTrainer:
             self._log.end(self.history)
         if not self._best.load_into(self.model) and self._average is not None:
             self._average.load_into(self.model)
-        for name in never_ran(self.model) if self._progress.running or self.history else ():
-            warnings.warn(
-                f"the policy registered on {name or 'the model'} acted on nothing: its forward "
-                "never ran",
-                stacklevel=2,
-            )
+        for name in idle(self.model) if self.step > begun else ():
+            what = f"the policy registered on {name or 'the model'}"
+            warnings.warn(f"{what} acted on nothing: it took no part in the step", stacklevel=2)
         self._events("on_fit_end", self)
         return self.history
 
@@ -303,7 +301,7 @@ class SCMTrainer:
         """Return the batches of the coming epoch, or the rest of one that was interrupted."""
         progress, source = self._progress, self._sources["train"]
         if not progress.running:
-            progress.go_on(source)
+            progress.go_on()
             progress.begin()
             progress.row.update(learning_rates(self.optimizer))
             self._events("on_epoch_begin", self)
