@@ -56,7 +56,7 @@ class Progress:
         self.wish = ""
         self.generator: torch.Generator | None = None
         self.now: dict[str, Any] = {}
-        self.read = torch.zeros(0, dtype=torch.int64)
+        self.read: list[int] = []
         self.drawn = ThresholdLog(config.tau_train_min, config.tau_train_max)
         self.begin()
         self.running = False
@@ -184,7 +184,7 @@ class Progress:
         return {
             "now": random_state(self._roots()),
             "start": self.start if self.running else {},
-            "read": torch.tensor(digests, dtype=torch.int64),
+            "read": torch.tensor(digests) if digests else None,
             "places": places,
             "sums": list(self.tally.here()),
             "wish": self.wish,
@@ -198,7 +198,7 @@ class Progress:
         set_random_state(state["now"], self._roots())
         set_random_state(here, self._roots())
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
-        self.read = state["read"]
+        self.read = [] if state["read"] is None else state["read"].tolist()
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]))
         for part, place in state["places"].items():

@@ -96,12 +96,12 @@ class Source:
         for part, inner in zip(_keepers(_parts(self.loader)), state["samplers"], strict=True):
             part.load_state_dict(inner)
 
-    def differs(self, read: Tensor) -> int | None:
+    def differs(self, read: list[int]) -> int | None:
         """Return the first batch of this epoch, from 0, that is not the one of these digests.
 
         Where reading draws from the global generators, it is the first batch alone that can tell.
         """
-        told = read.tolist()[: 1 if self._shares else None]
+        told = read[: 1 if self._shares else None]
         both = zip(self.digests, told, strict=False)
         wrong = [i for i, (mine, theirs) in enumerate(both) if mine != theirs][:1]
         if not wrong and len(self.digests) < len(read):
