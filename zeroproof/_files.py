@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder_in_place", "text_in_place", "write_json"]
+from zeroproof._extras import require
+
+__all__ = ["folder_in_place", "tensors_written", "text_in_place", "write_json"]
 
 
 @contextmanager
@@ -29,6 +31,16 @@ def folder_in_place(folder: Path) -> Iterator[Path]:
             if before.exists():
                 before.rename(folder)
             raise
+
+
+@contextmanager
+def tensors_written() -> Iterator[Any]:
+    """Yield `safetensors.torch`, whose own error for a full disk becomes the OSError it is not."""
+    error_of_its_own = require("safetensors", extra="train").SafetensorError
+    try:
+        yield require("safetensors.torch", extra="train")
+    except error_of_its_own as error:
+        raise OSError(f"tensors could not be written: {error}") from error
 
 
 def text_in_place(path: Path, text: str) -> None:

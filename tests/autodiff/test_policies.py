@@ -18,7 +18,8 @@ from zeroproof.autodiff import (
     gradient_policy,
     register_policy,
 )
-from zeroproof.autodiff.policies import _STASH, PolicyModule, policy_in_force
+from zeroproof.autodiff.in_force import _STASH, policy_in_force
+from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.torch_internals import stash, stashed
 from zeroproof.errors import RangeError
 from zeroproof.projective import decode

@@ -316,3 +316,32 @@ def test_predictions_are_those_of_eval_mode_and_leave_the_mode_alone():
     x = torch.ones(64, 1)
     assert (module.predict_step(x).decoded == 1).all()
     assert all(part.training for part in module.modules())
+
+
+class Watched(nn.Module):
+    """Note the policy in force in forward."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.seen = model, set()
+
+    def forward(self, x):
+        self.seen.add(active_policy())
+        return self.model(x)
+
+
+@pytest.mark.parametrize(("policy", "inside"), [(PROJECT, PROJECT), (REJECT, PROJECT)])
+def test_derivatives_in_forward_are_values(policy, inside, model, loader, trainer):
+    net = Watched(model())
+    config = TrainingConfig(gradient_policy=policy)
+    module = ProjectiveLightning(net, LOSS, optimizer=sgd, config=config)
+    trainer(num_sanity_val_steps=0).fit(module, loader, loader)
+    assert net.seen == {inside}
+
+
+def test_the_callback_holds_its_policy_around_forward_and_validation(model, loader, trainer):
+    net = Watched(model())
+    callback = ProjectiveCallback(PROJECT)
+    trainer(callbacks=[callback], num_sanity_val_steps=0).fit(Own(net), loader, loader)
+    assert net.seen == {PROJECT}
+    assert active_policy() is CLAMP

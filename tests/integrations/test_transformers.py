@@ -329,3 +329,20 @@ def test_labels_weigh(model, trainer, weights):
         found.append([fitted.evaluate()["eval_loss"], fitted.train() and weights(own)])
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_derivatives_in_forward_are_values(trainer, model):
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.seen = model(), set()
+
+        def forward(self, x):
+            self.seen.add(active_policy())
+            return self.model(x)
+
+    net = Watched()
+    run = trainer(net, config=TrainingConfig(gradient_policy=REJECT))
+    run.train()
+    run.evaluate()
+    assert net.seen == {PROJECT}

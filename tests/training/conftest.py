@@ -61,9 +61,19 @@ def answers(tmp_path_factory):
 def run_processes(folder, *launcher):
     worker = Path(__file__).with_name("processes_worker.py")
     command = [sys.executable, *launcher, str(worker), str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    run_bare(command)
+
+
+def run_bare(command):
+    """Run in an environment that says nothing about Accelerate."""
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("ACCELERATE")}
     ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command,
+        env={**bare, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
 

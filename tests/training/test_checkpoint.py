@@ -132,12 +132,13 @@ def test_damage_is_named_and_the_one_before_is_used(tmp_path, harm, name):
     assert state["value"].sum() == 9
 
 
-def test_a_newer_version_is_refused_and_not_passed_over(tmp_path):
+@pytest.mark.parametrize("version", [99, 1])
+def test_another_version_is_refused_and_not_passed_over(tmp_path, version):
     save_checkpoint(tmp_path, 1, {})
     path = save_checkpoint(tmp_path, 2, {})
     record = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(record | {"version": 99}))
-    with pytest.raises(CheckpointError, match="format version 1, got 99: use the version of"):
+    (path / "state.json").write_text(json.dumps(record | {"version": version}))
+    with pytest.raises(CheckpointError, match=f"format version 2, got {version}: use the version"):
         find_checkpoint(tmp_path)
 
 

@@ -26,8 +26,11 @@ QUIET = "ignore:.*left out of training"
 LOSS = SCMTrainingLoss(normalizer="chordal")
 POLE = 0.25
 STEPS_ALONE = {
-    **{"progress": False, "coverage_threshold": 0},
-    **{"target_scale": 1.0, "readout": None, "calibrate": False},
+    "progress": False,
+    "coverage_threshold": 0,
+    "target_scale": 1.0,
+    "readout": None,
+    "calibrate": False,
 }
 
 

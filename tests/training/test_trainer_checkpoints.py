@@ -1,6 +1,11 @@
 """The trainer's checkpoints: when they are written, what they fit, what is refused."""
 
+import hashlib
+import json
+import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -258,21 +263,6 @@ def test_a_place_that_is_a_file_is_found_before_the_first_step(run, tmp_path):
     assert trainer.step == 0
 
 
-def test_a_full_disk_is_a_warning_and_training_goes_on(run, monkeypatch, tmp_path):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("zeroproof.training.checkpoint._flush", full)
-    with pytest.warns(UserWarning, match="no checkpoint could be written") as warned:
-        history = run().fit()
-    assert [str(each.message) for each in warned] == [
-        f"no checkpoint could be written at step {step}: [Errno 28] No space left on device"
-        for step in (2, 4, 4)  # after each epoch, and once more at the end
-    ]
-    assert len(history) == 2
-    assert list((tmp_path / "kept").iterdir()) == []
-
-
 def test_what_a_killed_process_left_is_removed(run, tmp_path):
     left = tmp_path / "kept" / ".step-000000002-x7k"
     left.mkdir(parents=True)
@@ -287,3 +277,98 @@ def test_checkpoints_of_a_compiled_model_are_those_of_the_model(run, seeded, Tup
     assert resumed.fit(resume_from="auto")[-1]["train_loss"] > 0
     for name, value in model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
+
+
+def test_on_a_disk_that_is_full_training_goes_on_and_older_ones_stay(tmp_path):
+    program = f"""
+import resource, sys, warnings
+import torch
+from zeroproof.layers import ProjectiveMLP
+from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig, find_checkpoint
+model, x = ProjectiveMLP(1, 1), torch.linspace(-1, 1, 8)[:, None]
+optimizer = torch.optim.Adam(model.parameters())
+config = TrainingConfig(max_epochs=3, progress=False, checkpoint_dir={str(tmp_path)!r})
+class Fill:
+    def on_epoch_end(self, trainer):
+        if trainer.epoch == 1:  # no file may grow beyond that, as on a disk with little room
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+data, loss_fn = [(x, x)], SCMTrainingLoss()
+trainer = SCMTrainer(model, optimizer, loss_fn, data, config=config, callbacks=[Fill()])
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    assert len(trainer.fit()) == 3
+said = [str(each.message) for each in said if "no checkpoint could be written" in str(each.message)]
+assert len(said) == 3, said  # after the second and third epoch, and at the end
+assert all("tensors could not be written" in each for each in said), said
+assert [path.name for path in trainer.checkpoint.parent.iterdir()] == ["step-000000001"]
+assert find_checkpoint({str(tmp_path)!r})[1]["progress"]["step"] == 1
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def edited(path, change):
+    """Change a state and write checksums that fit: what only a setter can find."""
+    file = path / "state.json"
+    record = json.loads(file.read_text())
+    change(record["state"])
+    text = json.dumps(record["state"], separators=(",", ":"))
+    record["checksums"]["state"] = hashlib.sha256(text.encode()).hexdigest()
+    file.write_text(json.dumps(record))
+
+
+HARMS = {
+    "nan": lambda state: state["progress"].update(seconds=math.nan),
+    "no counts": lambda state: state.pop("progress"),
+    "a word": lambda state: state["progress"].update(seconds={"$float": "abc"}),
+    "no process": lambda state: state.update(processes=[]),
+    "groups": lambda state: state["optimizer"].update(param_groups=[]),
+    "random": lambda state: state["processes"][0]["now"].update(torch=[1, 2]),
+    "sums": lambda state: state["processes"][0].update(sums=[1] * 99),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_whatever_is_wrong_in_a_state_the_one_before_is_taken(run, tmp_path, weights, harm):
+    whole = run()
+    whole.fit()
+    shutil.rmtree(tmp_path / "kept")
+    first = run()
+    first.fit()
+    last = list_checkpoints(tmp_path / "kept")[0]
+    edited(last, HARMS[harm])
+    again = run()
+    with pytest.warns(UserWarning, match="a damaged checkpoint is left out: .*step-000000004"):
+        again.fit(resume_from="auto")
+    assert again.step == 4
+    assert len(again.history) == 2
+    assert torch.equal(weights(again.model), weights(whole.model))
+
+
+def test_a_state_that_cannot_be_set_changes_nothing(run, seeded, tmp_path, weights):
+    run().fit()
+    for path in list_checkpoints(tmp_path / "kept"):
+        edited(path, HARMS["sums"])
+    trainer = run()
+    before = torch.get_rng_state()
+    with pytest.raises(DamagedCheckpointError, match="must hold the state of a run, but: TypeErr"):
+        trainer.fit(resume_from=list_checkpoints(tmp_path / "kept")[0])
+    assert torch.equal(weights(trainer.model), weights(seeded()))
+    assert trainer.optimizer.state == {}
+    assert (trainer.step, trainer.history) == (0, [])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_damaged_again_and_again_is_put_aside_each_time(run, tmp_path):
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="damaged|begins anew"):
+            run(max_epochs=1).fit(resume_from="auto")
+        for path in list_checkpoints(tmp_path / "kept"):
+            cut(path, "state.json")
+    with pytest.warns(UserWarning, match="damaged"):
+        run(max_epochs=1).fit(resume_from="auto")
+    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    one = "damaged-step-000000002"
+    assert names == [one, f"{one}-2", f"{one}-3", "step-000000002"]

@@ -8,16 +8,32 @@
 """
 
 import math
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.policies import Ruling, ruling_in_force
+from zeroproof.autodiff.in_force import (
+    Ruling,
+    active_policy,
+    registrations,
+    ruling_in_force,
+    scoped,
+)
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing, is_transforming
 
-__all__ = ["Ruling", "gate", "gating", "rule", "shielded", "submit"]
+__all__ = [
+    "Ruling",
+    "gate",
+    "gating",
+    "governing",
+    "raw",
+    "rule",
+    "shielded",
+    "submit",
+]
 
 
 class _ReadPolicy(torch.autograd.Function):
@@ -78,6 +94,17 @@ def submit(gradient: Tensor, bottom: Tensor | None, ruling: Ruling) -> Tensor:
     return torch.where(kill, 0, _bounded(gradient, ruling.bound))
 
 
+def raw(gradient: Tensor, undefined: Tensor | None, ruling: Ruling) -> Tensor:
+    """Return nan under PASSTHROUGH where a derivative is undefined; for a shared D, anywhere."""
+    if undefined is None or ruling.masked is True:
+        return gradient
+    if gradient.shape != undefined.shape:
+        undefined = undefined.any(-1, keepdim=True)
+    if isinstance(ruling.masked, Tensor):
+        undefined = undefined & ~ruling.masked
+    return torch.where(undefined, math.nan, gradient)
+
+
 def _bounded(gradient: Tensor, bound: Any) -> Tensor:
     if gradient.is_complex():  # modulus, so that the direction stays
         size = gradient.abs()
@@ -108,27 +135,33 @@ class _Gate(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(N: Tensor, D: Tensor, bottom: Tensor, fixed: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        N: Tensor, D: Tensor, bottom: Tensor, fixed: int, undefined: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         return N.view_as(N), D.view_as(D)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, _, bottom, ctx.fixed = inputs
-        ctx.save_for_backward(bottom)
+        _, _, bottom, ctx.fixed, undefined = inputs
+        ctx.tuples_follow = ctx.fixed
+        ctx.save_for_backward(bottom, undefined)
 
     @staticmethod
     def backward(ctx: Any, g_N: Tensor, g_D: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (bottom,) = ctx.saved_tensors
+        bottom, undefined = ctx.saved_tensors
         ruling = rule(g_N, ctx.fixed)
+        g_N, g_D = raw(g_N, undefined, ruling), raw(g_D, undefined, ruling)
         D_bottom = _bottom_of(g_D, bottom)
-        return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None
+        return submit(g_N, bottom, ruling), submit(g_D, D_bottom, ruling), None, None, None
 
 
 class _ForwardGate(_Gate):
     """The same where derivatives travel forward: tangents are 0 at ⊥ and pass elsewhere."""
 
     @staticmethod
-    def forward(N: Tensor, D: Tensor, bottom: Tensor, fixed: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        N: Tensor, D: Tensor, bottom: Tensor, fixed: int, undefined: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         return N.clone(), D.clone()  # of a view, the tangent would have to be one
 
     @staticmethod
@@ -150,16 +183,17 @@ class _GateNow(torch.autograd.Function):
     """The same in eager mode; without `setup_context`, for which torch inspects every call."""
 
     @staticmethod
-    def forward(
-        ctx: Any, N: Tensor, D: Tensor, bottom: Tensor, fixed: int
-    ) -> tuple[Tensor, Tensor]:
-        _Gate.setup_context(ctx, (N, D, bottom, fixed), (N, D))
-        return _Gate.forward(N, D, bottom, fixed)
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = _Gate.forward(*inputs)
+        _Gate.setup_context(ctx, inputs, output)
+        return output
 
     backward = staticmethod(_Gate.backward)  # pyright: ignore[reportAssignmentType]
 
 
-def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+def gate(
+    N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1, undefined: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return (N, D) unchanged; while backward runs, the policy acts on dL/dN and dL/dD.
 
     Forward mode (`torch.func.jvp`) has no policy: tangents are 0 at ⊥ and pass unchanged elsewhere,
@@ -171,13 +205,37 @@ def gate(N: Tensor, D: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor,
         bottom: Where the tuple is ⊥, the shape of N. A shared denominator is ⊥ where all its tuples
             are.
         fixed: Policy code of a layer, -1 to follow the context.
+        undefined: Where what follows was made safe and has no derivative in truth: under
+            PASSTHROUGH gradients are nan there.
     """
-    forward = is_forward_mode()
+    forward, fixed = is_forward_mode(), scoped(fixed)
     if not (forward or gating(N, D)):
         return N, D
     if ordinary(N, D):
-        return _GateNow.apply(N, D, bottom, fixed)
+        return _GateNow.apply(N, D, bottom, fixed, undefined)
     if N is D:  # the compiler takes no tensor twice
         D = D.view_as(D)
     function = _ForwardGate if forward else _Gate
-    return function.apply(N, D, bottom, fixed)
+    return function.apply(N, D, bottom, fixed, undefined)
+
+
+def governing(*tensors: Tensor) -> int:
+    """Return the policy code registered on the module that made tuples, or in whose forward we are.
+
+    Warns:
+        UserWarning: They come from a compiled model, whose tensors do not tell.
+    """
+    codes = registrations()
+    if codes and not torch.compiler.is_compiling():
+        for node in (x.grad_fn for x in tensors):
+            code = getattr(node, "tuples_follow", -1)
+            if code >= 0:
+                return code
+            if type(node).__name__ == "CompiledFunctionBackward" and codes != {active_policy()}:
+                warnings.warn(
+                    "a policy is registered on some module, but tuples of a compiled model do not "
+                    "tell of which: their loss follows gradient_policy(...) around backward",
+                    stacklevel=4,
+                )
+                break
+    return scoped(-1)

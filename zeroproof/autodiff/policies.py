@@ -1,26 +1,23 @@
-"""Which gradient policy is in force: of a layer, of a context, or CLAMP. `gate.py` acts on it.
+"""Gradient policies: of a context, and registered on a module."""
 
-A ContextVar alone is invisible to autograd's worker threads, where it would silently read the
-default. Torch's own thread-local stash does reach them, but leaks between asyncio tasks of one
-thread; so the stash carries the id of the thread that entered the context and is believed only on a
-different thread.
-"""
-
-import contextlib
-import enum
-import functools
-import math
-import threading
+import warnings
 import weakref
-from collections.abc import Iterator
-from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from zeroproof._checks import positive
-from zeroproof.autodiff.torch_internals import stash, stashed
+from zeroproof.autodiff.gate import gate, governing
+from zeroproof.autodiff.in_force import (
+    GradientPolicy,
+    active_policy,
+    checked_policy,
+    gradient_policy,
+    note_registrations,
+    open_scopes,
+    policy_in_force,
+)
 from zeroproof.errors import RangeError
 
 __all__ = [
@@ -29,125 +26,10 @@ __all__ = [
     "Registration",
     "active_policy",
     "gradient_policy",
+    "idle",
+    "policy_in_force",
     "register_policy",
 ]
-
-
-class GradientPolicy(enum.IntEnum):
-    """What happens to a gradient at an operation that can make ⊥.
-
-    | policy | at ⊥ | elsewhere |
-    |---|---|---|
-    | `CLAMP` | 0 | clamped to [-1, 1]; a complex gradient to modulus 1 |
-    | `PROJECT` | 0 | unchanged |
-    | `REJECT` | 0 | 0 |
-    | `PASSTHROUGH` | raw IEEE gradient | unchanged |
-
-    Forward mode (`torch.func.jvp`, dual tensors) has no policy: tangents are as under `PROJECT`.
-    """
-
-    CLAMP = 0
-    PROJECT = 1
-    REJECT = 2
-    PASSTHROUGH = 3
-
-
-class _State(NamedTuple):
-    policy: GradientPolicy
-    loss_scale: float
-
-
-_DEFAULT = _State(GradientPolicy.CLAMP, 1.0)
-_context: ContextVar[_State | None] = ContextVar("zeroproof_gradient_policy", default=None)
-_STASH = "zeroproof_gradient_policy"
-
-
-def _policy(policy: object) -> GradientPolicy:
-    if isinstance(policy, GradientPolicy):
-        return policy
-    names = ", ".join(member.name for member in GradientPolicy)
-    raise RangeError(f"policy must be a GradientPolicy ({names}), got {policy!r}")
-
-
-@contextlib.contextmanager
-def gradient_policy(
-    policy: GradientPolicy, *, loss_scale: float | None = None
-) -> Iterator[GradientPolicy]:
-    """Set the gradient policy for every backward pass that runs inside the `with` block.
-
-    The policy is read while backward runs, so only `backward()` has to stand inside. Blocks nest.
-
-    Args:
-        policy: The policy in force where no layer has one registered.
-        loss_scale: Factor by which the loss was multiplied before backward (a GradScaler's scale);
-            CLAMP's bound is multiplied by it. `None` keeps the surrounding value, 1 at the outside.
-
-    Raises:
-        RangeError: `policy` is not a `GradientPolicy`, or `loss_scale` not a finite number above 0.
-
-    Examples:
-        >>> import torch
-        >>> from zeroproof.scm import SCM
-        >>> x = torch.tensor([0.5, 0.0], requires_grad=True)
-        >>> y = (1 / SCM(x)).to_ieee().nan_to_num().sum()
-        >>> with gradient_policy(GradientPolicy.PROJECT):
-        ...     y.backward()
-        >>> x.grad
-        tensor([-4.,  0.])
-    """
-    policy = _policy(policy)
-    scale = _state().loss_scale if loss_scale is None else positive(loss_scale, "loss_scale")
-    state, previous = _State(policy, scale), stashed(_STASH)
-    token = _context.set(state)
-    stash(_STASH, (threading.get_ident(), state))
-    try:
-        yield policy
-    finally:
-        _context.reset(token)
-        stash(_STASH, previous)
-
-
-def _state() -> _State:
-    state = _context.get()
-    if state is not None:
-        return state
-    entry: tuple[int, _State] | None = stashed(_STASH)
-    if entry is None or entry[0] == threading.get_ident():
-        return _DEFAULT
-    return entry[1]
-
-
-def active_policy() -> GradientPolicy:
-    """Return the policy of the surrounding `gradient_policy` block, CLAMP outside of any."""
-    return _state().policy
-
-
-def policy_in_force(fixed: int) -> tuple[GradientPolicy, float]:
-    """Return (policy, CLAMP's bound); the policy is `fixed` unless that is negative."""
-    state = _state()
-    return (GradientPolicy(fixed) if fixed >= 0 else state.policy), state.loss_scale
-
-
-class Ruling(NamedTuple):
-    """What the policy in force asks for: Python values in eager, scalar tensors when compiled."""
-
-    masked: Any  # true: gradients at ⊥ are 0
-    bound: Any  # |gradient| may not exceed this
-    closed: Any  # true: every gradient is 0
-
-
-def ruling_in_force(fixed: int) -> Ruling:
-    """Return what the policy in force asks for; it is `fixed` unless that is negative."""
-    return _ruling(*policy_in_force(fixed))
-
-
-@functools.lru_cache(maxsize=64)
-def _ruling(policy: GradientPolicy, bound: float) -> Ruling:
-    return Ruling(
-        masked=policy is not GradientPolicy.PASSTHROUGH,
-        bound=bound if policy is GradientPolicy.CLAMP else math.inf,
-        closed=policy is GradientPolicy.REJECT,
-    )
 
 
 class PolicyModule(nn.Module):
@@ -167,7 +49,81 @@ class PolicyModule(nn.Module):
         return state
 
 
-_registered: weakref.WeakKeyDictionary[nn.Module, GradientPolicy] = weakref.WeakKeyDictionary()
+class _Scope:
+    """Hooks of a registered module: operations in its forward, and its tuples, follow its policy.
+
+    A layer has none, since it hands on its own code. In a copy of the module they do nothing.
+    """
+
+    def __init__(self, module: nn.Module | None = None, code: int = -1) -> None:
+        self.code, self._told = code, False
+        self._handles: list[Any] = []
+        if module is not None and not isinstance(module, PolicyModule):
+            self._layers = any(isinstance(inner, PolicyModule) for inner in module.modules())
+            self._handles = [
+                module.register_forward_pre_hook(self.enter),
+                module.register_forward_hook(self.leave, always_call=True),
+            ]
+
+    def enter(self, module: nn.Module, _: Any) -> None:
+        if self.code >= 0:
+            open_scopes().append([self.code, False])
+
+    def leave(self, module: nn.Module, _: Any, output: Any) -> Any:
+        if self.code < 0:
+            return None
+        _, used = open_scopes().pop()
+        gated = _gated_output(output, self.code, layers=self._layers)
+        acts = used or self._layers or gated is not None or output is None
+        if not (acts or self._told or torch.compiler.is_compiling()):
+            self._told = True
+            warnings.warn(
+                f"the policy registered on {type(module).__name__} acts on nothing: its forward "
+                "ran no operation of zeroproof and returned no tuple (N, D)",
+                stacklevel=4,
+            )
+        return gated
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def __deepcopy__(self, _: Any) -> "_Scope":
+        return _Scope()
+
+    def __reduce__(self) -> Any:
+        return _Scope, ()
+
+
+def _gated_output(output: Any, code: int, *, layers: bool) -> Any:
+    """Return the tuples (N, D) of a registered module behind its gate; `None` for anything else.
+
+    Those of a layer inside, which has the nearer policy, have a gate already.
+    """
+    if not (isinstance(output, tuple | list) and len(output) == 2):
+        return None
+    N, D = output
+    numbers = (
+        isinstance(N, Tensor) and isinstance(D, Tensor) and torch.bool not in {N.dtype, D.dtype}
+    )
+    if not numbers or D.shape not in (N.shape, (*N.shape[:-1], 1)):
+        return None
+    if layers if torch.compiler.is_compiling() else governing(N, D) >= 0:
+        return None
+    bottom = ((N == 0) & (D == 0)) | ~torch.isfinite(N) | ~torch.isfinite(D)
+    pair = gate(N, D, bottom, code)
+    kind: Any = type(output)
+    return kind(*pair) if hasattr(output, "_fields") else kind(pair)
+
+
+def idle(model: nn.Module) -> list[str]:
+    """Return the modules inside `model`, by name, with a policy, but without any gradient."""
+    registered = ((name, module) for name, module in model.named_modules() if module in _registered)
+    learning = ((name, [p for p in m.parameters() if p.requires_grad]) for name, m in registered)
+    return [name for name, ps in learning if ps and all(p.grad is None for p in ps)]
+
+
+_registered: weakref.WeakKeyDictionary[nn.Module, _Scope] = weakref.WeakKeyDictionary()
 _governed: weakref.WeakSet[PolicyModule] = weakref.WeakSet()
 
 
@@ -193,20 +149,28 @@ class Registration:
 
 
 def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registration:
-    """Fix the policy of a layer and of every zeroproof layer inside it, whatever the context says.
+    """Fix the policy of a module: of all that its forward does, whatever the context says.
+
+    It holds for the zeroproof layers inside it, for operations on `SCM` values and losses in its
+    forward, and for what it returns, if that is (N, D): also in the losses to which these very
+    tensors are handed (not from a compiled model, see the warning there).
 
     Precedence: the policy registered on the nearest enclosing module, then the context active while
-    backward runs, then CLAMP. It holds for this instance alone, until it is replaced by a second
-    call or removed by `None`, and as long as `module` lives. Layers added to it later are reached
-    by calling again.
+    backward runs, then CLAMP. It is noted in forward, holds for this instance alone, until it is
+    replaced by a second call or removed by `None`, and as long as `module` lives. Layers added to
+    it later are reached by calling again.
 
     Args:
-        module: A zeroproof layer, or any module that contains some.
+        module: A zeroproof layer, or any module.
         policy: The policy, or `None` to remove the registration.
 
     Returns:
         A handle that may be used as a context manager: `with register_policy(layer, policy): ...`
         restores the previous registration at its end.
+
+    Warns:
+        UserWarning: When its forward has run and there was nothing to act on; by `SCMTrainer.fit`,
+            when it took no part.
 
     Raises:
         RangeError: `policy` is no `GradientPolicy`, or `module` no `nn.Module`.
@@ -219,31 +183,34 @@ def register_policy(module: nn.Module, policy: GradientPolicy | None) -> Registr
     """
     if not isinstance(module, nn.Module):
         raise RangeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-    previous = _registered.get(module)
-    _assign(module, None if policy is None else _policy(policy))
+    scope = _registered.get(module)
+    previous = None if scope is None else GradientPolicy(scope.code)
+    _assign(module, None if policy is None else checked_policy(policy))
     return Registration(module, previous)
 
 
 def _assign(module: nn.Module, policy: GradientPolicy | None) -> None:
-    if policy is None:
-        _registered.pop(module, None)
-    else:
-        if module not in _registered:
+    before = _registered.pop(module, None)
+    if before is not None:
+        before.remove()
+    if policy is not None:
+        _registered[module] = _Scope(module, int(policy))
+        if before is None:
             # layers may outlive the module through which they were reached, its registration not
             weakref.finalize(module, _refresh).atexit = False
-        _registered[module] = policy
     _refresh()
 
 
 def _refresh() -> None:
     """Find every layer's policy anew, so that the nearest ancestor wins whatever came first."""
+    note_registrations(frozenset(scope.code for _, scope in _registered.items()))
     nearest: dict[PolicyModule, tuple[int, int]] = {}
-    for root, policy in list(_registered.items()):
+    for root, scope in list(_registered.items()):
         for path, layer in root.named_modules(remove_duplicate=False):
             if isinstance(layer, PolicyModule):
                 depth = path.count(".") + 1 if path else 0
                 if layer not in nearest or depth < nearest[layer][0]:
-                    nearest[layer] = (depth, int(policy))
+                    nearest[layer] = (depth, scope.code)
     for layer in list(_governed):
         if layer not in nearest:
             layer.policy_code = -1

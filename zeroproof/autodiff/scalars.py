@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zeroproof.autodiff.policies import ruling_in_force
+from zeroproof.autodiff.in_force import ruling_in_force
 
 __all__ = ["policy_scalars"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
-from zeroproof._files import folder_in_place, text_in_place, write_json
+from zeroproof._files import folder_in_place, tensors_written, text_in_place, write_json
 from zeroproof.cli.rows import TableRows, check_answers, column_names, listed, read_rows
 from zeroproof.cli.runs import MODULE_FORMAT, check_folder
 from zeroproof.cli.sections import DataSection
@@ -440,8 +440,8 @@ def _write_module(
     facts: dict[str, Any],
     folder: Path,
 ) -> None:
-    safetensors = require("safetensors.torch", extra="train")
-    safetensors.save_model(model, str(folder / "model.safetensors"))
+    with tensors_written() as safetensors:
+        safetensors.save_model(model, str(folder / "model.safetensors"))
     trainer.history.save_json(folder / "history.json")
     write_json(
         folder / "run.json",

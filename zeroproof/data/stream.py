@@ -1,7 +1,6 @@
 """Rows of many files, more than fit into memory: shuffled in a buffer, shared out, resumable."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from zeroproof._checks import whole
+from zeroproof._processes import started
 from zeroproof.data._blocks import Cursor, Plan, batches, shares
 from zeroproof.data._csv_units import byte_ranges
 from zeroproof.data._parquet_units import row_groups
@@ -216,7 +216,7 @@ class TableStream:
 
     def _process(self) -> tuple[int, int]:
         """Return rank and world size, as given or as found."""
-        return self._given or _found_process()
+        return self._given or started()
 
     def _shards(self) -> int:
         return max(self.num_workers, 1)
@@ -291,14 +291,6 @@ def _given_process(rank: int | None, world_size: int | None) -> tuple[int, int] 
     if whole(rank, "rank") >= world_size:
         raise RangeError(f"rank must be below world_size={world_size}, got {rank}")
     return rank, world_size
-
-
-def _found_process() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    # torchrun says it before the process group exists; without it all ranks would read everything
-    found = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
-    return (int(found[0]), int(found[1])) if all(map(str.isdecimal, found)) else (0, 1)
 
 
 def _units(source: Source, columns: Columns) -> list[Unit]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
-from zeroproof._files import folder_in_place, write_json
+from zeroproof._files import folder_in_place, tensors_written, write_json
 from zeroproof.errors import RunFolderError, ShapeError
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
@@ -89,7 +89,8 @@ def write(
         "fitted": _packed(fitted._replace(thresholds=None), "fitted", arrays),
         "facts": facts or {},
     }
-    require("safetensors.torch", extra="train").save_file(arrays, folder / "model.safetensors")
+    with tensors_written() as safetensors:
+        safetensors.save_file(arrays, folder / "model.safetensors")
     write_json(folder / "model.json", record)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zeroproof._checks import positive
 from zeroproof._extras import require
-from zeroproof._files import write_json
+from zeroproof._files import tensors_written, write_json
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult
 from zeroproof.layers.mlp import ProjectiveMLP
@@ -49,10 +49,9 @@ class Run(NamedTuple):
 
 def save_run(run: Run, folder: Path) -> None:
     """Write model and description into an existing folder."""
-    require("safetensors.torch", extra="train").save_file(
-        {name: x.detach().contiguous() for name, x in run.model.state_dict().items()},
-        folder / "model.safetensors",
-    )
+    tensors = {name: x.detach().contiguous() for name, x in run.model.state_dict().items()}
+    with tensors_written() as safetensors:
+        safetensors.save_file(tensors, folder / "model.safetensors")
     write_json(
         folder / "run.json",
         {

@@ -1,5 +1,6 @@
 """StrictModule: any model that returns (N, D), ready to deploy."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zeroproof._checks import pair_shapes
+from zeroproof.autodiff.in_force import scope_of
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.sound import SoundRows
 from zeroproof.autodiff.torch_internals import is_recording, is_tracing, is_transforming
@@ -70,7 +72,8 @@ class StrictModule(PolicyModule):
         if self.training and (rows := next(filter(_readable, leaves), None)) is not None:
             if self._sound.model is not self.model:
                 self._sound = SoundRows(self.model, None)
-            outputs = self._sound.among_all(((x, *others), options), rows)
+            with self._scope():
+                outputs = self._sound.among_all(((x, *others), options), rows)
             return gated(*_pair(outputs), self.policy_code)
         finite = [torch.isfinite(leaf) if _gateable(leaf) else None for leaf in leaves]
         safe = [
@@ -78,12 +81,17 @@ class StrictModule(PolicyModule):
             for leaf, mask in zip(leaves, finite, strict=True)
         ]
         inputs, options = pytree.tree_unflatten(safe, structure)
-        N, D = _pair(self.model(*inputs, **options))
+        with self._scope():
+            N, D = _pair(self.model(*inputs, **options))
         bottom = _broken_rows([mask for mask in finite if mask is not None], N)
         if self.training:
             N = N if bottom is None else torch.where(bottom, torch.nan, N)
             return gated(N, D, self.policy_code)
         return decided(N, D, self.config, bottom=bottom, fixed=self.policy_code, of_model=True)
+
+    def _scope(self) -> AbstractContextManager[None]:
+        # what the model does itself, beside its layers, follows a registered policy too
+        return scope_of(self.policy_code) if self.policy_code >= 0 else nullcontext()
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return what `torch.jit.script` compiles in place of this module, over the same model."""

@@ -46,14 +46,15 @@ def log_shares(module: Any, part: str, result: StrictResult) -> None:
 
 
 class ProjectiveCallback(Callback):
-    """Hold a gradient policy around every backward of a `LightningModule` of your own.
+    """Hold a gradient policy around every step of a `LightningModule` of your own.
 
     Where its steps return a mapping with `N` and `D` (beside `loss`), coverage and gap of the epoch
     are logged as well, under the names of `ProjectiveLightning`. CLAMP's bound follows the loss
     scale. The context is closed even if backward raises.
 
     Args:
-        policy: In force while backward runs, where no layer has one registered.
+        policy: In force in forward, loss, backward and validation, where no module has one
+            registered; REJECT in backward alone.
         decoding: Thresholds of coverage and gap; the defaults if it is left out.
 
     Raises:
@@ -69,6 +70,14 @@ class ProjectiveCallback(Callback):
         with gradient_policy(policy):  # refused here rather than in the first step
             self.policy, self.decoding = policy, decoding
         self._open = ExitStack()
+
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        """Open the context for forward; REJECT is for backward alone."""
+        self._open.close()
+        if self.policy is not GradientPolicy.REJECT:
+            self._open.enter_context(gradient_policy(self.policy))
+
+    on_validation_batch_start = on_train_batch_start
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """Open the context."""
@@ -90,7 +99,8 @@ class ProjectiveCallback(Callback):
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, *_: Any, **__: Any
     ) -> None:
-        """Log coverage and gap."""
+        """Close the context; log coverage and gap."""
+        self._open.close()
         self._log(pl_module, "val", outputs)
 
     def _log(self, module: Any, part: str, outputs: Any) -> None:

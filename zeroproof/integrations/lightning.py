@@ -74,7 +74,8 @@ class ProjectiveLightning(LightningModule):
         batch, sound = as_batch(batch), self._sound
         sound.distributed = self._trainer is not None and self._trainer.world_size > 1
         sound.begin((batch.args, batch.named), (batch.y, batch.weight))
-        loss = sound.attempt(sound.forward, backward=False)
+        with self.objective.values():
+            loss = sound.attempt(sound.forward, backward=False)
         if loss is not None:
             _lightning.log(self, {"train_loss": loss}, int(sound.sound.sum()))
             _lightning.log_shares(self, "train", self.objective.decode(sound.whole()))
@@ -131,8 +132,9 @@ class ProjectiveLightning(LightningModule):
         sound.forget()
 
     def _judge(self, batch: Batch, part: str, loader: int) -> Tensor:
-        outputs = batch.through(self.model)
-        parts = self.objective.parts(outputs, batch.y, batch.weight)
+        with self.objective.values():
+            outputs = batch.through(self.model)
+            parts = self.objective.parts(outputs, batch.y, batch.weight)
         added(self._sums.setdefault(loader, {}), parts)
         _lightning.log_shares(self, part, self.objective.decode(outputs))
         return self.objective.combine(parts)

@@ -18,6 +18,7 @@ from zeroproof.integrations._units import InUnits
 from zeroproof.losses.counting import Parts, finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
 from zeroproof.training._calling import accepted, as_pair, offered_to
+from zeroproof.training._forward import policy_of_values
 from zeroproof.training._joint import parts_of, whole
 from zeroproof.training._loaders import checked_weight
 
@@ -153,6 +154,13 @@ class ProjectiveObjective:
         # exported graphs shall hold no context of ours
         with torch.autocast(kind, enabled=False) if is_autocast(kind) else nullcontext():
             return function(amount, outputs=(N, D), targets=targets, **options)
+
+    def values(self) -> AbstractContextManager[GradientPolicy]:
+        """Return the context for forward and loss, and validation: derivatives are values there.
+
+        That is the policy of the config, and PROJECT where it is REJECT.
+        """
+        return gradient_policy(policy_of_values(self.config), loss_scale=1.0)
 
     def policy(self, loss_scale: float | None = None) -> AbstractContextManager[GradientPolicy]:
         """Return the context to open around backward; `loss_scale` as in `gradient_policy`."""

@@ -79,10 +79,11 @@ class ProjectiveTrainerMixin(_Trainer):
     ) -> Any:
         """Return the loss, and with `return_outputs` the model's outputs."""
         x, y, weight = _split(inputs)
-        if self._sound is not None and self._sound.batch is not None and not return_outputs:
-            return self._sound.forward()
-        outputs = model(**x)
-        loss = self.objective(outputs, y, _counting(inputs, y, weight))
+        with self.objective.values():
+            if self._sound is not None and self._sound.batch is not None and not return_outputs:
+                return self._sound.forward()
+            outputs = model(**x)
+            loss = self.objective(outputs, y, _counting(inputs, y, weight))
         return (loss, outputs) if return_outputs else loss
 
     def training_step(
@@ -113,7 +114,7 @@ class ProjectiveTrainerMixin(_Trainer):
 
         On their way through the Trainer, which pads with -100, the masks are int8.
         """
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self.objective.values(), self.compute_loss_context_manager():
             placed = self._prepare_inputs(inputs)
             x, y, weight = _split(placed)
             outputs, loss = model(**x), None

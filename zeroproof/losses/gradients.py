@@ -19,6 +19,7 @@ the coverage contributes is free of it.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,8 @@ from torch import Tensor
 import zeroproof.losses.formulas as F  # noqa: N812 - as torch names its own
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.gate import Ruling, gate, gating, rule
+from zeroproof.autodiff.gate import Ruling, gate, gating, governing, rule
+from zeroproof.autodiff.in_force import scope_of
 from zeroproof.autodiff.torch_internals import is_forward_mode
 from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting, belongs, checked_mask, reduced
@@ -61,6 +63,7 @@ class Recipe(NamedTuple):
     target_coverage: float = 0.0
     masks: bool = True  # whether ⟨0, 0⟩ is ⊥ to the policy
     unit: float | None = None  # what the weights of a sum were divided by; None: a mean
+    fixed: int = -1  # policy code registered on what made the tuples; -1 follows the context
 
     @property
     def kink(self) -> bool:
@@ -199,6 +202,7 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
         RangeError: An angle between complex tuples.
     """
     N, D, Y_n, Y_d = x
+    r = _governed(r, x)
     pair_shapes(N, D)
     pair_shapes(Y_n, Y_d, "Y_n and Y_d")
     same_shape(Y_n, N, "Y_n", "N")
@@ -208,12 +212,12 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, factor in zip(PARTS, r.factors, strict=True):
         if factor:
-            gated = x if part == "coverage" else (*_gated(x, r), Y_n, Y_d)
+            gated = x if part == "coverage" else (*_gated(x, part, known, r), Y_n, Y_d)
             e = entries(gated, turns if part == "fit" else None, None, r)
             o = r.options(e.m.dtype, loss_type(*x))
             found[part] = _of_part(part, e, o, r.kink)
     if r.separation:
-        e = entries((*_gated(x, r), Y_n, Y_d), None, None, r)
+        e = entries((*_gated(x, "separation", None, r), Y_n, Y_d), None, None, r)
         o = r.options(e.m.dtype, loss_type(*x))._replace(angle_score=True)
         finite = e.held > 0
         apart = F.separation(F.score(e.n, e.d, e.D, o, False).expand_as(e.n), finite, o)
@@ -221,10 +225,34 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     return found
 
 
-def _gated(x: Tuples, r: Recipe) -> tuple[Tensor, Tensor]:
-    N, D, *_ = each = [z.detach() for z in x]
+def _gated(x: Tuples, part: str, known: Tensor | None, r: Recipe) -> tuple[Tensor, Tensor]:
+    N, D, _, Y_d = each = [z.detach() for z in x]
     bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in each]).all(0))
-    return gate(x[0], x[1], ((N == 0) & (D == 0)) | bad if r.masks else bad)
+    origin = (N == 0) & (D == 0)
+    bottom = undefined = origin | bad if r.masks else bad
+    if part == "sign":
+        undefined = bad | (origin & _singular(Y_d, known, r))
+    elif part in PARTS and not _angular(
+        r._replace(factors=tuple(float(each == part) for each in PARTS))
+    ):
+        undefined = bad
+    return gate(x[0], x[1], bottom, r.fixed, undefined.expand_as(N))
+
+
+def _angular(r: Recipe) -> bool:
+    """Tell whether fit or margin depend on the angle of (N, D) alone, which ⟨0, 0⟩ has not."""
+    fit, margin, *_ = r.factors
+    return bool(fit and r.fit in {"chordal", "oriented"}) or bool(margin and r.score == "angle")
+
+
+def _singular(Y_d: Tensor, known: Tensor | None, r: Recipe) -> Tensor:
+    near = Y_d.abs() < r.tau_sing
+    return near if known is None else near & known
+
+
+def _governed(r: Recipe, x: Tuples) -> Recipe:
+    code = governing(*x[:2]) if r.fixed < 0 else -1
+    return r if code < 0 else r._replace(fixed=code)
 
 
 def _of_part(part: str, e: Entries, o: F.Options, kink: bool) -> tuple[Tensor, Tensor]:
@@ -416,9 +444,10 @@ class _Eager(torch.autograd.Function):
         r: Recipe = ctx.task.recipe
         # a gradient of gradients, or many at once, needs operations that autograd knows
         if torch.is_grad_enabled() or not ordinary(g):
-            found = _recorded(ctx.task.plain, N, D, g)
+            with scope_of(r.fixed) if r.fixed >= 0 else nullcontext():
+                found = _recorded(ctx.task.plain, N, D, g)
         else:
-            ruling, o = rule(g, -1), r.options(torch.float64, N.dtype)
+            ruling, o = rule(g, r.fixed), r.options(torch.float64, N.dtype)
             factors = [slope * g.item() for slope in ctx.slopes]
             if ruling.closed:
                 factors[:3] = 0.0, 0.0, 0.0
@@ -432,8 +461,32 @@ class _Eager(torch.autograd.Function):
                 ]
                 by_N, by_D = each[0] if len(each) == 1 else map(torch.cat, zip(*each, strict=True))
                 found = _narrowed(by_N, N), _narrowed(by_D, D)
+            if ruling.masked is False:
+                found = tuple(_raw(found, x, known, r, ruling))
         wanted = zip(found, ctx.needs_input_grad[2:4], strict=True)
         return (None, None, *(z if want else None for z, want in wanted), *[None] * 4)
+
+
+def _raw(
+    found: Sequence[Tensor], x: Tuples, known: Tensor | None, r: Recipe, ruling: Ruling
+) -> Iterator[Tensor]:
+    """Return gradients that under PASSTHROUGH are nan in rows left out, and where 0 / 0 was.
+
+    By what is 0 or nan, since a graph would keep a mask from forward to backward.
+    """
+    sizes = [z.detach().abs() for z in x]
+    lost = sum((size - size for size in sizes[1:]), sizes[0] - sizes[0])
+    if lost.ndim > 1:
+        lost = lost.sum(-1, keepdim=True).expand_as(x[0])
+    if _angular(r) or r.factors[2]:
+        size = sizes[0] + sizes[1]
+        ratio = (size - size) / size
+        lost = lost + (ratio if _angular(r) else torch.where(_singular(x[3], known, r), ratio, 0))
+    if isinstance(ruling.masked, Tensor):
+        lost = torch.where(ruling.masked, 0, lost)
+    for g in found:
+        own = lost if g.shape == lost.shape else lost.sum(-1, keepdim=True)
+        yield g + own.to(g.dtype)
 
 
 class _Graph(torch.autograd.Function):
@@ -462,14 +515,14 @@ class _Graph(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         N, D, Y_n, Y_d, known, weight, slopes = ctx.saved_tensors
         r = ctx.recipe
-        ruling = rule(g, -1)
+        ruling = rule(g, r.fixed)
         gated = torch.where(ruling.closed, 0, g)
         factors = [slope * (gated if k < 3 else g) for k, slope in enumerate(slopes.unbind())]
         e = entries((N, D, Y_n, Y_d), known, weight, r, N.dtype)
         o = r.options(torch.float64, N.dtype)
         found = _slopes(e, o, r, factors, ruling, D.shape != N.shape)
-        g_N, g_D = (_narrowed(z, like) for z, like in zip(found, (N, D), strict=True))
-        return g_N, g_D, *[None] * 5
+        found = tuple(_narrowed(z, like) for z, like in zip(found, (N, D), strict=True))
+        return *_raw(found, (N, D, Y_n, Y_d), known, r, ruling), *[None] * 5
 
 
 def _recorded(
@@ -526,6 +579,7 @@ def combined(
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
     N, D, *_ = x
+    r = _governed(r, x)
     if _alike(x, known):
         if torch.compiler.is_compiling():
             usual = not (torch.compiler.is_exporting() or N.is_complex()) and _usual(r)
@@ -541,6 +595,7 @@ def combined(
 
 def single(part: str, x: Tuples, r: Recipe, counting: Counting) -> Tensor:
     """Return the loss of one part, weighted, masked and reduced as asked."""
+    r = _governed(r, x)
     mask, weight = counting.get("mask"), counting.get("weight")
     reduction = counting.get("reduction", "mean")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from zeroproof.autodiff.compiled import compiling
 from zeroproof.autodiff.eager import ordinary
 from zeroproof.autodiff.gate import rule
+from zeroproof.autodiff.in_force import scoped
 from zeroproof.autodiff.trace import note
 from zeroproof.native import loops_for
 from zeroproof.scm.operation import Operation, evaluate, pull
@@ -88,7 +89,7 @@ def quotients(
     if loops is None:
         return None
     if torch.is_grad_enabled() and (N.requires_grad or D.requires_grad):
-        found = _Quotients.apply(N, D, (loops, bottom, sound, safe), fixed)
+        found = _Quotients.apply(N, D, (loops, bottom, sound, safe), scoped(fixed))
     else:
         found = loops.divide(N, D, bottom, sound, safe)
     note(found[0], N, D)

@@ -10,6 +10,7 @@ from torch import Tensor
 from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
 from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
+from zeroproof.autodiff.in_force import scoped
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.autodiff.trace import note
 
@@ -213,7 +214,7 @@ def evaluate(
     Returns:
         (value, bottom) in the broadcast shape; the value is nan at ⊥. What overflows is ⊥ too.
     """
-    value, settled = _evaluate(operation, bottom, operands, fixed)
+    value, settled = _evaluate(operation, bottom, operands, scoped(fixed))
     note(value, *operands)
     return value, settled
 

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
-from zeroproof.autodiff.sound import with_zeros
+from zeroproof.autodiff.policies import GradientPolicy, gradient_policy
 from zeroproof.losses.counting import Parts
 from zeroproof.training._calling import accepted, as_pair, offered_to
 from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
 from zeroproof.training._loaders import Batch
+from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Forward", "Outcome", "amp_dtype"]
+__all__ = ["Forward", "Outcome", "amp_dtype", "policy_of_values"]
 
 
 class Outcome(NamedTuple):
@@ -35,6 +36,15 @@ def amp_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | Non
     if not config.use_amp:
         return None
     return config.amp_dtype or (torch.bfloat16 if device.type == "cpu" else torch.float16)
+
+
+def policy_of_values(config: TrainingConfig) -> GradientPolicy:
+    """Return the policy of forward, loss and validation, for derivatives that are values there.
+
+    REJECT is about what the weights learn: a force must not become 0 by it.
+    """
+    rejects = config.gradient_policy is GradientPolicy.REJECT
+    return GradientPolicy.PROJECT if rejects else config.gradient_policy
 
 
 class Forward:
@@ -61,6 +71,8 @@ class Forward:
     ) -> None:
         self.model, self.device, self.loss_fn = model, device, loss_fn
         self.scale = config.fixed_scale
+        self.policy = policy_of_values(config)
+        self._differentiates = False  # whether the model needs gradients to be recorded in forward
         self._dtype = amp_dtype(config, device)
         self._accelerator = accelerator
 
@@ -118,7 +130,6 @@ class Forward:
             loss = torch.where(finite.any(), loss, torch.nan)  # over no row
         return Outcome(N, D, batch.y, batch.weight, loss)
 
-    @torch.no_grad()
     def ahead(
         self, window: Sequence[Batch], tau: float, *, fixed: bool = False
     ) -> dict[str, Parts] | None:
@@ -130,7 +141,8 @@ class Forward:
             return None
         sums: dict[str, Parts] = {}
         for batch in window:
-            self(batch, tau, fixed=fixed, into=sums)
+            self.valued(lambda batch=batch: self(batch, tau, fixed=fixed, into=sums))
+        sums = {name: Parts(*(x.detach() for x in part)) for name, part in sums.items()}
         return reduced(sums, self._accelerator)
 
     def _tuples(
@@ -139,8 +151,7 @@ class Forward:
         """Return the batch on the device, N, D and, if `fixed`, which rows have finite inputs."""
         batch, finite = self.placed(batch), None
         if fixed:
-            (args, named), finite = with_zeros((batch.args, batch.named), batch.y)
-            batch = batch._replace(args=args, named=named)
+            batch, finite = batch.safe()
         with self._precision():
             outputs = batch.through(self.model if model is None else model)
         N, D = as_pair(outputs)
@@ -149,6 +160,31 @@ class Forward:
             N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
         same_shape(batch.y, N, "the targets y of a batch", "N")
         return batch, N, D, finite
+
+    def valued(self, run: Callable[[], Any]) -> Any:
+        """Run where nothing is to be learned: nothing is recorded, unless the model differentiates.
+
+        Such a model, which answers a force or a residual, is known by its first batch.
+        """
+        with gradient_policy(self.policy):
+            if not self._differentiates:
+                before = random_state()
+                try:
+                    with torch.no_grad():
+                        return run()
+                except RuntimeError as error:
+                    if "does not require grad" not in str(error):
+                        raise
+                    self._differentiates = True
+                    set_random_state(before)  # as if the attempt had not been
+            with torch.enable_grad():
+                return run()
+
+    def judged(self, batch: Batch, tau: float, model: nn.Module, into: dict[str, Parts]) -> Outcome:
+        """Return the same for validation, without a graph."""
+        found = self.valued(lambda: self(batch, tau, model, into=into))
+        N, D, loss = (x.detach() for x in (found.N, found.D, found.loss))
+        return found._replace(N=N, D=D, loss=loss)
 
     def call(
         self, N: Tensor, D: Tensor, y: Tensor, weight: Tensor | None, tau: float

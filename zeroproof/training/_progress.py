@@ -1,11 +1,12 @@
 """How far a run has come: all that changes from step to step beside weights and optimizer."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
+from zeroproof.errors import CheckpointError
 from zeroproof.training._loaders import Batch
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
@@ -20,6 +21,10 @@ __all__ = ["Progress"]
 class Progress:
     """Counters of the run and sums of the running epoch.
 
+    Args:
+        config: Options.
+        roots: Returns the objects whose generators belong to the run, by name.
+
     Attributes:
         epoch: Index of the running epoch, or of the next one.
         batches: Batches that this process has taken from the loader in it.
@@ -29,6 +34,7 @@ class Progress:
         row: The values of the running epoch, or of the latest one.
         running: Whether an epoch was begun and is not over.
         start: What its order of batches depends on, where checkpoints are written.
+        read: Digests of the batches read in it before an interruption.
         reason: Why the run is over.
         scale: s, by which targets are divided; `None` before it is known.
         in_head: Whether s is multiplied into the model's head when the run is over.
@@ -37,8 +43,8 @@ class Progress:
         now: The random state to go on with, where a run is resumed.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self._config = config
+    def __init__(self, config: TrainingConfig, roots: Callable[[], Mapping[str, Any]]) -> None:
+        self._config, self._roots = config, roots
         self.scale: float | None = None
         self.in_head = False
         self.epoch = self.step = self.stalled = 0
@@ -47,6 +53,7 @@ class Progress:
         self.wish = ""
         self.generator: torch.Generator | None = None
         self.now: dict[str, Any] = {}
+        self.read: list[int] = []
         self.drawn = ThresholdLog(config.tau_train_min, config.tau_train_max)
         self.begin()
         self.running = False
@@ -75,21 +82,43 @@ class Progress:
     def mark(self, source: Source) -> None:
         """Note what the order of the batches of this epoch depends on, before the first."""
         place = {} if source.keeps_place else source.state()
-        self.start = {"random": random_state(), "place": place}
+        self.start = {"random": random_state(self._roots()), "place": place}
+        source.noting = True
 
     def rest(self, source: Source) -> Iterator[Batch]:
-        """Return the batches that are left of an epoch that was interrupted."""
-        set_random_state(self.start["random"])
+        """Return the batches that are left of an epoch that was interrupted.
+
+        Raises:
+            CheckpointError: The loader does not read again what it read before.
+        """
+        source.noting = True
+        set_random_state(self.start["random"], self._roots())
         if not source.keeps_place:
             source.restore(self.start["place"])
         stream = source.epoch(self.epoch, skip=self.batches)
+        wrong = source.differs(self.read)
+        if wrong is not None:
+            raise CheckpointError(
+                f"train_loader must read again what it read before the run was left, but batch "
+                f"{wrong} of epoch {self.epoch} (both from 0) differs: its order or numbers depend "
+                "on something that no checkpoint holds; make generators attributes of loader, "
+                "sampler or data set, or give the loader state_dict and load_state_dict"
+            )
         self.go_on()
         return stream
 
     def go_on(self) -> None:
-        """Set the random state of a run that was resumed; nothing in any other."""
-        if self.now:
-            set_random_state(self.now)
+        """Set the random state of a run that was resumed; nothing in any other.
+
+        Raises:
+            CheckpointError: A generator is not there.
+        """
+        lacking = set_random_state(self.now, self._roots()) if self.now else []
+        if lacking:
+            raise CheckpointError(
+                f"the generator {lacking[0]} must be there when the run goes on, as it was when "
+                "the checkpoint was written: make it in __init__, not in the first epoch"
+            )
         self.now = {}
 
     def new_tally(self) -> Tally:
@@ -146,6 +175,7 @@ class Progress:
 
     def own_state(self, sources: Mapping[str, Source]) -> dict[str, Any]:
         """Return what differs from process to process."""
+        digests = sources["train"].digests if self.running else []
         places = {
             part: source.state()
             for part, source in sources.items()
@@ -153,8 +183,9 @@ class Progress:
             if part != "train" or source.keeps_place or not self.running
         }
         return {
-            "now": random_state(),
+            "now": random_state(self._roots()),
             "start": self.start if self.running else {},
+            "read": torch.tensor(digests) if digests else None,
             "places": places,
             "sums": list(self.tally.here()),
             "latest": list(self.tally.latest),
@@ -162,8 +193,14 @@ class Progress:
         }
 
     def restore_own(self, state: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
-        """Set what `own_state` returned; the random state is for the caller to set, last of all."""
+        """Set what `own_state` returned; random states are tried alone, until they are needed."""
+        here = random_state(self._roots())
+        if state["start"]:
+            set_random_state(state["start"]["random"], self._roots())
+        set_random_state(state["now"], self._roots())
+        set_random_state(here, self._roots())
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
+        self.read = [] if state["read"] is None else state["read"].tolist()
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]), tuple(state.get("latest", ())))
         for part, place in state["places"].items():

@@ -1,6 +1,7 @@
 """All parts of a run as one state, into a checkpoint and back."""
 
 import dataclasses
+import itertools
 import os
 import tempfile
 import warnings
@@ -12,16 +13,15 @@ import torch
 from torch import nn
 
 from zeroproof._extras import require
-from zeroproof.errors import CheckpointError, RangeError
+from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
 from zeroproof.training._keeping import Average, Best
-from zeroproof.training._pack import pack
+from zeroproof.training._pack import pack, unpack
 from zeroproof.training._progress import Progress
 from zeroproof.training._source import Source
 from zeroproof.training._states import all_state, set_all_state
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
-    find_checkpoint,
     list_checkpoints,
     load_checkpoint,
     remove_stale,
@@ -96,7 +96,7 @@ def save(run: RunParts) -> Path | None:
     """
     config, path, problem = run.config, None, ""
     mine = {**run.progress.own_state(run.sources), "callbacks": run.events.state()}
-    own = _gathered(run, mine)
+    own = _gathered(run, [mine])
     if run.accelerator.is_main_process:
         state = {**_common(run), "processes": own}
         try:
@@ -128,11 +128,61 @@ def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
         UserWarning: A damaged checkpoint was left out, there is nothing to resume from, or options
             differ from those of the run.
     """
-    path, state = _found(run, place)
-    _make_way(run, path if state else None, damaged=place == "auto")
-    if state is None:
-        return None
-    _check(run, state, path)
+    automatic = place == "auto"
+    if automatic and run.config.checkpoint_dir is None:
+        raise RangeError("resume_from='auto' must come with a checkpoint_dir, got none")
+    folder = _folder(run.config) if automatic else Path(place).expanduser()
+    one = not automatic and (folder.name.startswith("step-") or not folder.is_dir())
+    for path in [folder] if one else list_checkpoints(folder):
+        problem = _taken_up(run, path, automatic=automatic)
+        if not problem:
+            return path
+        if one:
+            raise DamagedCheckpointError(problem)
+        warnings.warn(f"a damaged checkpoint is left out: {problem}", stacklevel=4)
+    if not automatic:
+        raise CheckpointError(f"{folder} must hold a whole checkpoint, got none")
+    _put_aside(run, _newer(run, None, automatic=True))
+    warnings.warn(f"{folder} holds no checkpoint; the run begins anew", stacklevel=4)
+    return None
+
+
+def _taken_up(run: RunParts, path: Path, *, automatic: bool) -> str:
+    """Set all parts to a checkpoint's state; return why it is damaged, on all processes alike.
+
+    Then everything is as it was before.
+    """
+    newer: list[Path] = []
+    problems: list[str] = []
+    callbacks: list[Any] = []
+    before = None
+    try:
+        state = load_checkpoint(path)
+        newer = _newer(run, path, automatic=automatic)
+        _check(run, state, path)
+        # a copy: what is set is written into the tensors there are
+        before = unpack(*pack({**_common(run), "own": run.progress.own_state(run.sources)}))
+        own = state["processes"][run.accelerator.process_index]
+        callbacks = own["callbacks"]
+        _set(run, state, own)
+    except DamagedCheckpointError as error:
+        problems.append(str(error))
+    except ZeroProofError:
+        raise
+    except Exception as error:  # from reading to the last setter: a state that cannot be set
+        problems.append(f"{path} must hold the state of a run, but: {error!r}")
+    problems = _gathered(run, problems)
+    if not problems:
+        run.events.restore(callbacks)  # last: an error of theirs is not the file's
+        _put_aside(run, newer)
+        return ""
+    if before is not None:
+        _set(run, before, before["own"])
+        run.progress.now = {}
+    return problems[0]
+
+
+def _set(run: RunParts, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     set_all_state(run.model, state["model"])
     if isinstance(run.loss_fn, nn.Module):
         set_all_state(run.loss_fn, state["loss"])
@@ -143,11 +193,8 @@ def resume(run: RunParts, place: str | os.PathLike[str]) -> Path | None:
     if run.average is not None:
         run.average.restore(state["average"])
     run.best.restore(state["best"])
-    own = state["processes"][run.accelerator.process_index]
-    run.events.restore(own["callbacks"])
     run.progress.restore(state["progress"])
     run.progress.restore_own(own, run.sources)
-    return path
 
 
 def _common(run: RunParts) -> dict[str, Any]:
@@ -209,41 +256,31 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
         warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
 
 
-def _found(run: RunParts, place: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None]:
-    automatic = place == "auto"
-    if automatic and run.config.checkpoint_dir is None:
-        raise RangeError("resume_from='auto' must come with a checkpoint_dir, got none")
-    folder = _folder(run.config) if automatic else Path(place).expanduser()
-    if not automatic and (folder.name.startswith("step-") or not folder.is_dir()):
-        return folder, load_checkpoint(folder)
-    found = find_checkpoint(folder)
-    if found is None and not automatic:
-        raise CheckpointError(f"{folder} must hold a whole checkpoint, got none")
-    if found is None:
-        warnings.warn(f"{folder} holds no checkpoint; the run begins anew", stacklevel=5)
-        return folder, None
-    return found
-
-
-def _make_way(run: RunParts, path: Path | None, *, damaged: bool) -> None:
-    """See to it that no checkpoint of a later step stands in the way of those to come.
+def _newer(run: RunParts, path: Path | None, *, automatic: bool) -> list[Path]:
+    """Return the checkpoints that stand in the way of those to come: of later steps.
 
     Raises:
-        CheckpointError: There is a whole one.
+        CheckpointError: One was asked for by its path, and there is a later one.
     """
     if run.config.checkpoint_dir is None:
-        return
+        return []
     there = [each.resolve() for each in list_checkpoints(_folder(run.config))]
     found = None if path is None else path.resolve()
     newer = there[: there.index(found)] if found in there else there
-    if newer and not damaged:
+    if newer and not automatic:
         raise CheckpointError(
             f"checkpoint_dir must hold nothing newer than {path}, and nothing of another run, "
             f"but has {newer[0]}: go on from that one, or choose another checkpoint_dir"
         )
+    return newer
+
+
+def _put_aside(run: RunParts, damaged: list[Path]) -> None:
     run.accelerator.wait_for_everyone()  # all have read what is there
-    for old in newer if run.accelerator.is_main_process else ():
-        old.rename(old.with_name(f"damaged-{old.name}"))
+    for old in damaged if run.accelerator.is_main_process else ():
+        aside = old.with_name(f"damaged-{old.name}")
+        numbered = (aside.with_name(f"{aside.name}-{i}") for i in itertools.count(2))
+        old.rename(next(x for x in itertools.chain([aside], numbered) if not x.exists()))
 
 
 def _folder(config: TrainingConfig) -> Path:
@@ -261,10 +298,11 @@ def _unwritable(folder: Path) -> str:
         )
 
 
-def _gathered(run: RunParts, own: dict[str, Any]) -> list[dict[str, Any]]:
+def _gathered(run: RunParts, own: list[Any]) -> list[Any]:
+    """Return the lists of all processes as one."""
     if run.accelerator.num_processes == 1:
-        return [own]
-    return require("accelerate.utils", extra="train").gather_object([own])
+        return own
+    return require("accelerate.utils", extra="train").gather_object(own)
 
 
 def _from_main(run: RunParts, text: str) -> str:

@@ -7,19 +7,29 @@ import torch
 from torch import nn
 
 from zeroproof._extras import require
+from zeroproof._processes import started, world_sizes
 from zeroproof.autodiff.rewind import Buffers
-from zeroproof.errors import TrainingError
+from zeroproof.errors import RangeError, TrainingError
 from zeroproof.training._source import Source
 from zeroproof.training.config import TrainingConfig
 
-__all__ = ["check_parameters", "engine", "learning_rate", "placed", "same_buffers", "seed_run"]
+__all__ = [
+    "check_parameters",
+    "check_schedule",
+    "engine",
+    "learning_rates",
+    "placed",
+    "same_buffers",
+    "seed_run",
+]
 
 
 def engine(given: Any) -> Any:
     """Return the accelerator to use, a new one if none was given.
 
     Raises:
-        TrainingError: It is set up with mixed precision.
+        TrainingError: It is set up with mixed precision or accumulation, which are the trainer's
+            own, or for another number of processes than were started.
         MissingExtraError: Accelerate is not installed.
     """
     accelerator = _accelerator() if given is None else given
@@ -28,18 +38,58 @@ def engine(given: Any) -> Any:
             "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "
             f"got {accelerator.mixed_precision!r}"
         )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise TrainingError(
+            "accelerator must have gradient_accumulation_steps=1 (grad_accumulation_steps of "
+            f"TrainingConfig is the trainer's own), got {accelerator.gradient_accumulation_steps}"
+        )
+    _check_processes(accelerator)
     return accelerator
 
 
 def _accelerator() -> Any:
+    # without an accelerator Accelerate joins processes only if it is told that CPUs are meant
+    on_cpus = started()[1] > 1 and not torch.accelerator.is_available()
     # Accelerate's state is one per process and refuses a second precision, so autocast is our own
     try:
-        return require("accelerate", extra="train").Accelerator(mixed_precision="no")
+        accelerate = require("accelerate", extra="train")
+        return accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
     except ValueError as error:
+        if "already been initialized" not in str(error):
+            raise TrainingError(
+                f"Accelerate must be able to join the processes: {error}"
+            ) from error
         raise TrainingError(
             "Accelerate must be set up with mixed_precision='no' in this process "
             "(use_amp=True is the trainer's own), but was set up otherwise before"
         ) from error
+
+
+def _check_processes(accelerator: Any) -> None:
+    """Find out whether all that were started train together: else each would train alone."""
+    sizes = world_sizes() | {"Accelerate": accelerator.num_processes}
+    # on TPUs Accelerate alone knows
+    if len(set(sizes.values())) > 1 and str(accelerator.distributed_type) != "DistributedType.XLA":
+        said = ", ".join(f"{size} by {name}" for name, size in sizes.items())
+        cpu = "" if torch.accelerator.is_available() else "cpu=True"
+        raise TrainingError(
+            f"all must tell one number of processes, got {said}; start the program with torchrun, "
+            f"and write Accelerator({cpu}) where it makes its first accelerator, or make none"
+        )
+
+
+def check_schedule(scheduler: Any, config: TrainingConfig) -> None:
+    """Find out whether a scheduler can step when it will be asked to.
+
+    Raises:
+        RangeError: It needs the loss of an epoch after every step.
+    """
+    needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if needs_loss and config.scheduler_cadence == "step":
+        raise RangeError(
+            "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss of an "
+            "epoch, got 'step'"
+        )
 
 
 def check_parameters(
@@ -139,7 +189,11 @@ def same_buffers(model: nn.Module, accelerator: Any) -> None:
         buffers.set([broadcast(buffer.clone()) for buffer in buffers.now()])
 
 
-def learning_rate(optimizer: torch.optim.Optimizer) -> float | None:
-    """Return the learning rate of the first group of parameters, if it has one."""
-    rate = optimizer.param_groups[0].get("lr")
-    return None if rate is None else float(rate)
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return `lr`, that of the first group of parameters; of others `lr_1`, ... where they differ.
+
+    Empty if the first has none.
+    """
+    rates = [float(g["lr"]) for g in optimizer.param_groups if g.get("lr") is not None]
+    shown = rates if len(set(rates)) > 1 else rates[:1]
+    return {f"lr_{i}" if i else "lr": rate for i, rate in enumerate(shown)}

@@ -1,17 +1,23 @@
 """A loader on one or many processes: its share of every step, its place, and its way back there."""
 
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
 from typing import Any
+from zlib import crc32
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 
 from zeroproof._extras import require
 from zeroproof.errors import DataError, RangeError
 from zeroproof.training._loaders import Batch, as_batch, with_rows
+from zeroproof.training._random import random_state, same_state
 
 __all__ = ["Source"]
 
+_SHORT = 2**16  # bytes
 _INNER = ("sampler", "batch_sampler", "dataset", "base_dataloader")
 
 
@@ -22,6 +28,10 @@ class Source:
     padding; a loader that shards itself, or is no `DataLoader`, yields what this process shall see.
     All processes make the same number of steps: one that has no batch left gets one that does not
     count.
+
+    Attributes:
+        noting: Whether `digests` are taken: what a run that goes on may have to compare.
+        digests: One of each batch that this process has read in the running epoch.
 
     Raises:
         RangeError: The loader cannot be iterated in every epoch anew.
@@ -43,6 +53,8 @@ class Source:
         self._rows = _rows_of_steps(loader, accelerator) if dealt else None
         self.keeps_place = not dealt and hasattr(loader, "state_dict")
         self._over = False  # a loader that keeps its place stands in the next epoch by then
+        self.noting = self._shares = False
+        self.digests: list[int] = []
 
     def kind(self) -> str:
         """Return what has to agree where a run is resumed: type, and length if it has one."""
@@ -68,15 +80,11 @@ class Source:
             self._free.generator = None
 
     def state(self) -> dict[str, Any]:
-        """Return what the coming order depends on, beside the global generators."""
+        """Return what the coming order depends on, beside generators."""
         if self.keeps_place:
             place: Any = self.loader
             return {"loader": place.state_dict(), "over": self._over}
-        parts = _parts(self.loader)
-        return {
-            "generators": [g.get_state() for g in _generators(parts)],
-            "samplers": [part.state_dict() for part in _keepers(parts)],
-        }
+        return {"samplers": [part.state_dict() for part in _keepers(_parts(self.loader))]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set what `state` returned."""
@@ -85,11 +93,22 @@ class Source:
             place.load_state_dict(state["loader"])
             self._over = state["over"]
             return
-        parts = _parts(self.loader)
-        for generator, numbers in zip(_generators(parts), state["generators"], strict=True):
-            generator.set_state(numbers)
-        for part, inner in zip(_keepers(parts), state["samplers"], strict=True):
+        for part, inner in zip(_keepers(_parts(self.loader)), state["samplers"], strict=True):
             part.load_state_dict(inner)
+
+    def differs(self, read: list[int]) -> int | None:
+        """Return the first batch of this epoch, from 0, that is not the one of these digests.
+
+        Where reading draws from the global generators, it is the first batch alone that can tell.
+        """
+        told = read[: 1 if self._shares else None]
+        both = zip(self.digests, told, strict=False)
+        wrong = [i for i, (mine, theirs) in enumerate(both) if mine != theirs][:1]
+        if not wrong and len(self.digests) < len(read):
+            wrong = [len(self.digests)]
+        if not self._alone:  # all have to know
+            wrong = sorted(require("accelerate.utils", extra="train").gather_object(wrong))
+        return wrong[0] if wrong else None
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch; of one that was interrupted, those after the first.
@@ -104,8 +123,12 @@ class Source:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
         stream = self._own(fresh=not skip)
-        for _ in range(0 if self.keeps_place else skip):  # at once: the caller sets states next
+        before = random_state()
+        for i in range(0 if self.keeps_place else skip):  # at once: the caller sets states next
             next(stream, None)
+            before = before if i else random_state()
+        # where reading draws from the global generators, training did so in between
+        self._shares = not same_state(before, random_state())
         return self._some(stream if self._alone else self._together(stream, skip), skip)
 
     def _own(self, *, fresh: bool) -> Iterator[Batch]:
@@ -114,7 +137,15 @@ class Source:
             return iter(())
         self._over = False
         stream = iter(self.loader)
-        return self._until_over(stream) if self.keeps_place else with_rows(stream)
+        if self.keeps_place:
+            return self._until_over(stream)
+        self.digests = []
+        return self._noted(stream) if self.noting else with_rows(stream)
+
+    def _noted(self, stream: Iterator[Any]) -> Iterator[Batch]:
+        for batch in with_rows(stream):
+            self.digests.append(_digest(batch))
+            yield batch
 
     def _until_over(self, stream: Iterator[Any]) -> Iterator[Batch]:
         yield from with_rows(stream)
@@ -216,11 +247,30 @@ def _parts(loader: Any) -> list[Any]:
     return found
 
 
-def _generators(parts: list[Any]) -> list[torch.Generator]:
-    values = (value for part in parts for value in getattr(part, "__dict__", {}).values())
-    return list({id(g): g for g in values if isinstance(g, torch.Generator)}.values())
-
-
 def _keepers(parts: list[Any]) -> list[Any]:
     """Return samplers that keep a state of their own."""
     return [p for p in parts if isinstance(p, Sampler) and hasattr(p, "load_state_dict")]
+
+
+def _digest(batch: Batch) -> int:
+    """Return 64 bits that depend on every number and name of a batch, but not on an accelerator.
+
+    Reading tensors of one would make the host wait: of them dtype and shape count alone.
+    """
+    whole = blake2b(digest_size=8)
+    for leaf in tree_leaves((batch.args, batch.named, batch.y, batch.weight)):
+        if not isinstance(leaf, Tensor):
+            # of anything else the name may hold an address
+            told = (
+                repr(leaf) if isinstance(leaf, str | bytes | int | float) else type(leaf).__name__
+            )
+            whole.update(told.encode())
+            continue
+        whole.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode())
+        if leaf.device.type != "cpu" or leaf.layout != torch.strided or not leaf.numel():
+            continue
+        plain = leaf.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        data: Any = plain.view(torch.uint8).numpy()
+        # of much data a check sum takes a tenth of the time
+        whole.update(data if data.nbytes < _SHORT else crc32(data).to_bytes(4, "little"))
+    return int.from_bytes(whole.digest(), "little", signed=True)

@@ -117,7 +117,8 @@ class Stepper:
         shares = self._shares(window) if sums is None else [1.0] * len(window)
         outcomes: list[Outcome] = []
         for index, (batch, share) in enumerate(zip(window, shares, strict=True)):
-            with self._sync(last=index == len(window) - 1):
+            last = index == len(window) - 1
+            with gradient_policy(self._forward.policy), self._sync(last=last):
                 outcome = self._forward(batch, tau, fixed=fixed, sums=sums)
                 # gradients are averaged over processes, where they should be added
                 self._backward(outcome.loss, share * self._world, scale)
@@ -149,7 +150,7 @@ class Stepper:
 
         for batch in map(self._forward.placed, window):
             sound.take(batch, tau)
-            with gradient_policy(self._policy, loss_scale=scale):
+            with gradient_policy(self._forward.policy):
                 loss = sound.attempt(run)
             nan = torch.full(batch.y.shape, math.nan, device=batch.y.device)
             N, D = (nan, nan) if loss is None else sound.whole()
@@ -173,8 +174,12 @@ class Stepper:
             raise TrainingError(
                 "the loss must depend on the model's parameters, got a tensor without a gradient"
             )
+        loss = loss if weight == 1 else loss * weight
+        if scale is None and self._policy is self._forward.policy:  # it is open already
+            loss.backward()
+            return
         with gradient_policy(self._policy, loss_scale=scale):
-            self.scaler.scale(loss if weight == 1 else loss * weight).backward()
+            self.scaler.scale(loss).backward()
 
     def _loss_scale(self) -> float | None:
         if not self.scaler.is_enabled():

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
-from zeroproof._files import folder_in_place
-from zeroproof.errors import CheckpointError, DamagedCheckpointError
+from zeroproof._files import folder_in_place, tensors_written
+from zeroproof.errors import CheckpointError, DamagedCheckpointError, ZeroProofError
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._pack import pack, unpack
 from zeroproof.training._states import all_state, set_all_state
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _FORMAT = "zeroproof-checkpoint"
-_VERSION = 1
+_VERSION = 2  # 1 held generators in another form
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
 _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
 
@@ -62,7 +62,8 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
     tree, tensors = pack(state)
     final = _free_name(folder, step)
     with folder_in_place(final) as fresh:
-        require("safetensors.torch", extra="train").save_file(tensors, fresh / "state.safetensors")
+        with tensors_written() as safetensors:
+            safetensors.save_file(tensors, fresh / "state.safetensors")
         record = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -88,22 +89,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         DamagedCheckpointError: A file is missing, cut short or altered.
-        CheckpointError: It is no checkpoint, or was written by a newer version.
+        CheckpointError: It is no checkpoint, or was written by a newer or older version.
     """
     path = Path(path)
     record = _record(path)
     try:
-        sums, tree = record["checksums"], record["state"]
-        if sums["state"] != _digest(tree):
-            raise DamagedCheckpointError(f"{path / 'state.json'} must be as written, but differs")
-        if sums["state.safetensors"] != _checksum(path / "state.safetensors"):
-            raise DamagedCheckpointError(
-                f"{path / 'state.safetensors'} must be as written, but differs"
-            )
-        tensors = require("safetensors.torch", extra="train").load_file(path / "state.safetensors")
-        return unpack(tree, tensors)
-    except (KeyError, TypeError, OSError) as error:
-        raise DamagedCheckpointError(f"{path} must be whole, but lacks {error}") from error
+        return _unaltered(path, record)
+    except ZeroProofError:
+        raise
+    except Exception as error:  # whatever a reader says, the file is not as it was written
+        raise DamagedCheckpointError(f"{path} must be whole, but: {error!r}") from error
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -125,7 +120,7 @@ def find_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
         UserWarning: One is damaged; it is named, and the one before it is tried.
 
     Raises:
-        CheckpointError: The newest whole one was written by a newer version.
+        CheckpointError: The newest whole one was written by a newer or older version.
     """
     for path in list_checkpoints(folder):
         try:
@@ -212,12 +207,12 @@ def _record(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{file} must be readable JSON: {error}") from error
+    except (ValueError, OSError, RecursionError, MemoryError) as error:
+        raise DamagedCheckpointError(f"{file} must be readable JSON: {error!r}") from error
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise DamagedCheckpointError(f"{file} must have the format {_FORMAT!r}, got something else")
     version = record.get("version")
-    if isinstance(version, int) and version > _VERSION:
+    if type(version) is int and version != _VERSION:
         raise CheckpointError(
             f"{file} must have format version {_VERSION}, got {version}: "
             "use the version of zeroproof that wrote it"
@@ -225,6 +220,16 @@ def _record(path: Path) -> dict[str, Any]:
     if version != _VERSION:
         raise DamagedCheckpointError(f"{file} must have a format version, got {version!r}")
     return record
+
+
+def _unaltered(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    sums, tree = record["checksums"], record["state"]
+    if sums["state"] != _digest(tree):
+        raise DamagedCheckpointError(f"{path / 'state.json'} must be as written, but differs")
+    file = path / "state.safetensors"
+    if sums["state.safetensors"] != _checksum(file):
+        raise DamagedCheckpointError(f"{file} must be as written, but differs")
+    return unpack(tree, require("safetensors.torch", extra="train").load_file(file))
 
 
 def _checksum(path: Path) -> str:

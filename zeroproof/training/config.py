@@ -33,7 +33,8 @@ class TrainingConfig:
 
     Args:
         max_epochs: Passes over the training data, at least 1.
-        gradient_policy: Policy in force while backward runs, where no layer has one registered.
+        gradient_policy: Policy in force in forward, loss, backward and validation, where no module
+            has one registered; `REJECT` in backward alone.
         coverage_threshold: Share of the entries with finite targets, in [0, 1], that have to be
             answered by a number; 0 never stops early.
         coverage_patience: Epochs below the threshold, without a new best by 0.001, after which

@@ -31,6 +31,7 @@ class History(list[dict[str, float]]):
     | `skipped_steps` | steps left out because the loss or a gradient was not finite |
     | `masked_rows` | training rows left out of the losses because N or D was not finite |
     | `lr` | learning rate of the first parameter group |
+    | `lr_1`, `lr_2`, ... | those of the other groups, where they differ |
     | `time_epoch_s` | seconds for the epoch, validation included |
     | `time_rows_per_s` | training rows per second of training |
 

@@ -97,9 +97,9 @@ def gathered(mine: Tensor, accelerator: Any) -> Tensor:
 def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
     r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
 
-    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes (of rows
-    whose inputs are finite), or of the first batch if it is not asked for. To be called within `undisturbed`, so that the run
-    sees the batches it would have seen.
+    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes, of
+    those whose inputs are finite; or of the first batch if it is not asked for. To be called within
+    `undisturbed`, so that the run sees the batches it would have seen.
 
     Raises:
         DataError: No target is finite.
@@ -107,8 +107,8 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
     first = labelled = None
     parts: list[Tensor] = []
     rows, whole = 0, True
-    for batch in source.epoch(0):
-        batch, sound = batch.safe()
+    for given in source.epoch(0):
+        batch, sound = given.safe()
         first = first or batch
         there = sound.reshape(-1, *[1] * (batch.y.ndim - 1)).expand(batch.y.shape)
         there = there if batch.weight is None else there & (batch.weight > 0)
@@ -169,8 +169,8 @@ def answers(
     like, rows, scm = next(model.parameters()), 0, False
     parts: list[tuple[Tensor, ...]] = []
     with in_mode(model, training=False):
-        for batch in source.epoch(0):
-            batch, sound = batch.safe()
+        for given in source.epoch(0):
+            batch, sound = given.safe()
             outputs = widened(batch, like).through(model)
             scm, (N, D) = isinstance(outputs, SCM), as_pair(outputs)
             found = (N.detach(), D.detach().expand_as(N), batch.y)

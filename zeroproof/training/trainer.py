@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.policies import idle
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
@@ -30,8 +31,9 @@ from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
 from zeroproof.training._setup import (
     check_parameters,
+    check_schedule,
     engine,
-    learning_rate,
+    learning_rates,
     placed,
     same_buffers,
     seed_run,
@@ -67,10 +69,12 @@ _ADVICE = "look for non-finite inputs or weights, or lower the learning rate"
 class SCMTrainer:
     """Train a model that returns tuples (N, D), or `SCM` values.
 
-    Every step draws τ_train, lifts the targets, runs `loss_fn(outputs=(N, D), targets=(Y_n, Y_d))`
-    and its backward under the gradient policy, and is skipped if the loss or a gradient is not
-    finite: then weights, buffers and optimizer state are as they were before it. `fit` ends by
-    solving for the head (`TrainingConfig.readout`) and choosing thresholds (`calibrate`).
+    Every step draws τ_train, lifts the targets, runs the model, `loss_fn(outputs=(N, D),
+    targets=(Y_n, Y_d))` and backward under the gradient policy, and is skipped if the loss or a
+    gradient is not finite: then weights, buffers and optimizer state are as they were before it.
+    Forward and validation are under PROJECT where the policy is REJECT, so that a derivative which
+    the model answers is right. `fit` ends by solving for the head (`TrainingConfig.readout`) and
+    choosing thresholds (`calibrate`).
 
     Args:
         model: Returns (N, D) of the shape of y; its parameters are updated in place.
@@ -86,8 +90,8 @@ class SCMTrainer:
         config: Options; `TrainingConfig()` if absent.
         scheduler: A learning-rate scheduler; a `ReduceLROnPlateau` is given the validation loss
             (training loss without a validation loader).
-        accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision:
-            mixed precision is the trainer's own.
+        accelerator: An `accelerate.Accelerator` to use instead of a new one, in full precision and
+            without accumulation, which are the trainer's own; of all processes that were started.
         callbacks: See `Callback`; such as `SpectralReadoutCallback()`.
 
     Attributes:
@@ -103,9 +107,9 @@ class SCMTrainer:
 
     Raises:
         MissingExtraError: Accelerate is not installed.
-        RangeError: `loss_fn` or a loader cannot be used as described.
+        RangeError: `loss_fn`, a loader or the scheduler cannot be used as described.
         TrainingError: The optimizer holds none of the model's parameters, or Accelerate was set up
-            with mixed precision.
+            with mixed precision, accumulation, or for another number of processes than run.
 
     Examples:
         >>> from zeroproof.layers import ProjectiveHead
@@ -134,6 +138,7 @@ class SCMTrainer:
         self.config = config or TrainingConfig()
         self.accelerator = engine(accelerator)
         check_parameters(model, optimizer, loss_fn, self.accelerator)
+        check_schedule(scheduler, self.config)
         self._sources = {
             part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
@@ -229,6 +234,7 @@ class SCMTrainer:
                 now = (self.step, self._progress.running)
                 self._saved = now if self.checkpoint else self._saved
                 self.stop_reason = self._judge.reason_before()
+            begun = self.step
             self._stepper.sound.said.clear()
             self._log.begin(self.step, self.epoch)
             try:
@@ -242,6 +248,9 @@ class SCMTrainer:
                 self._log.end(self.history)
             if not self._best.load_into(self.model) and self._average is not None:
                 self._average.load_into(self.model)
+            for name in idle(self.model) if self.step > begun else ():
+                what = f"the policy registered on {name or 'the model'}"
+                warnings.warn(f"{what} acted on nothing: it took no part in the step", stacklevel=2)
             if self._head is not None and self.config.readout == "auto":
                 self.solved = self._solve_head()
         if self.config.calibrate:
@@ -414,7 +423,7 @@ class SCMTrainer:
         return found
 
     def _renew(self) -> None:
-        self._progress, self._best = Progress(self.config), Best()
+        self._progress, self._best = Progress(self.config, self._roots), Best()
         watched = "val" if "val" in self._sources else "train"
         self._judge = Judge(self.config, self._progress, self._best, watched)
         decay = self.config.ema_decay
@@ -427,6 +436,12 @@ class SCMTrainer:
         self.val_lost: Share | None = None
         self.solved: HeadReadout | None = None
         self._saved = (-1, False)  # step, and whether an epoch was running
+
+    def _roots(self) -> dict[str, Any]:
+        """Return what may hold generators; a loader that keeps its place keeps them too."""
+        sources = self._sources.items()
+        loaders = {f"{part}_loader": s.loader for part, s in sources if not s.keeps_place}
+        return {**loaders, "model": self.model, "loss_fn": self.loss_fn}
 
     def _run_parts(self) -> RunParts:
         return RunParts(
@@ -477,8 +492,7 @@ class SCMTrainer:
         if not progress.running:
             progress.go_on()
             progress.begin()
-            if (rate := learning_rate(self.optimizer)) is not None:
-                progress.row["lr"] = rate
+            progress.row.update(learning_rates(self.optimizer))
             self._events("on_epoch_begin", self)
             if self.config.checkpoint_dir is not None:
                 progress.mark(source)
@@ -533,8 +547,7 @@ class SCMTrainer:
         progress.stalled = progress.stalled + steps if since.skipped >= steps else 0
         progress.logged, progress.logged_step = totals, self.step
         row = {**since.means("train"), "skipped_steps": int(since.skipped)}
-        if (rate := learning_rate(self.optimizer)) is not None:
-            row["lr"] = rate
+        row.update(learning_rates(self.optimizer))
         self._log.steps(self.step, row)
         bar.set_postfix(shown(row))
         if progress.stalled >= limit:
@@ -543,7 +556,6 @@ class SCMTrainer:
                 f"skipped; {_ADVICE}"
             )
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         model = self._judged
         same_buffers(model, self.accelerator)
@@ -551,7 +563,8 @@ class SCMTrainer:
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
                 tau = self.config.tau_train_max
-                tally.add(self._forward(batch, tau, model, into=sums), batch.own, batch.amount)
+                outcome = self._forward.judged(batch, tau, model, sums)
+                tally.add(outcome, batch.own, batch.amount)
         row = {**tally.totals(self.accelerator).means("val"), **self._parts("val", tally)}
         loss = whole(self.loss_fn, reduced(sums, self.accelerator))
         if torch.isfinite(loss):  # of all rows together, however they are batched
