@@ -274,8 +274,9 @@ def test_the_origin_has_a_price_and_no_gradient(kind, cost, policy, gamma):
     assert loss == cost
     with gradient_policy(policy):
         loss.backward()
-    assert N.grad == 0
-    assert D.grad == 0
+    raw = policy is GradientPolicy.PASSTHROUGH and kind in {"chordal", "oriented"}  # 0 / 0
+    for gradient in (N.grad, D.grad):
+        assert gradient.isnan() if raw else gradient == 0
 
 
 def test_the_detached_gradient_shrinks_the_tuple_and_the_others_do_not():

@@ -1,11 +1,14 @@
 """What a run can be asked for beside the guide's options."""
 
+import json
+
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from zeroproof.errors import DataError, TrainingError
+from zeroproof.errors import DataError, RangeError, TrainingError
 from zeroproof.layers import ProjectiveMLP
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
@@ -287,3 +290,33 @@ def test_half_precision_reaches_the_quality_of_float32():
     )
     assert full < 2e-4
     assert all(half <= 1.1 * full for half in halves)
+
+
+def test_a_scheduler_that_needs_a_loss_does_not_step_without_one(seeded, weights):
+    model = seeded()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    config = TrainingConfig(scheduler_cadence="step", progress=False)
+    with pytest.raises(RangeError, match="must be 'epoch' for a ReduceLROnPlateau, which needs"):
+        SCMTrainer(model, optimizer, FIT, [(X, Y)], config=config, scheduler=plateau)
+    assert torch.equal(weights(model), weights(seeded()))
+
+
+def test_accumulation_of_an_accelerator_is_refused(seeded):
+    model = seeded()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    accelerator = Accelerator(gradient_accumulation_steps=4)
+    with pytest.raises(TrainingError, match=r"gradient_accumulation_steps=1 .* own\), got 4"):
+        SCMTrainer(model, optimizer, FIT, [(X, Y)], accelerator=accelerator)
+
+
+def test_the_rates_of_groups_that_differ_are_all_told(seeded, tmp_path):
+    model = seeded()
+    groups = [{"params": model.trunk.parameters(), "lr": 0.0}, {"params": model.N.parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.01)
+    halves = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+    config = TrainingConfig(max_epochs=3, progress=False, log_dir=tmp_path, log_every=1)
+    history = SCMTrainer(model, optimizer, FIT, [(X, Y)], config=config, scheduler=halves).fit()
+    told = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    for rows in (history, told):
+        assert [(row["lr"], row["lr_1"]) for row in rows] == [(0, 0.01), (0, 0.005), (0, 0.0025)]

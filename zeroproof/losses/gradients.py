@@ -479,7 +479,7 @@ def _raw(
     if lost.ndim > 1:
         lost = lost.sum(-1, keepdim=True).expand_as(x[0])
     if _angular(r) or r.factors[2]:
-        size = sizes[0] + sizes[1]
+        size = torch.maximum(sizes[0], sizes[1])  # a sum may overflow
         ratio = (size - size) / size
         lost = lost + (ratio if _angular(r) else torch.where(_singular(x[3], known, r), ratio, 0))
     if isinstance(ruling.masked, Tensor):
