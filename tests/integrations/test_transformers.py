@@ -235,7 +235,9 @@ def masked(rows):
 
 
 @pytest.mark.parametrize(
-    ("collator", "size"), [(None, 1), (padded, 2), (padded, 3), (masked, 3)], ids=str
+    ("collator", "size"),
+    [(None, 1), (padded, 2), (padded, 3), (masked, 3)],
+    ids=["one by one", "pairs", "padded", "masked"],
 )
 def test_padding_is_neither_bottom_nor_gap_nor_label(trainer, collator, size):
     def build(**options):
