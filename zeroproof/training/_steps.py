@@ -82,11 +82,7 @@ class Stepper:
         """
         self._forget_gradients()
         (self._rewind if self._again else self._rewind.buffers).save()
-        again = self._again and not all(
-            looks_finite(x, len(batch.y))
-            for batch in window
-            for x in (*batch.args, *batch.named.values())
-        )
+        again = self._again and not all(map(_looks_finite, window))
         outcomes, rows = [], [batch.own for batch in window]
         if not (again and self._world == 1):
             outcomes = self._run(window, tau)
@@ -245,6 +241,14 @@ class Stepper:
         if last or self._world == 1:
             return nullcontext()
         return self._accelerator.no_sync(self._forward.model)
+
+
+def _looks_finite(batch: Batch) -> bool:
+    """Tell whether the sums of the inputs are finite; a plain one without a search for tensors."""
+    x = batch.args[0] if len(batch.args) == 1 and not batch.named else None
+    if type(x) is Tensor and x.is_floating_point() and not x.requires_grad:
+        return math.isfinite(x.sum().item())
+    return looks_finite((batch.args, batch.named), len(batch.y))
 
 
 class _SoundWindow(SoundRows):
