@@ -100,12 +100,12 @@ class ProjectiveLightning(LightningModule):
             return loss
 
         with self.objective.policy(scale):
-            if scale is not None or sound.batch is None:
+            if scale is not None or sound.taken is None:
                 run()
             elif sound.sound.any() or sound.distributed:
                 # gradients are averaged by the first backward after a forward of all processes
                 sound.attempt(run, again=not sound.distributed)
-        sound.forget()
+        sound.taken = sound.outputs = None
 
     def _log(self, part: str, loss: Tensor, outputs: Any, rows: int) -> None:
         _lightning.log(self, {f"{part}_loss": loss}, rows)

@@ -135,7 +135,7 @@ class Stepper:
             outcomes.append(Outcome(N.detach(), D.detach(), nan.sum() if loss is None else loss))
             own.append(int(sound.sound.sum()) if batch.own else 0)
             sound.rows += 0 if loss is None else sound.all
-        sound.forget()
+        sound.taken = sound.outputs = None
         if len(window) > 1 and 0 < sound.rows < rows:  # the mean is over the sound rows alone
             for slope in dense(self._parameters):
                 slope.mul_(rows / sound.rows)
