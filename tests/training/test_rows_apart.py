@@ -225,9 +225,7 @@ def test_a_window_is_the_mean_over_its_sound_rows(net, size):
 
 
 @pytest.mark.filterwarnings(QUIET)
-@pytest.mark.parametrize(
-    "source", ["python", "numpy", "own torch", "own numpy", "dropout in eval mode"]
-)
+@pytest.mark.parametrize("source", ["python", "numpy", "own torch", "own numpy"])
 def test_chance_of_any_source_falls_alike(source):
     class Noisy(Middle):
         def __init__(self):
@@ -240,7 +238,6 @@ def test_chance_of_any_source_falls_alike(source):
                 "numpy": lambda: float(np.random.rand()),  # noqa: NPY002 - the global one is meant
                 "own torch": lambda: float(torch.rand((), generator=self.torch)),
                 "own numpy": lambda: float(self.numpy.random()),
-                "dropout in eval mode": lambda: nn.functional.dropout(torch.ones_like(x), 0.2),
             }[source]
             return super().forward((x - POLE) * (1 + draw()) + POLE)
 

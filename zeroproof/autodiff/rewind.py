@@ -37,6 +37,8 @@ class Buffers:
 
     def save(self) -> None:
         """Copy them: no count of writes can be trusted, as normalisation leaves none."""
+        if not self._places:
+            return
         now = self.now()
         if [x.shape for x in now] == self._shapes:
             for saved, buffer in zip(self.saved, now, strict=True):

@@ -25,21 +25,20 @@ from zeroproof.errors import DataError
 
 __all__ = ["SoundRows", "dense", "looks_finite", "spoiled", "whole", "with_zeros"]
 
-_RUNS = 8  # of one batch
+_RUNS = 4  # of one batch
 
 
 class SoundRows:
     """Forward and backward of a batch over its sound rows: the gradient is theirs alone.
 
-    A row leaves the batch if an input, an output or a gradient of it is not finite. Inputs are seen
-    before forward; for the others the batch runs again without the row, from the same random state
-    and buffers: weights are those of training on the sound rows. Rows are the entries of dimension
-    0 of every tensor that has as many as y; whatever else is passed on as it is. Integers are
-    finite. Masks of attention should be boolean.
+    A row leaves the batch if an input, an output or a gradient of it is not finite: before forward,
+    or by running the batch again without it, from the same random state and buffers. Rows are the
+    entries of dimension 0 of every tensor that has as many as y; all else is passed on as it is.
+    Integers are finite. Masks of attention should be boolean.
 
-    Where the rows of a model see each other in eval mode too (attention over the batch, a graph),
-    none can leave: the batch is skipped, as one without a sound row is, and gradients are as they
-    were before it. The first row left out and the first batch skipped are told by a warning.
+    Where rows see each other in eval mode too (attention over the batch, a graph), none can leave:
+    the batch is skipped, as one without a sound row is, and gradients stay as they were. A warning
+    tells the first row left out and the first batch skipped.
 
     In `DistributedDataParallel` all processes run a batch again if one has to. An accelerator is
     read a few times in every batch.
@@ -47,19 +46,16 @@ class SoundRows:
     Args:
         model: The model, on one device.
         loss_fn: Called as `loss_fn(outputs, y)`; a scalar.
-        scaler: A `torch.amp.GradScaler`: the loss is scaled, and while it is enabled a gradient
-            that is not finite is left to it.
+        scaler: A `torch.amp.GradScaler`, to which a gradient that is not finite is left.
 
     Attributes:
         sound: Which rows of the latest batch counted, boolean `(n,)`; none where it was skipped.
         masked_rows: Rows left out so far, those of skipped batches included.
         reruns: Batches run again so far.
         skipped: Batches skipped so far.
-        batch: (inputs, y) of a batch that is under way, else `None`.
 
     Examples:
-        >>> model = nn.Linear(1, 1)
-        >>> over = SoundRows(model, nn.functional.mse_loss)
+        >>> over = SoundRows(nn.Linear(1, 1), nn.functional.mse_loss)
         >>> loss = over.backward(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]]))
         >>> over.sound
         tensor([True, True])
@@ -73,12 +69,13 @@ class SoundRows:
         self.sound = torch.zeros(0, dtype=torch.bool)
         self.masked_rows = self.reruns = self.skipped = 0
         self.said: set[bool] = set()
-        self.forget()
+        self.taken: Any = None  # a batch that is under way
         self._splits = False  # seen to answer some rows as it answers all
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_rewind", "batch", "outputs")  # graphs and generators cannot be copied
-        return {**{k: v for k, v in vars(self).items() if k not in left}, "batch": None}
+        # graphs and generators cannot be copied
+        kept = {k: v for k, v in vars(self).items() if k != "_rewind"}
+        return {**kept, "taken": None, "outputs": None}
 
     def backward(self, inputs: Any, y: Any) -> Tensor:
         """Run forward and backward over the sound rows of a batch; gradients are added up.
@@ -114,7 +111,7 @@ class SoundRows:
         rows = next((x for x in pytree.tree_leaves(y) if isinstance(x, Tensor) and x.ndim), None)
         if rows is None:
             raise DataError(f"the targets y must be tensors with rows, got {type(y).__name__}")
-        self.batch, self.outputs, self._whole, self._why = (inputs, y), None, "", ""
+        self.taken, self.outputs, self._whole, self._why = (inputs, y), None, "", ""
         self.sound = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         self._rewind.save()
         bad = ~_finite_rows(inputs, self.sound)
@@ -126,13 +123,8 @@ class SoundRows:
     ) -> Any | None:
         """Run; if outputs, loss or a gradient are not finite, again without the rows to blame.
 
-        Args:
-            run: Calls `forward`, and backward if it is to be looked at; returns the loss.
-            backward: Whether gradients are looked at.
-            again: Whether it may be called more than once.
-
-        Returns:
-            What it returned; `None` if the batch was skipped, and gradients are what they were.
+        `run` calls `forward`, runs backward if that is to be looked at, and returns the loss; more
+        than once, unless not `again`. Returns `None` if the batch was skipped.
         """
         parameters = self._parameters if backward else []
         before = [None if p.grad is None else p.grad.clone() for p in parameters]
@@ -170,14 +162,8 @@ class SoundRows:
         """Return the outputs of a batch with as many rows as `like`, without a loss."""
         self.begin(inputs, like)
         self.attempt(self.forward, backward=False)
-        outputs = self.whole()
-        self.forget()
+        outputs, self.taken, self.outputs = self.whole(), None, None
         return outputs
-
-    def forget(self) -> None:
-        """Let go of the batch and its outputs."""
-        self.batch: Any = None
-        self.outputs: Any = None
 
     def forward(self) -> Any:
         """Return the loss over the sound rows of this process; a connected 0 over none."""
@@ -197,11 +183,11 @@ class SoundRows:
         Of none, zeros in their stead: a process without a sound row keeps the others company.
         """
         if rows is None and self.sound.all():
-            return self.batch
+            return self.taken
         rows = self.sound.nonzero()[:, 0] if rows is None else rows
         count = len(self.sound)
         pick = (lambda x: x[rows]) if len(rows) else torch.zeros_like
-        return pytree.tree_map(lambda x: pick(x) if _has_rows(x, count) else x, self.batch)
+        return pytree.tree_map(lambda x: pick(x) if _has_rows(x, count) else x, self.taken)
 
     def whole(self) -> Any:
         """Return the outputs among those of all rows; nan, without a gradient, where not sound."""
@@ -323,14 +309,8 @@ class SoundRows:
 
         try:
             with in_mode(self.model, training=False):
-                among, apart = [x[places] for x in outputs(self.batch)], outputs(self.part(places))
+                among, apart = [x[places] for x in outputs(self.taken)], outputs(self.part(places))
                 self._splits = all(map(_alike, among, apart))
-                if not self._splits:  # by chance, perhaps: then what is finite has to tell
-                    again = pytree.tree_leaves(self.run(*self.part(places), model=self._alone)[0])
-                    self._splits = not all(map(_alike, apart, again)) and all(
-                        torch.equal(a.isfinite(), b.isfinite())
-                        for a, b in zip(among, apart, strict=True)
-                    )
         except (RuntimeError, ValueError, IndexError) as error:
             self._whole = f"its sound rows cannot be run alone ({error})"
         if not self._splits:
@@ -363,10 +343,10 @@ def looks_finite(tree: Any, rows: int) -> bool:
 
     A sum takes one pass and no memory; one that overflows is to be looked at again.
     """
-    for x in [tree] if isinstance(tree, Tensor) else pytree.tree_leaves(tree):
+    for x in pytree.tree_leaves(tree):
         if _inexact_rows(x, rows):
-            total = (x.detach() if x.requires_grad else x).sum()
-            if not cmath.isfinite(total.item()):
+            total = (x.detach() if x.requires_grad else x).sum().item()
+            if not cmath.isfinite(total):
                 return False
     return True
 
@@ -425,8 +405,7 @@ def _put(parameters: list[nn.Parameter], gradients: list[Tensor | None]) -> None
 
 
 def _has_rows(x: Any, rows: int) -> bool:
-    strided = isinstance(x, Tensor) and x.layout is torch.strided
-    return strided and x.ndim > 0 and x.shape[0] == rows
+    return isinstance(x, Tensor) and x.layout is torch.strided and x.shape[:1] == (rows,)
 
 
 def _inexact_rows(x: Any, rows: int) -> bool:

@@ -124,12 +124,12 @@ class ProjectiveLightning(LightningModule):
             return loss
 
         with self.objective.policy(scale):
-            if scale is not None or sound.batch is None:
+            if scale is not None or sound.taken is None:
                 run()
             elif sound.sound.any() or sound.distributed:
                 # gradients are averaged by the first backward after a forward of all processes
                 sound.attempt(run, again=not sound.distributed)
-        sound.forget()
+        sound.taken = sound.outputs = None
 
     def _judge(self, batch: Batch, part: str, loader: int) -> Tensor:
         with self.objective.values():

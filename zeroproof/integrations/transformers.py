@@ -80,7 +80,7 @@ class ProjectiveTrainerMixin(_Trainer):
         """Return the loss, and with `return_outputs` the model's outputs."""
         x, y, weight = _split(inputs)
         with self.objective.values():
-            if self._sound is not None and self._sound.batch is not None and not return_outputs:
+            if self._sound is not None and self._sound.taken is not None and not return_outputs:
                 return self._sound.forward()
             outputs = model(**x)
             loss = self.objective(outputs, y, _counting(inputs, y, weight))
@@ -100,7 +100,7 @@ class ProjectiveTrainerMixin(_Trainer):
         sound.begin(((), x), (y, _counting(inputs, y, weight)))
         with self.objective.policy(None if scaler is None else scaler.get_scale()):
             loss = sound.attempt(lambda: step(model, inputs, *args, **named))
-        sound.forget()
+        sound.taken = sound.outputs = None
         return torch.full((), torch.nan, device=y.device) if loss is None else loss
 
     def prediction_step(

@@ -83,11 +83,7 @@ class Stepper:
         """
         self._forget_gradients()
         (self._rewind if self._again or len(window) > 1 else self._rewind.buffers).save()
-        again = self._again and not all(
-            looks_finite(x, len(batch.y))
-            for batch in window
-            for x in (*batch.args, *batch.named.values())
-        )
+        again = self._again and not all(map(_looks_finite, window))
         outcomes, rows = [], [batch.own for batch in window]
         if not (again and self._world == 1):
             outcomes = self._run(window, tau)
@@ -160,7 +156,7 @@ class Stepper:
                 sound.rows += sound.all
             loss = nan.sum() if loss is None else loss.detach()
             outcomes.append(Outcome(N.detach(), D.detach(), batch.y, batch.weight, loss))
-        sound.forget()
+        sound.taken = sound.outputs = None
         if len(window) > 1 and kept:  # the loss is that of all the sound rows together
             self._forget_gradients()
             self._rewind.back()
@@ -273,6 +269,14 @@ class Stepper:
         if last or self._world == 1:
             return nullcontext()
         return self._accelerator.no_sync(self._forward.model)
+
+
+def _looks_finite(batch: Batch) -> bool:
+    """Tell whether the sums of the inputs are finite; a plain one without a search for tensors."""
+    x = batch.args[0] if len(batch.args) == 1 and not batch.named else None
+    if type(x) is Tensor and x.is_floating_point() and not x.requires_grad:
+        return math.isfinite(x.sum().item())
+    return looks_finite((batch.args, batch.named), len(batch.y))
 
 
 class _SoundWindow(SoundRows):

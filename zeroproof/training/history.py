@@ -28,8 +28,8 @@ class History(list[dict[str, float]]):
     | `tau_train_std`, `tau_train_min`, `tau_train_max` | their spread, where they differ |
     | `grad_norm` | mean 2-norm of the gradients before clipping, with `max_grad_norm` |
     | `lambda_rejection`, `target_coverage` | what was in force, with a `CoverageController` |
-    | `skipped_steps` | steps left out because the loss or a gradient was not finite |
-    | `masked_rows` | training rows left out of the losses because N or D was not finite |
+    | `skipped_steps` | steps left out: over no sound row, or loss or gradient not finite |
+    | `masked_rows` | training rows left out: an input, N, D or the gradient was not finite |
     | `lr` | learning rate of the first parameter group |
     | `lr_1`, `lr_2`, ... | those of the other groups, where they differ |
     | `time_epoch_s` | seconds for the epoch, validation included |
