@@ -247,6 +247,7 @@ def test_small_steps_take_one_thread_and_give_the_others_back(options, threads, 
     assert set(used) == {threads}
 
 
+@pytest.mark.filterwarnings("ignore:a batch of .* was left out of training")
 def test_training_that_diverges_says_so():
     X = torch.linspace(-1, 1, 40)[:, None]
     options = FitOptions(steps=20, hidden=(8,), learning_rate=1e30, progress=False)

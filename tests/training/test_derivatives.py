@@ -10,6 +10,14 @@ from zeroproof.layers import ProjectiveHead, Rational
 from zeroproof.scm import SCM
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
+STEPS_ALONE = {
+    "max_epochs": 1,
+    "progress": False,
+    "target_scale": 1.0,
+    "readout": None,
+    "calibrate": False,
+}
+
 CLAMP, PROJECT, REJECT, PASSTHROUGH = GradientPolicy
 FIT = SCMTrainingLoss(normalizer="chordal", lambda_sign=0, lambda_margin=0, lambda_rejection=0)
 
@@ -52,7 +60,7 @@ def fit(model, x, y, rate=0.0, **options):
         FIT,
         [(x, y)],
         [(x, y)] * 2,
-        config=TrainingConfig(**{"max_epochs": 1, "progress": False, **options}),
+        config=TrainingConfig(**{**STEPS_ALONE, **options}),
     )
     trainer.fit()
     return trainer
@@ -130,3 +138,19 @@ def test_a_policy_of_a_module_that_never_runs_is_said():
     ):
         fit(model, x, x)
     assert len(w) == 2
+
+
+def test_a_force_may_stand_before_a_head_and_all_that_fit_does_at_its_end():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.force, self.head = Force(), ProjectiveHead(2, 1)
+
+        def forward(self, place):
+            N, D = self.force(place)
+            return self.head(N / D.clamp_min(1e-3))
+
+    place = torch.linspace(0.2, 1, 32).reshape(16, 2)
+    trainer = fit(Residual(), place, place[:, :1], max_epochs=2, readout="auto", calibrate=True)
+    assert trainer.solved is not None
+    assert trainer.val_lost is not None

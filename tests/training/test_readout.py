@@ -241,7 +241,7 @@ def test_callbacks_are_called_once_and_need_no_method():
 def test_the_trainer_holds_out_its_validation_rows():
     held = (X[::7].float(), Y[::7].float())
     model = net()
-    fitted = trainer(model, val_loader=[held])
+    fitted = trainer(model, val_loader=[held], readout=None, target_scale=1.0)
     assert fitted.readout().after == pytest.approx(error(model, *held), rel=1e-4, abs=1e-15)
 
 

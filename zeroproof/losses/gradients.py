@@ -208,7 +208,8 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     same_shape(Y_n, N, "Y_n", "N")
     if r.factors[2] and r.sign_variant == "angle" and any(z.is_complex() for z in x):
         raise RangeError("variant must be 'cosine' for complex tuples, got 'angle'")
-    turns = None if known is None or r.fit != "oriented" else checked_mask(known, N)
+    known = None if known is None else checked_mask(known, N)
+    turns = known if r.fit == "oriented" else None
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, factor in zip(PARTS, r.factors, strict=True):
         if factor:

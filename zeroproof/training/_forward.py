@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
-from zeroproof.autodiff.policies import GradientPolicy, gradient_policy
+from zeroproof.autodiff.policies import GradientPolicy
 from zeroproof.losses.counting import Parts
 from zeroproof.training._calling import accepted, as_pair, offered_to
 from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
@@ -166,19 +166,18 @@ class Forward:
 
         Such a model, which answers a force or a residual, is known by its first batch.
         """
-        with gradient_policy(self.policy):
-            if not self._differentiates:
-                before = random_state()
-                try:
-                    with torch.no_grad():
-                        return run()
-                except RuntimeError as error:
-                    if "does not require grad" not in str(error):
-                        raise
-                    self._differentiates = True
-                    set_random_state(before)  # as if the attempt had not been
-            with torch.enable_grad():
-                return run()
+        if not self._differentiates:
+            before = random_state()
+            try:
+                with torch.no_grad():
+                    return run()
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                self._differentiates = True
+                set_random_state(before)  # as if the attempt had not been
+        with torch.enable_grad():
+            return run()
 
     def judged(self, batch: Batch, tau: float, model: nn.Module, into: dict[str, Parts]) -> Outcome:
         """Return the same for validation, without a graph."""
@@ -191,7 +190,8 @@ class Forward:
     ) -> dict[str, Any]:
         """Return what the loss is called with."""
         # φ(⊥) has no sign to learn
-        offered = {"tau_train": tau, "mask": ~torch.isnan(y), "weight": weight}
+        mask = ~torch.isnan(y) if "mask" in self._taken else None
+        offered = {"tau_train": tau, "mask": mask, "weight": weight}
         targets = tuple(lift_targets(y, scale=self.scale))
         return {"outputs": (N, D), "targets": targets, **offered_to(self._taken, offered)}
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import squared
@@ -31,9 +32,11 @@ def features(model: nn.Module, head: nn.Module, batch: Batch) -> tuple[list[Tens
 
     hook = head.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        return seen, batch.through(model)
+        with torch.enable_grad():  # a model may differentiate in forward
+            outputs = batch.through(model)
     finally:
         hook.remove()
+    return pytree.tree_map_only(Tensor, Tensor.detach, (seen, outputs))
 
 
 def with_ones(h: Tensor) -> Tensor:

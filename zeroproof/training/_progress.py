@@ -200,7 +200,8 @@ class Progress:
         set_random_state(state["now"], self._roots())
         set_random_state(here, self._roots())
         self.start, self.now, self.wish = state["start"], state["now"], state["wish"]
-        self.read = [] if state["read"] is None else state["read"].tolist()
+        read = state.get("read")  # not in version 1
+        self.read = [] if read is None else read.tolist()
         self.tally = self.new_tally()
         self.tally.restore(Totals(*state["sums"]), tuple(state.get("latest", ())))
         for part, place in state["places"].items():

@@ -47,9 +47,10 @@ def set_random_state(state: dict[str, Any], roots: Mapping[str, Any] | None = No
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
     there = _generators(roots or {})
-    for place in there.keys() & state["held"].keys():
-        _set_state(there[place], state["held"][place])
-    return sorted(state["held"].keys() - there.keys())
+    held = state.get("held", {})  # not in version 1
+    for place in there.keys() & held.keys():
+        _set_state(there[place], held[place])
+    return sorted(held.keys() - there.keys())
 
 
 def _generators(roots: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,8 +228,10 @@ def _names(run: RunParts) -> dict[str, Any]:
 
 
 def _options(config: TrainingConfig) -> dict[str, str]:
-    names = (f.name for f in dataclasses.fields(config) if f.name not in _FREE)
-    return {name: repr(getattr(config, name)) for name in names}
+    options = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    if options["target_scale"] == "auto":  # the checkpoint tells s
+        del options["target_scale"]
+    return {name: repr(x) for name, x in options.items() if name not in _FREE}
 
 
 def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:

@@ -93,8 +93,14 @@ class Source:
             place.load_state_dict(state["loader"])
             self._over = state["over"]
             return
-        for part, inner in zip(_keepers(_parts(self.loader)), state["samplers"], strict=True):
+        parts = _parts(self.loader)
+        for part, inner in zip(_keepers(parts), state["samplers"], strict=True):
             part.load_state_dict(inner)
+        if "generators" in state:  # of a checkpoint of version 1, by their order
+            values = (value for part in parts for value in vars(part).values())
+            held = {id(g): g for g in values if isinstance(g, torch.Generator)}
+            for generator, numbers in zip(held.values(), state["generators"], strict=True):
+                generator.set_state(numbers)
 
     def differs(self, read: list[int]) -> int | None:
         """Return the first batch of this epoch, from 0, that is not the one of these digests.

@@ -89,7 +89,7 @@ class Stepper:
             outcomes = self._run(window, tau)
             if self._again:
                 self._rewind.watch()
-                values = [x.detach() for o in outcomes for x in (o.N, o.D, o.loss)]
+                values = [x for o in outcomes for x in (o.N, o.D, o.loss)]
                 sums = [x.sum() if x.ndim else x for x in values]
                 wrong = self._flagged([*sums, *self._slopes()])
                 again = self._any(wrong + 1 if again else wrong).item() > 0
@@ -113,8 +113,7 @@ class Stepper:
         shares = self._shares(window) if sums is None else [1.0] * len(window)
         outcomes: list[Outcome] = []
         for index, (batch, share) in enumerate(zip(window, shares, strict=True)):
-            last = index == len(window) - 1
-            with gradient_policy(self._forward.policy), self._sync(last=last):
+            with self._sync(last=index == len(window) - 1):
                 outcome = self._forward(batch, tau, fixed=fixed, sums=sums)
                 # gradients are averaged over processes, where they should be added
                 self._backward(outcome.loss, share * self._world, scale)
@@ -146,8 +145,7 @@ class Stepper:
 
         for batch in map(self._forward.placed, window):
             sound.take(batch, tau)
-            with gradient_policy(self._forward.policy):
-                loss = sound.attempt(run)
+            loss = sound.attempt(run)
             nan = torch.full(batch.y.shape, math.nan, device=batch.y.device)
             N, D = (nan, nan) if loss is None else sound.whole()
             own.append(int(sound.sound.sum()) if batch.own else 0)
@@ -171,7 +169,7 @@ class Stepper:
                 "the loss must depend on the model's parameters, got a tensor without a gradient"
             )
         loss = loss if weight == 1 else loss * weight
-        if scale is None and self._policy is self._forward.policy:  # it is open already
+        if scale is None and self._policy is self._forward.policy:  # around all of `fit`
             loss.backward()
             return
         with gradient_policy(self._policy, loss_scale=scale):

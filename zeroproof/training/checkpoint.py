@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 _FORMAT = "zeroproof-checkpoint"
-_VERSION = 2  # 1 held generators in another form
+_VERSION = 2
+_READ = (1, 2)  # 1 held the generators of a loader by their order
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
 _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
 
@@ -212,12 +213,12 @@ def _record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise DamagedCheckpointError(f"{file} must have the format {_FORMAT!r}, got something else")
     version = record.get("version")
-    if type(version) is int and version != _VERSION:
+    if type(version) is int and version not in _READ:
         raise CheckpointError(
-            f"{file} must have format version {_VERSION}, got {version}: "
+            f"{file} must have format version {_VERSION} or 1, got {version}: "
             "use the version of zeroproof that wrote it"
         )
-    if version != _VERSION:
+    if version not in _READ:
         raise DamagedCheckpointError(f"{file} must have a format version, got {version!r}")
     return record
 

@@ -120,12 +120,13 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
             whole = False
             break
     y = gathered(torch.cat(parts), accelerator)
-    if whole and not torch.isfinite(y).any():
+    if whole and len(y) and not torch.isfinite(y).any():
         raise DataError(
             f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there is "
             "nothing to learn but one answer"
         )
-    return first, labelled, target_scale(y)  # pyright: ignore[reportReturnType]
+    scale: Any = target_scale(y) if len(y) else 1.0  # without a sound row, training will tell
+    return first, labelled, scale  # pyright: ignore[reportReturnType]
 
 
 def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
@@ -147,11 +148,11 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
     return heads[0] if alike else None
 
 
-@torch.no_grad()
 def answers_y(model: nn.Module, batch: Batch, scale: float) -> bool:
     """Tell whether a model answers y already, and not y / scale: it was trained before."""
     with in_mode(model, training=False):
-        N, D = as_pair(widened(batch, next(model.parameters())).through(model))
+        outputs = widened(batch, next(model.parameters())).through(model)
+    N, D = (z.detach() for z in as_pair(outputs))
     Y = lift_targets(batch.y.to(N.device), scale=scale)
     pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
     as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)

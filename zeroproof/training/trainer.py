@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zeroproof.autodiff.policies import idle
+from zeroproof.autodiff.policies import gradient_policy, idle
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
@@ -223,7 +223,7 @@ class SCMTrainer:
             ShapeError: N and D, or N and y, do not belong together.
             CheckpointError: A checkpoint belongs to another run, or the folder cannot be used.
         """
-        with self.in_training_units():
+        with gradient_policy(self._forward.policy), self.in_training_units():
             self._renew()
             seeded = seed_run(self.config, self.accelerator, self._sources.values())
             self._progress.generator = seeded
@@ -303,7 +303,7 @@ class SCMTrainer:
         config, part = self.config, "val" if "val" in self._sources else "train"
         if self._progress.scale is None:
             self._find_scale()
-        with undisturbed(self._sources[part]):
+        with gradient_policy(self._forward.policy), undisturbed(self._sources[part]):
             N, D, y, scm = answers(self.model, self._sources[part], self.accelerator)
         scale = config.scale * (self._progress.scale or 1.0) / self.unit
         y, singular = y / self.unit, ~torch.isfinite(y)
