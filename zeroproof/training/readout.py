@@ -23,7 +23,7 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.training._head import features, head_weights, heads_of, set_head
-from zeroproof.training._loaders import Batch, batches, widened
+from zeroproof.training._loaders import batches, widened
 from zeroproof.training._readout_rows import Rows, told
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
@@ -217,29 +217,33 @@ def closing_readout(
         rows = _features(model, head, loader)
         held = None if held is None else _features(model, head, held)
     if held is None:
-        marked = told(Batch((rows[0].cpu(),), {}, rows[1].cpu(), 0, 0)).to(rows[0].device)
-        held, rows = ([z[mark] for z in rows] for mark in (marked, ~marked))
+        held, rows = ([z[mark] for z in rows] for mark in (rows[2], ~rows[2]))
     finite = torch.isfinite(rows[1]).all(1)
     found, options = None, {"scale": scale, "distributed": distributed, "gain": _GAIN}
-    for part in ([z[finite] for z in rows], rows):
+    for part in ([z[finite] for z in rows[:2]], rows[:2]):
         with suppress(DataError, TrainingError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            found = head_readout(head, [part], [held], **options)
+            found = head_readout(head, [part], [held[:2]], **options)
         if found is not None and found.kept:
             break
     return found
 
 
 def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Tensor]:
-    """Return features and targets of the first rows of a loader, those with finite features."""
-    found: list[tuple[Tensor, Tensor]] = []
+    """Return features, targets and a mark on a fifth of the first rows of a loader.
+
+    Those with finite features. The mark is told by a row's own inputs: a bit of rounding in its
+    features, of other rows in its batch, must not move it.
+    """
+    found: list[tuple[Tensor, ...]] = []
     room = _ENTRIES
     for batch in batches(loader, "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
         h = h.detach().reshape(-1, h.shape[-1])
         y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
         sound = torch.isfinite(h).all(1) & (weight > 0)
-        found.append((h[sound], y[sound]))
+        mark = told(batch).to(h.device).repeat_interleave(len(h) // max(len(batch.y), 1))
+        found.append((h[sound], y[sound], mark[sound]))
         room -= h.numel()
         if room <= 0:
             break
