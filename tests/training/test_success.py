@@ -303,3 +303,55 @@ def test_a_model_of_scm_values_is_trained_by_the_same_loss():
     far = (x - 0.25).abs() > 0.1
     assert ((answer.payload / y - 1)[far].abs().median()) < 0.02
     assert trainer.val_caught.rows == 1
+
+
+# --- what looking does not move
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_reading_beforehand_leaves_the_order_of_the_rows_alone(own):
+    def orders(**options):
+        class Watched(torch.utils.data.Dataset):
+            def __len__(self):
+                return 24
+
+            def __getitem__(self, i):
+                seen.append(i)
+                return X[i], Y[i]
+
+        seen: list[int] = []
+        torch.manual_seed(0)
+        model = ProjectiveMLP(1, 1, hidden=(4,))
+        generator = torch.Generator().manual_seed(7) if own else None
+        loader = DataLoader(Watched(), batch_size=8, shuffle=True, generator=generator)
+        config = TrainingConfig(max_epochs=2, progress=False, seed=0, calibrate=False, **options)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        trainer = SCMTrainer(model, optimizer, CHORDAL, loader, config=config)
+        trainer.fit()
+        return seen
+
+    alone = orders(target_scale=1.0, readout=None)
+    assert orders(readout=None)[-48:] == alone
+
+
+def test_the_head_is_solved_for_as_the_labels_weigh():
+    y = torch.cat([Y, 5 * X])
+    x, weight = torch.cat([X, X]), torch.cat([torch.ones_like(X), torch.full_like(X, 1e-9)])
+    torch.manual_seed(0)
+    model = ProjectiveMLP(1, 1, hidden=(16,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    config = TrainingConfig(max_epochs=2, progress=False, seed=0)
+    batch = {"x": x, "y": y, "weight": weight}
+    trainer = SCMTrainer(model, optimizer, CHORDAL, [batch], config=config)
+    trainer.fit()
+    assert trainer.solved is not None
+    assert trainer.solved.after < 1e-6
+    near = torch.tensor([[0.25], [0.31]])
+    torch.testing.assert_close(value(model, near), 1 / (near - 0.3), rtol=1e-2, atol=0)
+
+
+def test_thresholds_that_are_not_chosen_are_in_the_units_of_y_all_the_same():
+    options = {"score": "angle", "tau_infer": 1e-3, "tau_train_min": 1e-3, "tau_train_max": 1e-3}
+    _, trainer = fitted(100 * Y, calibrate=False, **options)
+    assert trainer.inference_config.scale == pytest.approx(trainer.target_scale)
+    assert trainer.inference_config.tau_infer == 1e-3

@@ -12,6 +12,7 @@ import cmath
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -69,6 +70,7 @@ class SoundRows:
         self.sound = torch.zeros(0, dtype=torch.bool)
         self.masked_rows = self.reruns = self.skipped = 0
         self.said: set[bool] = set()
+        self.within: Callable[[], AbstractContextManager[Any]] = nullcontext  # around forward
         self.taken: Any = None  # a batch that is under way
         self._splits = False  # seen to answer some rows as it answers all
 
@@ -97,7 +99,8 @@ class SoundRows:
         self.begin((tuple(args), named), y)
 
         def run() -> Tensor:
-            loss = self.forward()
+            with self.within():
+                loss = self.forward()
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             return loss
 
@@ -209,7 +212,8 @@ class SoundRows:
 
     def nothing(self) -> Tensor:
         """Return a 0 that is connected to every parameter, and spoils none."""
-        return torch.stack([p.flatten()[:0].sum() for p in self._parameters]).sum()
+        none = torch.zeros((), device=self.sound.device)
+        return sum((p.flatten()[:0].sum() for p in self._parameters), none)
 
     # --- rows
 
@@ -219,7 +223,9 @@ class SoundRows:
 
     @property
     def _parameters(self) -> list[nn.Parameter]:
-        modules = [m for m in (self.model, self.loss_fn) if isinstance(m, nn.Module)]
+        # the method of an objective is bound to what holds the loss
+        loss = getattr(getattr(self.loss_fn, "__self__", None), "loss_fn", self.loss_fn)
+        modules = [m for m in (self.model, loss) if isinstance(m, nn.Module)]
         return [p for m in modules for p in m.parameters() if p.requires_grad]
 
     @property

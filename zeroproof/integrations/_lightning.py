@@ -93,7 +93,8 @@ class ProjectiveCallback(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log coverage and gap."""
+        """Log coverage and gap; the context is open yet, if there was no backward."""
+        self._open.close()
         self._log(pl_module, "train", outputs)
 
     def on_validation_batch_end(

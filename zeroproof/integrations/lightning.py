@@ -119,7 +119,8 @@ class ProjectiveLightning(LightningModule):
 
         def run() -> Tensor:
             parts = self.trainer.accumulate_grad_batches
-            loss = given.pop() if given else sound.forward() / parts
+            with self.objective.values():
+                loss = given.pop() if given else sound.forward() / parts
             super(ProjectiveLightning, self).backward(loss, *args, **named)
             return loss
 
@@ -132,7 +133,7 @@ class ProjectiveLightning(LightningModule):
         sound.taken = sound.outputs = None
 
     def _judge(self, batch: Batch, part: str, loader: int) -> Tensor:
-        with self.objective.values():
+        with in_mode(self.model, training=False), self.objective.values():
             outputs = batch.through(self.model)
             parts = self.objective.parts(outputs, batch.y, batch.weight)
         added(self._sums.setdefault(loader, {}), parts)

@@ -120,6 +120,7 @@ class ProjectiveObjective:
         """
         if self._sound is None or self._sound.model is not model:
             self._sound = SoundRows(model, self.over)
+            self._sound.within = self.values
         self._sound.scaler = scaler
         with self.policy(scaler.get_scale() if scaler is not None else None):
             return self._sound.backward(inputs, (y, weight))

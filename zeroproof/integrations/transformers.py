@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.counting import Parts
@@ -114,7 +115,12 @@ class ProjectiveTrainerMixin(_Trainer):
 
         On their way through the Trainer, which pads with -100, the masks are int8.
         """
-        with torch.no_grad(), self.objective.values(), self.compute_loss_context_manager():
+        with (
+            torch.no_grad(),
+            self.objective.values(),
+            in_mode(model, training=False),
+            self.compute_loss_context_manager(),
+        ):
             placed = self._prepare_inputs(inputs)
             x, y, weight = _split(placed)
             outputs, loss = model(**x), None

@@ -156,9 +156,9 @@ class Forward:
             outputs = batch.through(self.model if model is None else model)
         N, D = as_pair(outputs)
         pair_shapes(N, D)
+        same_shape(batch.y, N, "the targets y of a batch", "N")
         if finite is not None:
             N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
-        same_shape(batch.y, N, "the targets y of a batch", "N")
         return batch, N, D, finite
 
     def valued(self, run: Callable[[], Any]) -> Any:

@@ -33,9 +33,9 @@ class Stepper:
     """Makes optimizer steps; what stays the same from step to step is found once, here.
 
     Whether a step is finite the host reads on a CPU. Elsewhere a fused optimizer is told by a
-    tensor, `found_inf`, and no host waits; float16, whose loss scaler moves with it, and other
-    optimizers cost one read per step. Where it is read, and the model is whole on every process, a
-    window that is not finite is run again over its sound rows.
+    tensor, `found_inf`, and no host waits; other optimizers cost two reads per step, float16, whose
+    loss scaler moves with it, some more. Where it is read, and the model is whole on every process,
+    a window that is not finite is run again over its sound rows.
 
     Args:
         forward: The model with its loss.
@@ -84,7 +84,7 @@ class Stepper:
         self._forget_gradients()
         (self._rewind if self._again or len(window) > 1 else self._rewind.buffers).save()
         again = self._again and not all(map(_looks_finite, window))
-        outcomes, rows = [], [batch.own for batch in window]
+        outcomes, amounts = [], [batch.amount for batch in window]
         if not (again and self._world == 1):
             outcomes = self._run(window, tau)
             if self._again:
@@ -95,9 +95,9 @@ class Stepper:
                 again = self._any(wrong + 1 if again else wrong).item() > 0
         if again:
             self._rewind.back()
-            outcomes, rows = self._run_sound(window, tau)
-        for outcome, batch, sound in zip(outcomes, window, rows, strict=True):
-            tally.add(outcome, batch.own, batch.amount * sound / max(batch.own, 1))
+            outcomes, amounts = self._run_sound(window, tau)
+        for outcome, batch, amount in zip(outcomes, window, amounts, strict=True):
+            tally.add(outcome, batch.own, amount)
         made = not again or self.sound.rows > 0
         tally.add_step(*(self._finish(outcomes) if made else (True, None)))
 
@@ -126,15 +126,15 @@ class Stepper:
     def _shares(self, window: Sequence[Batch]) -> list[float]:
         """Return how much of a mean over labels is that of each batch, on all processes."""
         counts = [float(batch.all) for batch in window]
-        if any(batch.weight is not None for batch in window):
+        if self._world > 1 or any(batch.weight is not None for batch in window):
             mine = torch.tensor([batch.amount for batch in window], device=self._flag.device)
             counts = self._accelerator.reduce(mine, reduction="sum").tolist()
         return [count / (sum(counts) or 1.0) for count in counts]
 
-    def _run_sound(self, window: Sequence[Batch], tau: float) -> tuple[list[Outcome], list[int]]:
-        """Run the window over its sound rows, of which this process has so many in each batch."""
+    def _run_sound(self, window: Sequence[Batch], tau: float) -> tuple[list[Outcome], list[float]]:
+        """Run the window over its sound rows; return how much those of each batch count."""
         self._forget_gradients()
-        sound, scale, outcomes, own = self.sound, self._loss_scale(), [], []
+        sound, scale, outcomes, amounts = self.sound, self._loss_scale(), [], []
         kept: list[Batch] = []
         sound.rows = 0
 
@@ -148,7 +148,7 @@ class Stepper:
             loss = sound.attempt(run)
             nan = torch.full(batch.y.shape, math.nan, device=batch.y.device)
             N, D = (nan, nan) if loss is None else sound.whole()
-            own.append(int(sound.sound.sum()) if batch.own else 0)
+            amounts.append(0.0 if loss is None else sound.kept().amount)
             if loss is not None:
                 kept.append(sound.kept())
                 sound.rows += sound.all
@@ -161,7 +161,7 @@ class Stepper:
             latest = self._run(kept, tau)
             if tells(self._forward.loss_fn):
                 outcomes = [outcome._replace(loss=latest[0].loss) for outcome in outcomes]
-        return outcomes, own
+        return outcomes, amounts
 
     def _backward(self, loss: Tensor, weight: float, scale: float | None) -> None:
         if not loss.requires_grad:

@@ -90,7 +90,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         DamagedCheckpointError: A file is missing, cut short or altered.
-        CheckpointError: It is no checkpoint, or was written by a newer or older version.
+        CheckpointError: It is no checkpoint, or was written in a format that is not read here.
     """
     path = Path(path)
     record = _record(path)
@@ -121,7 +121,7 @@ def find_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
         UserWarning: One is damaged; it is named, and the one before it is tried.
 
     Raises:
-        CheckpointError: The newest whole one was written by a newer or older version.
+        CheckpointError: The newest whole one was written in a format that is not read here.
     """
     for path in list_checkpoints(folder):
         try:

@@ -22,6 +22,7 @@ from zeroproof.solve.spectral import (
     read,
     sweep,
 )
+from zeroproof.solve.tall_qr import gathered
 from zeroproof.training._head import features, head_weights, heads_of, set_head
 from zeroproof.training._loaders import batches, widened
 from zeroproof.training._readout_rows import Rows, told
@@ -213,17 +214,25 @@ def closing_readout(
     enough on the rows held out, as where ⊥ fills a region. `None` where there is nothing to solve
     with: no row held out, or no finite target.
     """
-    with in_mode(model, training=False):
-        rows = _features(model, head, loader)
-        held = None if held is None else _features(model, head, held)
+    raised, rows, others = None, list[Tensor](), list[Tensor]()
+    try:
+        with in_mode(model, training=False):
+            rows = _features(model, head, loader)
+            others = [] if held is None else _features(model, head, held)
+    except DataError as error:  # told to all, so that no other process waits for ever
+        raised = error
+    try:
+        gathered([], raised, distributed=distributed)
+    except DataError:
+        return None
     if held is None:
-        held, rows = ([z[mark] for z in rows] for mark in (rows[2], ~rows[2]))
+        others, rows = ([z[mark] for z in rows] for mark in (rows[2], ~rows[2]))
     finite = torch.isfinite(rows[1]).all(1)
     found, options = None, {"scale": scale, "distributed": distributed, "gain": _GAIN}
-    for part in ([z[finite] for z in rows[:2]], rows[:2]):
+    for part in ([z[finite] for z in rows], rows):
         with suppress(DataError, TrainingError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            found = head_readout(head, [part], [held[:2]], **options)
+            found = head_readout(head, [_weighed(part)], [_weighed(others)], **options)
         if found is not None and found.kept:
             break
     return found
@@ -232,8 +241,8 @@ def closing_readout(
 def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Tensor]:
     """Return features, targets and a mark on a fifth of the first rows of a loader.
 
-    Those with finite features. The mark is told by a row's own inputs: a bit of rounding in its
-    features, of other rows in its batch, must not move it.
+    Those with finite features, and their weights. The mark is told by a row's own numbers: a bit of
+    rounding in its features, by other rows in its batch, must not move it.
     """
     found: list[tuple[Tensor, ...]] = []
     room = _ENTRIES
@@ -243,11 +252,16 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
         y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
         sound = torch.isfinite(h).all(1) & (weight > 0)
         mark = told(batch).to(h.device).repeat_interleave(len(h) // max(len(batch.y), 1))
-        found.append((h[sound], y[sound], mark[sound]))
+        found.append((h[sound], y[sound], mark[sound], weight[sound]))
         room -= h.numel()
         if room <= 0:
             break
     return [torch.cat(z) for z in zip(*found, strict=True)]
+
+
+def _weighed(rows: list[Tensor]) -> dict[str, Tensor]:
+    h, y, _, weight = rows
+    return {"h": h, "y": y, "weight": weight}
 
 
 def _outputs(head: ProjectiveHead, j: int) -> list[int]:

@@ -79,12 +79,14 @@ class Share(NamedTuple):
 @contextmanager
 def undisturbed(source: Source) -> Iterator[None]:
     """Read a loader and leave everything as it was: random states, samplers, its place."""
-    state, place = random_state(), source.state()
+    roots = {} if source.keeps_place else {"loader": source.loader}
+    state, place, read = random_state(roots), source.state(), source.digests
     try:
         yield
     finally:
         source.restore(place)
-        set_random_state(state)
+        source.digests = read
+        set_random_state(state, roots)
 
 
 def gathered(mine: Tensor, accelerator: Any) -> Tensor:

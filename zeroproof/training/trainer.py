@@ -15,7 +15,7 @@ from zeroproof.autodiff.policies import gradient_policy, idle
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
-from zeroproof.inference import calibrated, strict_inference
+from zeroproof.inference import InferenceConfig, calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.losses.counting import Parts
 from zeroproof.projective.angle import denominator_score
@@ -70,8 +70,9 @@ class SCMTrainer:
     """Train a model that returns tuples (N, D), or `SCM` values.
 
     Every step draws τ_train, lifts the targets, runs the model, `loss_fn(outputs=(N, D),
-    targets=(Y_n, Y_d))` and backward under the gradient policy, and is skipped if the loss or a
-    gradient is not finite: then weights, buffers and optimizer state are as they were before it.
+    targets=(Y_n, Y_d))` and backward under the gradient policy, and leaves out rows that are not
+    finite. It is skipped if no row is left, or the loss or a gradient is not finite all the same:
+    then weights, buffers and optimizer state are as they were before it.
     Forward and validation are under PROJECT where the policy is REJECT, so that a derivative which
     the model answers is right. `fit` ends by solving for the head (`TrainingConfig.readout`) and
     choosing thresholds (`calibrate`).
@@ -248,13 +249,16 @@ class SCMTrainer:
                 self._log.end(self.history)
             if not self._best.load_into(self.model) and self._average is not None:
                 self._average.load_into(self.model)
-            for name in idle(self.model) if self.step > begun else ():
+            stepped = self.step > begun and any(p.grad is not None for p in self.model.parameters())
+            for name in idle(self.model) if stepped else ():
                 what = f"the policy registered on {name or 'the model'}"
                 warnings.warn(f"{what} acted on nothing: it took no part in the step", stacklevel=2)
             if self._head is not None and self.config.readout == "auto":
                 self.solved = self._solve_head()
         if self.config.calibrate:
             self.calibrate()
+        else:
+            self.inference_config = self._configured
         self._events("on_fit_end", self)
         return self.history
 
@@ -310,8 +314,7 @@ class SCMTrainer:
         angle = denominator_score(N, D, "angle", scale)
         angle = torch.where(torch.isfinite(N) & torch.isfinite(D), angle, 0)
         found = None if scm or self._own_thresholds else calibrated(angle, singular, scale)
-        configured = replace(config.decoding, scale=config.scale * self._in_head)
-        self.inference_config = found or configured
+        self.inference_config = found or self._configured
         bottom = strict_inference(N, D, self.inference_config).bottom_mask
         self.val_caught, self.val_lost = Share.of(bottom, singular), Share.of(bottom, ~singular)
         if self.step >= _TRIED:
@@ -333,10 +336,12 @@ class SCMTrainer:
                 with undisturbed(source):
                     scaled = fixed is None
                     first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
-                    progress.in_head = closing_head(self.model, first) is not None
+                    progress.in_head = self._all_find(closing_head(self.model, first) is not None)
                     self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
-                if progress.in_head and answers_y(self.model, first, progress.scale):
+                if progress.in_head and self._all_find(
+                    answers_y(self.model, first, progress.scale)
+                ):
                     scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
         elif fixed is not None:
             progress.scale = fixed
@@ -362,7 +367,7 @@ class SCMTrainer:
                 singular = singular & (batch.weight > 0)
             with suppress(AssertionError, RuntimeError, TypeError):  # not every model can be copied
                 can = scm or can_reach_zero(model, singular, batch.args, batch.named)
-        if gathered(torch.tensor([can]), self.accelerator).all():
+        if self._all_find(can):
             return
         said = (
             "the model must be able to reach D = 0 where targets are ±inf or ⊥, but 100 steps on "
@@ -371,6 +376,14 @@ class SCMTrainer:
         if config.score == "denominator" and (self._own_thresholds or not config.calibrate):
             raise TrainingError(said)
         warnings.warn(said, stacklevel=4)
+
+    @property
+    def _configured(self) -> InferenceConfig:
+        return replace(self.config.decoding, scale=self.config.scale * self._in_head)
+
+    def _all_find(self, mine: bool) -> bool:
+        """Tell whether it is true on all processes."""
+        return bool(gathered(torch.tensor([mine]), self.accelerator).all())
 
     @property
     def _own_thresholds(self) -> bool:
@@ -391,7 +404,7 @@ class SCMTrainer:
     def _parts(self, part: str, tally: Tally) -> dict[str, float]:
         """Return the parts of the loss over the latest answers."""
         loss_fn: Any = self.loss_fn
-        if not hasattr(loss_fn, "components"):
+        if not (hasattr(loss_fn, "components") and tally.latest):
             return {}
         N, D, y, *weight = (gathered(z, self.accelerator) for z in tally.latest)
         call = self._forward.call(N, D, y, *(weight or [None]), tau=self.config.tau_train_max)
@@ -409,7 +422,7 @@ class SCMTrainer:
         Raises:
             TrainingError, ShapeError, DataError, RangeError: As `head_readout`.
         """
-        with self.in_training_units():
+        with gradient_policy(self._forward.policy), self.in_training_units():
             found = head_readout(
                 self.model,
                 self._sources["train"].loader,
