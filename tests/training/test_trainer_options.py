@@ -275,6 +275,7 @@ def validated(seed, dtype):
             seed=seed,
             progress=False,
             ema_decay=0.95,
+            target_scale=1.0,
         ),
     ).fit()
     assert history[0]["val_loss"] > 1e-2
