@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import warnings
 
 import lightning.pytorch as pl
 import pytest
@@ -12,12 +13,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from zeroproof import GradientPolicy
 from zeroproof.inference import StrictModule
 from zeroproof.integrations.lightning import ProjectiveLightning
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.integrations.transformers import ProjectiveTrainerMixin
 from zeroproof.layers import ProjectiveHead
 from zeroproof.scm import SCM
+from zeroproof.training import TrainingConfig
 
 from .conftest import LOSS, X, Y
 
@@ -182,3 +185,57 @@ def test_a_strict_module_in_training_in_a_loop_that_knows_of_nothing():
     assert N.isnan().all()
     LOSS(outputs=(N, D), targets=(torch.ones(4, 1),) * 2).backward()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+class Scaled(nn.Module):
+    """A loss with a weight of its own, which learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.ones(()))
+
+    def forward(self, outputs, targets):
+        (N, D), (Y_n, Y_d) = outputs, targets
+        return self.a * (N * Y_d - D * Y_n).square().mean()
+
+
+class Rooted(nn.Module):
+    """Finite everywhere; the gradient at 0 is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        z = self.w * x
+        return torch.where(z > 0, z.sqrt(), 0), torch.ones_like(x)
+
+
+def test_a_weight_of_the_loss_has_the_gradient_of_the_sound_rows_too():
+    x = torch.tensor([[0.5], [0.0], [2.0]])
+    found = []
+    for rows in (x, x[[0, 2]]):
+        model, loss = Rooted(), Scaled()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ProjectiveObjective(loss).backward(model, rows, rows)
+        found.append((model.w.grad, loss.a.grad))
+    torch.testing.assert_close(*found)
+
+
+def test_a_derivative_that_is_an_answer_is_not_rejected():
+    class Slope(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            x = x.detach().requires_grad_()
+            y = (self.w / SCM(x)).payload.sum()
+            (self.seen,) = torch.autograd.grad(y, x, create_graph=True)
+            return self.seen, torch.ones_like(x)
+
+    model, x = Slope(), torch.tensor([[0.5], [2.0]])
+    objective = ProjectiveObjective(LOSS, TrainingConfig(gradient_policy=GradientPolicy.REJECT))
+    objective.backward(model, x, x)
+    torch.testing.assert_close(model.seen, -1 / x**2)

@@ -17,7 +17,7 @@ from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, SpectralReadoutCallback, head_readout
 from zeroproof.training.sampler import AdaptiveSampler, AdaptiveSampling, score_of_targets
 from zeroproof.training.stopping import coverage_stalled
-from zeroproof.training.success import Share
+from zeroproof.training.success import Proportion
 from zeroproof.training.targets import lift_targets
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 from zeroproof.training.trainer import SCMTrainer
@@ -31,9 +31,9 @@ __all__ = [
     "CoverageController",
     "HeadReadout",
     "History",
+    "Proportion",
     "SCMTrainer",
     "SCMTrainingLoss",
-    "Share",
     "SoundRows",
     "SpectralReadoutCallback",
     "ThresholdLog",

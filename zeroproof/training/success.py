@@ -24,7 +24,7 @@ from zeroproof.training._states import plain
 from zeroproof.training.targets import lift_targets
 
 __all__ = [
-    "Share",
+    "Proportion",
     "answers",
     "answers_y",
     "closing_head",
@@ -44,7 +44,7 @@ _CONSTANT = 1e-6  # mean squared chordal distance; targets that spread less are 
 _ADVICE = 'train longer, or take normalizer="chordal" and a learning rate of 1e-2'
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """A share of entries (row by output), and how sure it is.
 
     Attributes:
@@ -60,12 +60,12 @@ class Share(NamedTuple):
     rows: int
 
     @classmethod
-    def of(cls, hits: Tensor, among: Tensor) -> "Share | None":
+    def of(cls, hits: Tensor, among: Tensor) -> "Proportion | None":
         """Return the share of hits among the entries that are true; `None` of no entry.
 
         Examples:
-            >>> Share.of(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
-            Share(share=0.5, low=0.094..., high=0.905..., rows=2)
+            >>> Proportion.of(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
+            Proportion(share=0.5, low=0.094..., high=0.905..., rows=2)
         """
         rows = int(among.sum())
         if rows == 0:
@@ -204,12 +204,12 @@ def skill(N: Tensor, D: Tensor, y: Tensor, scale: float) -> float | None:
 
 
 def doubts(
-    caught: Share | None, nearest: float, worth: float | None, *, chosen: bool, part: str
+    caught: Proportion | None, nearest: float, worth: float | None, *, chosen: bool, part: str
 ) -> Iterator[str]:
     """Say in plain words what is wrong with a trained model.
 
     Args:
-        caught: Share of the labelled entries that are answered ⊥.
+        caught: Proportion of the labelled entries that are answered ⊥.
         nearest: The smallest angle score of a labelled entry.
         worth: The model's `skill`.
         chosen: Whether thresholds were chosen on these rows.

@@ -48,7 +48,7 @@ from zeroproof.training.history import History
 from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
 from zeroproof.training.success import (
-    Share,
+    Proportion,
     answers,
     answers_y,
     closing_head,
@@ -316,7 +316,10 @@ class SCMTrainer:
         found = None if scm or self._own_thresholds else calibrated(angle, singular, scale)
         self.inference_config = found or self._configured
         bottom = strict_inference(N, D, self.inference_config).bottom_mask
-        self.val_caught, self.val_lost = Share.of(bottom, singular), Share.of(bottom, ~singular)
+        self.val_caught, self.val_lost = (
+            Proportion.of(bottom, singular),
+            Proportion.of(bottom, ~singular),
+        )
         if self.step >= _TRIED:
             nearest = float(angle[singular].min()) if singular.any() else 0.0
             worth = skill(N, D, y, scale)
@@ -445,8 +448,8 @@ class SCMTrainer:
         self.stop_reason: str | None = None
         self.checkpoint: Path | None = None
         self.inference_config = self.config.decoding
-        self.val_caught: Share | None = None
-        self.val_lost: Share | None = None
+        self.val_caught: Proportion | None = None
+        self.val_lost: Proportion | None = None
         self.solved: HeadReadout | None = None
         self._saved = (-1, False)  # step, and whether an epoch was running
 
