@@ -27,7 +27,7 @@ from zeroproof._extras import require
 from zeroproof._files import tensors_written, text_in_place
 from zeroproof.errors import RangeError, ZeroProofError
 
-__all__ = ["Form", "built", "checksum", "load_tensors", "pack", "read_json", "said", "unpack"]
+__all__ = ["Stored", "built", "checksum", "load_tensors", "pack", "read_json", "said", "unpack"]
 
 FORMAT, VERSION = "zeroproof", 2
 _PLAIN = (bool, int, str, type(None))
@@ -37,7 +37,7 @@ Kinds = Mapping[str, Callable[..., Any]]
 Described = Callable[[Any], tuple[str, dict[str, Any]] | None]
 
 
-class Form(NamedTuple):
+class Stored(NamedTuple):
     """One kind of stored thing.
 
     Attributes:

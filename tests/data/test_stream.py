@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from zeroproof.data import TableStream, _blocks, _csv_units, read_csv
+from zeroproof.data import TableStream, _csv_units, read_csv, stream
 from zeroproof.data import stream as stream_module
 from zeroproof.errors import RangeError
 
@@ -127,7 +127,7 @@ def test_no_more_rows_are_held_than_a_block_and_a_unit(
         return reader
 
     for name in ("read_rows", "read_lines"):
-        monkeypatch.setattr(_blocks, name, counted(getattr(_blocks, name)))
+        monkeypatch.setattr(stream, name, counted(getattr(stream, name)))
     real, blocks = torch.empty, []
     monkeypatch.setattr(
         torch, "empty", lambda *shape, **kw: blocks.append(shape) or real(*shape, **kw)

@@ -9,12 +9,12 @@ from zeroproof.errors import DataError, RunFolderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zeroproof._record import Form
+    from zeroproof._record import Stored
     from zeroproof.estimators.fitted import Fitted
     from zeroproof.export import Run
     from zeroproof.inference import StrictResult
 
-__all__ = ["Solved", "answers_of", "check_file", "check_folder", "module_form", "open_run"]
+__all__ = ["Solved", "answers_of", "check_file", "check_folder", "open_run", "stored_module"]
 
 _DESCRIPTIONS = {"model.json", "run.json"}
 _FILES = _DESCRIPTIONS | {"model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"}
@@ -49,11 +49,11 @@ def open_run(folder: str | Path) -> "Run | Solved":
     return load_run(folder)
 
 
-def module_form() -> "Form":
+def stored_module() -> "Stored":
     """Return how a run of a model is stored that only its own code can build."""
-    from zeroproof._record import Form
+    from zeroproof._record import Stored
 
-    return Form("module", "run.json", "model.safetensors", RunFolderError)
+    return Stored("module", "run.json", "model.safetensors", RunFolderError)
 
 
 def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place, text_in_place
 from zeroproof.cli.rows import TableRows, check_answers, column_names, listed, read_rows
-from zeroproof.cli.runs import check_folder, module_form
+from zeroproof.cli.runs import check_folder, stored_module
 from zeroproof.cli.sections import DataSection
 from zeroproof.cli.training import fit_lines, write_fit
 from zeroproof.data import TableStream
@@ -449,7 +449,7 @@ def _write_module(
         "facts": facts,
         "weights": model.state_dict(),
     }
-    module_form().write(folder, entries)
+    stored_module().write(folder, entries)
     trainer.history.save_json(folder / "history.json")
 
 

@@ -55,13 +55,15 @@ def read_rows(part: Part, columns: Columns) -> Iterator[Tensor]:
         for batch in batches:
             first, last = max(part.start, row), min(part.stop, row + len(batch))
             if first < last:
-                yield matrix(batch.slice(first - row, last - first), columns, _Place(path, first))
+                yield matrix(
+                    batch.slice(first - row, last - first), columns, _RowsOfFile(path, first)
+                )
             row += len(batch)
             if row >= part.stop:
                 break
 
 
-class _Place:
+class _RowsOfFile:
     """Names rows of a file for messages."""
 
     def __init__(self, path: Path, first: int) -> None:

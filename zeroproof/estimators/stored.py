@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._files import folder_in_place
-from zeroproof._record import Form as StoredForm
-from zeroproof._record import load_tensors, said, unpack
+from zeroproof._record import Stored, load_tensors, said, unpack
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
@@ -83,7 +82,7 @@ def write(
         "fitted": fitted,
         "facts": facts or {},
     }
-    _form().write(folder, entries)
+    _stored().write(folder, entries)
 
 
 def load(folder: Path, features: Any = None) -> tuple[Fitted, dict[str, Any], dict[str, Any]]:
@@ -98,7 +97,7 @@ def load(folder: Path, features: Any = None) -> tuple[Fitted, dict[str, Any], di
     """
     if not (folder / "model.json").is_file():
         raise RunFolderError(f"{folder} must be a folder written by `save`, but has no model.json")
-    entries = _form(features).read(folder)
+    entries = _stored(features).read(folder)
     try:
         fitted, options, facts = (entries[name] for name in ("fitted", "options", "facts"))
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
@@ -146,13 +145,13 @@ def _option(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else None
 
 
-def _form(features: Any = None) -> StoredForm:
+def _stored(features: Any = None) -> Stored:
     """Return the stored form, with the module whose weights are to be filled in."""
 
     def module(trunk: dict[str, Any] | None, weights: dict[str, Any]) -> nn.Module:
         return _module(trunk, weights, features)
 
-    return StoredForm(
+    return Stored(
         "model", "model.json", "model.safetensors", RunFolderError,
         kinds={**_KINDS, "Module": module},
         described=_described,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
-from zeroproof._record import Form, load_tensors, said
+from zeroproof._record import Stored, load_tensors, said
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult
 from zeroproof.layers.mlp import ProjectiveMLP
@@ -53,7 +53,7 @@ def save_run(run: Run, folder: Path) -> None:
         "thresholds": run.config.to_dict(),
         "facts": run.facts,
     }
-    _FORM.write(folder, entries)
+    _STORED.write(folder, entries)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -67,7 +67,7 @@ def load_run(folder: str | Path) -> Run:
         raise RunFolderError(
             f"{folder} must be a folder written by `zeroproof fit`, but has no run.json"
         )
-    record = _FORM.read(folder)
+    record = _STORED.read(folder)
     try:
         run = Run(
             model=_model(record["model"], record["weights"]),
@@ -102,7 +102,7 @@ def _older(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**record, "weights": load_tensors(folder / "model.safetensors")}
 
 
-_FORM = Form(
+_STORED = Stored(
     "run", "run.json", "model.safetensors", RunFolderError, older={"zeroproof-run": _older}
 )
 
