@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from zeroproof.data import stream as stream_module
 from zeroproof.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on few cores
