@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.train.loop import loop
+from benchmarks.train.batching import ranks, windows
+from benchmarks.train.loop import loop, trace
 from benchmarks.train.memory import memory
+from benchmarks.train.poles import readout, scales
 from benchmarks.train.processes import processes
 from benchmarks.train.recipe import recipe
 from benchmarks.train.rows import Row, judged, line
+from benchmarks.train.sound import sound
 from benchmarks.train.success import success
 
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
@@ -26,6 +29,12 @@ TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "memory": memory,
     "success": success,
     "recipe": recipe,
+    "scales": scales,
+    "readout": readout,
+    "sound": sound,
+    "windows": windows,
+    "ranks": ranks,
+    "trace": trace,
 }
 
 
