@@ -22,6 +22,7 @@ from benchmarks.train.recipe import recipe
 from benchmarks.train.rows import Row, judged, line
 from benchmarks.train.sound import sound
 from benchmarks.train.success import success
+from benchmarks.train.trinity import trinity
 
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "loop": loop,
@@ -35,6 +36,7 @@ TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "windows": windows,
     "ranks": ranks,
     "trace": trace,
+    "trinity": trinity,
 }
 
 

@@ -1,4 +1,4 @@
-"""The Physics Trinity: trained networks where they were shown rows, and beyond, near the singularity.
+"""The Physics Trinity: networks where they were shown rows, and beyond, near the singularity.
 
 Lennard-Jones force and potential, seen at r ≥ 0.9, asked at 0.5 to 0.9; a resonator's complex
 response, seen at Q of 5 to 30, asked at 100 to 200; joint velocities of a planar arm of two links,
@@ -118,4 +118,6 @@ def trinity(*, quick: bool) -> Iterator[Row]:
         for method, runs in found.items():
             inside = median(run[0] for run in runs)
             note = f"in range {inside:.2g}; {sum(run[2] for run in runs)} of {seeds} warn of skill"
-            yield Row("trinity", f"{name}, {method}: out of range", [r[1] for r in runs], None, note)
+            yield Row(
+                "trinity", f"{name}, {method}: out of range", [r[1] for r in runs], None, note
+            )
