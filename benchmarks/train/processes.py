@@ -82,7 +82,7 @@ def processes(*, quick: bool) -> Iterator[Row]:
     """Run one process and two in turn."""
     repeats = 1 if quick else 5
     machine: list[float] = []
-    for rows, bound in ((MANY, BOUND), (FEW, None)):
+    for rows, bound in ((MANY, BOUND), (FEW, None))[quick:]:
         ratios, alone = [], []
         for _ in range(repeats):
             machine.append(ceiling())

@@ -1,10 +1,12 @@
-"""How fast the trainer is, and what the guide's recipe learns: our figure beside each bound.
+"""What the trainer costs, and what is learned with it: our figure beside each bound.
 
-    python -m benchmarks.train.table              # every task: about forty minutes
+    python -m benchmarks.train.table              # every task: about two hours
     python -m benchmarks.train.table loop         # some of them
     python -m benchmarks.train.table --quick      # a few steps, to see that it works
 
-Figures are medians, with the middle half of what was measured beside them.
+On one core `success` takes some forty minutes, `recipe` thirty, `scales` twenty, the others twenty
+together. Figures are medians, with the middle half of what was
+measured beside them; where a measure says worst or largest, it is that of all runs.
 """
 
 import argparse
