@@ -5,8 +5,8 @@
     python -m benchmarks.train.table --quick      # a few steps, to see that it works
 
 On one core `success` takes some forty minutes, `recipe` thirty, `scales` twenty, the others twenty
-together. Figures are medians, with the middle half of what was
-measured beside them; where a measure says worst or largest, it is that of all runs.
+together. Figures are medians, with the middle half of what was measured beside them; where a
+measure says worst or largest, it is that of all runs.
 """
 
 import argparse
