@@ -46,7 +46,7 @@ def main() -> None:
             progress=False,
             coverage_threshold=0,
             seed=0,
-            readout=None,  # some minutes with so wide a layer
+            readout=None,  # a minute or more with so wide a layer
             calibrate=False,
         ),
     )
