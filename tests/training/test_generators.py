@@ -11,8 +11,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from zeroproof.errors import CheckpointError
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
-from zeroproof.training._pack import pack, unpack
 from zeroproof.training._random import random_state, set_random_state
+from zeroproof.training.checkpoint import pack, unpack
 
 
 class Holder:

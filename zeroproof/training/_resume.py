@@ -14,18 +14,18 @@ from torch import nn
 
 from zeroproof._extras import require
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
-from zeroproof.training._keeping import Average, Best
-from zeroproof.training._pack import pack, unpack
+from zeroproof.training._keeping import Average, Best, all_state, set_all_state
 from zeroproof.training._progress import Progress
 from zeroproof.training._source import Source
-from zeroproof.training._states import all_state, set_all_state
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
     list_checkpoints,
     load_checkpoint,
+    pack,
     remove_stale,
     save_checkpoint,
+    unpack,
 )
 from zeroproof.training.config import TrainingConfig
 

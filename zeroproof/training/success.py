@@ -15,12 +15,12 @@ from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance, norm
 from zeroproof.projective.gauge import target_scale
 from zeroproof.scm import SCM
-from zeroproof.training._calling import as_pair
+from zeroproof.training._forward import as_pair
 from zeroproof.training._head import features, heads_of
+from zeroproof.training._keeping import plain
 from zeroproof.training._loaders import Batch, widened
 from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
-from zeroproof.training._states import plain
 from zeroproof.training.targets import lift_targets
 
 __all__ = [

@@ -23,8 +23,7 @@ from zeroproof.scm import SCM
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._joint import reduced, whole
-from zeroproof.training._judge import Judge
-from zeroproof.training._keeping import Average, Best
+from zeroproof.training._keeping import Average, Best, Judge, plain
 from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._progress import Progress
@@ -39,7 +38,6 @@ from zeroproof.training._setup import (
     seed_run,
 )
 from zeroproof.training._source import Source
-from zeroproof.training._states import plain
 from zeroproof.training._steps import Stepper
 from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
