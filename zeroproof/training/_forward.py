@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
 from zeroproof.autodiff.policies import GradientPolicy
+from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import RangeError, TrainingError
 from zeroproof.losses.counting import Parts
 from zeroproof.projective.gauge import widen
@@ -18,7 +19,6 @@ from zeroproof.projective.pair import encode
 from zeroproof.scm import SCM
 from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
 from zeroproof.training._loaders import Batch
-from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import CheckpointError
 from zeroproof.training._loaders import Batch
-from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
 from zeroproof.training._tally import Tally, Totals
 from zeroproof.training.config import TrainingConfig

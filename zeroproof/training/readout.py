@@ -27,7 +27,7 @@ from zeroproof.solve.spectral import (
 )
 from zeroproof.solve.tall_qr import gathered
 from zeroproof.training._head import features, head_weights, heads_of, set_head, with_ones
-from zeroproof.training._loaders import Batch, batches, widened
+from zeroproof.training._loaders import Batch, not_empty, widened, with_rows
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
@@ -195,7 +195,7 @@ class _Rows:
 
     def answers(self) -> Iterator[_Answers]:
         """Yield what the head got and gave, batch by batch."""
-        for batch in batches(self.loader, "loader"):
+        for batch in not_empty(with_rows(self.loader), "loader"):
             placed = widened(batch, self.head.numerator.weight)
             seen, outputs = features(self.model, self.head, placed)
             if len(seen) != 1:
@@ -341,7 +341,7 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
     """
     found: list[tuple[Tensor, ...]] = []
     room = _ENTRIES
-    for batch in batches(loader, "loader"):
+    for batch in not_empty(with_rows(loader), "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
         h = h.detach().reshape(-1, h.shape[-1])
         y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)

@@ -49,7 +49,7 @@ from zeroproof.training.success import (
     Proportion,
     answers,
     answers_y,
-    closing_head,
+    closing_pair,
     doubts,
     gathered,
     peeked,
@@ -337,13 +337,14 @@ class SCMTrainer:
                 with undisturbed(source):
                     scaled = fixed is None
                     first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
-                    progress.in_head = self._all_find(closing_head(self.model, first) is not None)
+                    pair = closing_pair(self.model, first)
+                    progress.in_head = self._all_find(pair is not None)
                     self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
-                if progress.in_head and self._all_find(
-                    answers_y(self.model, first, progress.scale)
-                ):
-                    scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
+                if progress.in_head and pair is not None:
+                    trained = answers_y(*pair, first.y, progress.scale)
+                    if self._all_find(trained):  # before, in another run
+                        scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
         elif fixed is not None:
             progress.scale = fixed
         self._head = heads_of(plain(self.model))[0] if progress.in_head else None
@@ -407,8 +408,12 @@ class SCMTrainer:
         loss_fn: Any = self.loss_fn
         if not (hasattr(loss_fn, "components") and tally.latest):
             return {}
-        N, D, y, *weight = (gathered(z, self.accelerator) for z in tally.latest)
-        call = self._forward.call(N, D, y, *(weight or [None]), tau=self.config.tau_train_max)
+        N, D, y, *rest = tally.latest
+        weight = rest[0] if rest else None
+        if self.accelerator.num_processes > 1:  # of which one may have weights, and another none
+            weight = torch.ones_like(y.real) if weight is None else weight.expand_as(y)
+            N, D, y, weight = (gathered(z, self.accelerator) for z in (N, D, y, weight))
+        call = self._forward.call(N, D, y, weight, tau=self.config.tau_train_max)
         found = loss_fn.components(**call)
         names = found.keys() - {"total", "masked_rows"}
         return {f"{part}_{name}": float(found[name]) for name in sorted(names)}
