@@ -60,7 +60,8 @@ class ProjectiveLightning(LightningModule):
     and `test_`, where the loss is that of all rows together, however they are batched. In a batch
     that is a dict, `"weight"` beside `"y"` weighs the labels, see `ProjectiveObjective`.
     `Trainer.predict` gives a `StrictResult` for each batch, of x alone or of x and y, in the units
-    of y. CLAMP's bound follows the loss scale of `precision="16-mixed"`.
+    of y, as `ProjectiveObjective.strict`. CLAMP's bound follows the loss scale of
+    `precision="16-mixed"`.
 
     Args:
         model: Returns (N, D), or a mapping that holds N and D.

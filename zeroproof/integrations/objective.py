@@ -171,8 +171,15 @@ class ProjectiveObjective:
         return strict_inference(N * self.scale, D, self.decoding)
 
     def strict(self, model: nn.Module) -> StrictModule:
-        """Return the model in eval mode, ready to deploy, its answers in the units of y."""
-        return StrictModule(_InUnits(model, self.scale), self.decoding).eval()
+        """Return the model in eval mode, ready to deploy, its answers in the units of y.
+
+        A `StrictModule` keeps its own thresholds; of any other model they are those of the config.
+        """
+        decoding = self.decoding
+        if isinstance(model, StrictModule):
+            decoding = replace(model.config, scale=model.config.scale * self.scale)
+            model = model.model
+        return StrictModule(_InUnits(model, self.scale), decoding).eval()
 
 
 class _InUnits(nn.Module):
