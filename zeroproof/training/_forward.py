@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -127,7 +127,19 @@ class Forward:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
             ShapeError: N and D, or N and y, do not belong together.
         """
-        batch, N, D, finite = self._tuples(batch, model, fixed=fixed)
+        batch, finite = self.placed(batch), None
+        if fixed:
+            batch, finite = batch.safe()
+        half = nullcontext()
+        if self._dtype is not None:
+            half = torch.autocast(self.device.type, dtype=self._dtype)
+        with half:
+            outputs = batch.through(self.model if model is None else model)
+        N, D = as_pair(outputs)
+        pair_shapes(N, D)
+        same_shape(batch.y, N, "the targets y of a batch", "N")
+        if finite is not None:
+            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
         call = self.call(N, D, batch.y, batch.weight, tau)
         if into is not None:
             parts = parts_of(self._loss_fn, call, batch.amount)
@@ -156,22 +168,6 @@ class Forward:
             self.valued(lambda batch=batch: self(batch, tau, fixed=fixed, into=sums))
         sums = {name: Parts(*(x.detach() for x in part)) for name, part in sums.items()}
         return reduced(sums, self._accelerator)
-
-    def _tuples(
-        self, batch: Batch, model: nn.Module | None, *, fixed: bool
-    ) -> tuple[Batch, Tensor, Tensor, Tensor | None]:
-        """Return the batch on the device, N, D and, if `fixed`, which rows have finite inputs."""
-        batch, finite = self.placed(batch), None
-        if fixed:
-            batch, finite = batch.safe()
-        with self._precision():
-            outputs = batch.through(self.model if model is None else model)
-        N, D = as_pair(outputs)
-        pair_shapes(N, D)
-        same_shape(batch.y, N, "the targets y of a batch", "N")
-        if finite is not None:
-            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
-        return batch, N, D, finite
 
     def valued(self, run: Callable[[], Any]) -> Any:
         """Run where nothing is to be learned: nothing is recorded, unless the model differentiates.
@@ -219,11 +215,6 @@ class Forward:
         given = (batch.args, batch.named, batch.y, batch.weight)
         args, named, y, weight = send(given, self.device, non_blocking=True)
         return batch._replace(args=args, named=named, y=y, weight=weight)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self._dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self._dtype)
 
 
 # --- the forms in which models hand out tuples, and what a loss can be called with

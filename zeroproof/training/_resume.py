@@ -82,7 +82,15 @@ def check_place(run: RunParts, *, fresh: bool) -> None:
                 "another folder"
             )
         else:
-            problem = _unwritable(folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                problem = (
+                    f"checkpoint_dir must be a folder that can be written, got {folder}: "
+                    f"{error.strerror}"
+                )
     problem = _from_main(run, problem)
     if problem:
         raise CheckpointError(problem)
@@ -287,17 +295,6 @@ def _put_aside(run: RunParts, damaged: list[Path]) -> None:
 
 def _folder(config: TrainingConfig) -> Path:
     return Path(str(config.checkpoint_dir)).expanduser()
-
-
-def _unwritable(folder: Path) -> str:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return (
-            f"checkpoint_dir must be a folder that can be written, got {folder}: {error.strerror}"
-        )
 
 
 def _gathered(run: RunParts, own: list[Any]) -> list[Any]:

@@ -291,12 +291,10 @@ class SCMTrainer:
         """Choose thresholds for the model that `fit` left, and count what they catch and lose.
 
         The rows are those of `val_loader`, or the training rows without one, at most 2²⁰. Sets
-        `inference_config`, `val_caught` and `val_lost`. Thresholds are on the angle score with the
-        scale of the targets: of those with the largest J = caught - lost the upper end, at most
-        twice the lowest of them and at a cost of 1 % of the finite entries. They stay those of the
-        `TrainingConfig` where it has another `tau_infer` or `score` than the default, with fewer
-        than five entries of either kind, and for a model that returns `SCM` values. All processes
-        have to call. `fit` ends with it.
+        `inference_config`, `val_caught` and `val_lost`. Thresholds are those of
+        `inference.calibrate.calibrated`, on the angle score with the scale of the targets. They
+        stay those of the `TrainingConfig` where that finds none, where `tau_infer` or `score` is
+        not the default, and for a model that returns `SCM` values. All processes have to call.
 
         Warns:
             UserWarning: Labelled entries are answered by numbers, or the model is hardly better

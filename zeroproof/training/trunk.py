@@ -164,7 +164,7 @@ def fit_trunk(
         head = ProjectiveHead(_width(trunk, table.x), outputs, dtype=kind).to(X.device)
         clock = _Clock(settings)
         for steps, end in _PHASES.get(method, ((method, 1.0),)):
-            _train(trunk, head, table.cut(~held), steps, (clock, end, settings))
+            _train(trunk, head, table.cut(~held), steps, clock, end, settings)
     error, fit = _finished(trunk, (X, Y_n, Y_d), held, settings.weight)
     return TrunkFit(trunk, fit, error, method, clock.steps)
 
@@ -296,10 +296,11 @@ def _train(
     head: ProjectiveHead,
     table: _Table,
     method: str,
-    limits: tuple[_Clock, float, _Settings],
+    clock: _Clock,
+    end: float,
+    settings: _Settings,
 ) -> None:
     """Make steps of one method until the share `end` of the clock is spent."""
-    clock, end, settings = limits
     joint, begin, error = method == "joint", clock.spent(), 1.0
     head.requires_grad_(joint)
     weights = [p for p in (*trunk.parameters(), *head.parameters()) if p.requires_grad]
