@@ -153,7 +153,13 @@ def fit_trunk(
         (torch.Size([17]), True)
     """
     one_of(method, METHODS, "method")
-    settings = _checked(_Settings(**options))
+    settings = _Settings(**options)
+    whole(settings.steps, "steps", low=1)
+    whole(settings.batch_size, "batch_size", low=1)
+    whole(settings.seed, "seed")
+    for name in ("time_budget", "learning_rate"):
+        if getattr(settings, name) is not None:
+            positive(getattr(settings, name), name)
     _check_rows(X, Y_n, Y_d)
     held = _held_mask(settings.held, len(X))
     table = _table(X, Y_n, Y_d, settings.weight)
@@ -165,8 +171,15 @@ def fit_trunk(
         clock = _Clock(settings)
         for steps, end in _PHASES.get(method, ((method, 1.0),)):
             _train(trunk, head, table.cut(~held), steps, clock, end, settings)
-    error, fit = _finished(trunk, (X, Y_n, Y_d), held, settings.weight)
-    return TrunkFit(trunk, fit, error, method, clock.steps)
+    with torch.no_grad(), in_mode(trunk, training=False):
+        H = with_ones(trunk.double()(X.double()))
+        if not torch.isfinite(H).all():
+            raise TrainingError(
+                "trunk must give finite features for every row, got others; lower the learning rate"
+            )
+        choice = choose_rho(H, Y_n, Y_d, ~held, held, weight=settings.weight)
+        fit = spectral_readout(H, Y_n, Y_d, weight=settings.weight, rho=choice.rho)
+    return TrunkFit(trunk, fit, choice.error, method, clock.steps)
 
 
 class _Settings(NamedTuple):
@@ -208,16 +221,6 @@ class _Clock:
         by_time = (time.process_time() - self._start) / self._settings.time_budget
         # before the first steps are made time is always ahead, and rates would differ between runs
         return max(by_steps, by_time) if by_time > _EARLY else by_steps
-
-
-def _checked(settings: _Settings) -> _Settings:
-    whole(settings.steps, "steps", low=1)
-    whole(settings.batch_size, "batch_size", low=1)
-    whole(settings.seed, "seed")
-    for name in ("time_budget", "learning_rate"):
-        if getattr(settings, name) is not None:
-            positive(getattr(settings, name), name)
-    return settings
 
 
 def _check_rows(X: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
@@ -270,22 +273,6 @@ def _width(trunk: nn.Module, x: Tensor) -> int:
             f"trunk must map inputs {tuple(probe.shape)} to features ({len(probe)}, k), got {came}"
         )
     return h.shape[1]
-
-
-@torch.no_grad()
-def _finished(
-    trunk: nn.Module, rows: tuple[Tensor, Tensor, Tensor], held: Tensor, weight: Tensor | None
-) -> tuple[float, Readout]:
-    trunk.double()
-    X, Y_n, Y_d = rows
-    with in_mode(trunk, training=False):
-        H = with_ones(trunk(X.double()))
-    if not torch.isfinite(H).all():
-        raise TrainingError(
-            "trunk must give finite features for every row, got others; lower the learning rate"
-        )
-    choice = choose_rho(H, Y_n, Y_d, ~held, held, weight=weight)
-    return choice.error, spectral_readout(H, Y_n, Y_d, weight=weight, rho=choice.rho)
 
 
 # --- the steps: joint with the head, or with the head solved for in each
