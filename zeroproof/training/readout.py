@@ -71,7 +71,7 @@ class SpectralReadoutCallback:
         ...     torch.optim.Adam(model.parameters()),
         ...     SCMTrainingLoss(),
         ...     [(x, 1 / (x - 0.3))],
-        ...     config=TrainingConfig(max_epochs=1),
+        ...     config=TrainingConfig(max_epochs=1, readout=None),  # `fit` would do it too
         ...     callbacks=[callback],
         ... ).fit()
         >>> callback.result.kept, callback.result.after < 1e-12
