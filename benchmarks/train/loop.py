@@ -6,6 +6,7 @@ either. One difference is the mean over a block of 50 steps, which holds one log
 time of this process, which waits for nothing here; the wall clock says the same on an idle machine.
 """
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.train.rows import Row
-from zeroproof.autodiff import gradient_policy
+from zeroproof.autodiff import gradient_policy, trace_bottom
 from zeroproof.layers import ProjectiveMLP
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig, lift_targets
 
@@ -71,20 +72,20 @@ class Bare:
     It neither looks at gradients, nor counts, nor logs.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, kind: str = "Adam") -> None:
         self._config = config
-        self._model, self._optimizer = built()
-        self._parameters = list(self._model.parameters())
+        self.model, self._optimizer = built(kind)
+        self._parameters = list(self.model.parameters())
         self._average: AveragedModel | None = None
         if (decay := config.ema_decay) is not None:
             mix = get_ema_multi_avg_fn(decay)
-            self._average = AveragedModel(self._model, multi_avg_fn=mix)
+            self._average = AveragedModel(self.model, multi_avg_fn=mix)
 
     def step(self, x: Tensor, y: Tensor) -> None:
         """Make one step."""
         config = self._config
         loss = LOSS(
-            outputs=self._model(x),
+            outputs=self.model(x),
             targets=lift_targets(y),
             tau_train=config.tau_train_max,
             mask=~torch.isnan(y),
@@ -96,7 +97,7 @@ class Bare:
             torch.nn.utils.clip_grad_norm_(self._parameters, config.max_grad_norm)
         self._optimizer.step()
         if self._average is not None:
-            self._average.update_parameters(self._model)
+            self._average.update_parameters(self.model)
 
 
 class Between:
@@ -126,11 +127,11 @@ class Between:
             self.ours.append(Clock.now().since(middle))
 
 
-def built() -> tuple[ProjectiveMLP, torch.optim.Optimizer]:
+def built(kind: str = "Adam") -> tuple[ProjectiveMLP, torch.optim.Optimizer]:
     """Return a new model with its optimizer."""
     torch.manual_seed(0)
     model = ProjectiveMLP(1, 1, hidden=(64, 64))
-    return model, torch.optim.Adam(model.parameters(), lr=1e-3)
+    return model, getattr(torch.optim, kind)(model.parameters(), lr=1e-3)
 
 
 def trainer(loader: Any, config: TrainingConfig) -> SCMTrainer:
@@ -203,3 +204,21 @@ def loop(*, quick: bool) -> Iterator[Row]:
     for setting in SETTINGS:
         yield beside(setting, BLOCK * (6 if quick else 21))
     yield whole(BLOCK if quick else 4 * BLOCK, 3 if quick else 15)
+
+
+def trace(*, quick: bool) -> Iterator[Row]:
+    """Compare steps of the bare loop under `trace_bottom` with plain ones, in turn."""
+    for rows, kind in itertools.product((64, 512), ("SGD", "Adam")):
+        bare, (x, y) = Bare(config_of(), kind), (X[: ROWS : ROWS // rows], Y[: ROWS : ROWS // rows])
+
+        def steps(bare: Bare = bare, x: Tensor = x, y: Tensor = y) -> None:
+            for _ in range(BLOCK):
+                bare.step(x, y)
+
+        ratios, plain = [], Clock(0, 0)
+        for _ in range(3 if quick else 41):  # the first block warms up
+            plain = timed(steps)
+            with trace_bottom(bare.model):
+                ratios.append(timed(steps).process / plain.process)
+        note = f"plain step {plain.wall / BLOCK:.0f} µs"
+        yield Row("trace", f"{rows} rows, {kind}: traced step over plain", ratios[1:], 2, note)

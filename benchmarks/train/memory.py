@@ -32,21 +32,24 @@ class Watch(Callback):
         self._when = (epochs // 10, epochs)
         self.seen: list[dict[str, float]] = []
 
+    def on_fit_begin(self, trainer: Any) -> None:
+        """Look once for itself: the list of all objects is 2 MiB that stay with the allocator."""
+        _look()
+
     def on_epoch_end(self, trainer: Any) -> None:
         """Look, when it is time."""
-        if trainer.epoch + 1 not in (1, *self._when):
-            return
-        gc.collect()
-        look = {
-            "resident": psutil.Process().memory_info().rss / MEBI,
-            "traced": tracemalloc.get_traced_memory()[0] / MEBI,
-            "tensors": sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()),
-            "objects": len(gc.get_objects()),
-        }
-        # the first look is for itself: the list of all objects is some 2 MiB that stay with the
-        # allocator
-        if trainer.epoch:
-            self.seen.append(look)
+        if trainer.epoch + 1 in self._when:
+            self.seen.append(_look())
+
+
+def _look() -> dict[str, float]:
+    gc.collect()
+    return {
+        "resident": psutil.Process().memory_info().rss / MEBI,
+        "traced": tracemalloc.get_traced_memory()[0] / MEBI,
+        "tensors": sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()),
+        "objects": len(gc.get_objects()),
+    }
 
 
 def main() -> None:

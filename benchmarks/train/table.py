@@ -1,10 +1,12 @@
-"""How fast the trainer is, and what the guide's recipe learns: our figure beside each bound.
+"""What the trainer costs, and what is learned with it: our figure beside each bound.
 
-    python -m benchmarks.train.table              # every task: about forty minutes
+    python -m benchmarks.train.table              # every task: about two hours
     python -m benchmarks.train.table loop         # some of them
     python -m benchmarks.train.table --quick      # a few steps, to see that it works
 
-Figures are medians, with the middle half of what was measured beside them.
+On one core `success` takes some forty minutes, `recipe` thirty, `scales` twenty, the others twenty
+together. Figures are medians, with the middle half of what was measured beside them; where a
+measure says worst or largest, it is that of all runs.
 """
 
 import argparse
@@ -13,12 +15,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from benchmarks.train.loop import loop
+from benchmarks.train.batching import ranks, windows
+from benchmarks.train.loop import loop, trace
 from benchmarks.train.memory import memory
+from benchmarks.train.poles import readout, scales
 from benchmarks.train.processes import processes
 from benchmarks.train.recipe import recipe
 from benchmarks.train.rows import Row, judged, line
+from benchmarks.train.sound import sound
 from benchmarks.train.success import success
+from benchmarks.train.trinity import trinity
 
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "loop": loop,
@@ -26,6 +32,13 @@ TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "memory": memory,
     "success": success,
     "recipe": recipe,
+    "scales": scales,
+    "readout": readout,
+    "sound": sound,
+    "windows": windows,
+    "ranks": ranks,
+    "trace": trace,
+    "trinity": trinity,
 }
 
 

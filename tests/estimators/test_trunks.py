@@ -31,7 +31,7 @@ def clock(monkeypatch, seconds=0.0):
     """Let every look at the clock cost so many seconds."""
     looks = count()
     monkeypatch.setattr(
-        "zeroproof.training._trunk_steps.time",
+        "zeroproof.training.trunk.time",
         SimpleNamespace(process_time=lambda: seconds * next(looks)),
     )
 

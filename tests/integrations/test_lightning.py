@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from zeroproof.autodiff import GradientPolicy, active_policy, gradient_policy, policies
 from zeroproof.errors import DataError, RangeError, TrainingError
-from zeroproof.inference import InferenceConfig
+from zeroproof.inference import InferenceConfig, StrictModule
 from zeroproof.integrations.lightning import ProjectiveCallback, ProjectiveLightning
 from zeroproof.training import TrainingConfig
 
@@ -316,6 +316,20 @@ def test_predictions_are_those_of_eval_mode_and_leave_the_mode_alone():
     x = torch.ones(64, 1)
     assert (module.predict_step(x).decoded == 1).all()
     assert all(part.training for part in module.modules())
+
+
+def test_a_strict_module_predicts_at_its_own_thresholds(model, loader, trainer):
+    own = InferenceConfig(tau_infer=0.95, tau_train=0.97, score="angle", scale=2.0)
+    strict = StrictModule(model(), own)
+    module = ProjectiveLightning(strict, LOSS, config=TrainingConfig(target_scale=5.0))
+    trainer().fit(module, loader, loader)
+    assert strict.training
+    (result,) = trainer().predict(module, DataLoader(X, batch_size=len(X)))
+    decoded, bottom, gap = strict.eval()(X)
+    assert 0 < bottom.sum() < len(X)
+    torch.testing.assert_close(result.decoded, 5 * decoded, equal_nan=True)
+    assert torch.equal(result.bottom_mask, bottom)
+    assert torch.equal(result.gap_mask, gap)
 
 
 class Watched(nn.Module):

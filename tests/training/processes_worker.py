@@ -216,6 +216,15 @@ def own_lists(rank, world):
     return parts[:3] if rank == 0 else parts[3:]
 
 
+def weighed(batches, rank, world):
+    """Return them as dicts, with weights for the labels of the first process alone."""
+    own, found = torch.linspace(0, 2, 10)[:, None], []
+    for x, y in batches:
+        weight = own if world > 1 else torch.cat([own, torch.ones(len(y) - 10, 1)])
+        found.append({"x": x, "y": y, **({} if rank else {"weight": weight})})
+    return found
+
+
 def from_lists(batches):
     torch.manual_seed(0)
     model = Net()
@@ -351,6 +360,7 @@ def main(folder):
         trainer.fit()
         answers[name] = outcome(trainer)
     answers["lists"] = from_lists(own_lists(rank, world))
+    answers["weights on one"] = from_lists(weighed(own_lists(rank, world), rank, world))
     answers["no batch on one"] = from_lists([] if rank else own_lists(0, WORLD))
     for name, kill, every, others, model in (
         ("in an epoch", Kill(step=5), 4, (), Net),

@@ -23,7 +23,7 @@ from zeroproof.training import (
     checkpoint,
     score_of_targets,
 )
-from zeroproof.training._states import all_state
+from zeroproof.training._keeping import all_state
 
 # name -> keywords of `run`
 VARIANTS = {

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Sampler, Subset
 
+from zeroproof.autodiff.rewind import Rewind, random_state, set_random_state
 from zeroproof.errors import CheckpointError
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
-from zeroproof.training._pack import pack, unpack
-from zeroproof.training._random import random_state, set_random_state
+from zeroproof.training.checkpoint import pack, unpack
 
 
 class Holder:
@@ -54,6 +54,17 @@ def test_every_kind_of_generator_comes_back_through_a_file(kind):
     set_random_state(state, {"here": Holder([fresh])})
     assert [drawn(fresh) for _ in range(5)] == expected
     assert set_random_state(state, {"here": Holder([])}) == ["here.rng.0"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_forward_draws_what_the_first_one_drew(kind):
+    model, held = nn.Linear(1, 1), KINDS[kind]()
+    model.draws = {"by": [held]}
+    rewind = Rewind(model)
+    rewind.save()
+    first = drawn(held)
+    rewind.back()
+    assert drawn(held) == first
 
 
 def test_the_search_ends_in_rings_and_passes_what_is_long():

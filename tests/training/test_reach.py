@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from zeroproof import GradientPolicy, gradient_policy
 from zeroproof.layers import ProjectiveHead, ProjectiveMLP
+from zeroproof.scm import SCM
 from zeroproof.training.reach import can_reach_zero
 
 X = torch.linspace(-1, 1, 40)[:, None]
@@ -77,3 +79,25 @@ def test_frozen_models_and_rows_without_a_singular_label():
     with torch.no_grad():
         head.denominator.bias.zero_(), head.denominator.weight.fill_(1e-9)
     assert can_reach_zero(head, SINGULAR, [X])
+
+
+class Slope(nn.Module):
+    """D = -d/dx (w / x) - `less` = w / x² - `less`, with w above 1, by meadow arithmetic."""
+
+    def __init__(self, less):
+        super().__init__()
+        self.size, self.less = nn.Parameter(torch.zeros(1)), less
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        y = ((1 + self.size.exp()) / SCM(x)).payload
+        (slope,) = torch.autograd.grad(-y.sum(), x, create_graph=True)
+        return torch.ones_like(x), slope - self.less
+
+
+@pytest.mark.parametrize("policy", GradientPolicy)
+def test_a_denominator_that_is_a_derivative_follows_no_policy(policy):
+    x = torch.linspace(0.5, 1, 8)[:, None]
+    with gradient_policy(policy):
+        assert not can_reach_zero(Slope(0.0), x > 0, [x])
+        assert can_reach_zero(Slope(1.5), x > 0, [x])

@@ -23,6 +23,7 @@ SAME = [
     "too little coverage",
     "lists",
     "no batch on one",
+    "weights on one",
 ]
 pytestmark = pytest.mark.xdist_group("processes")  # what is run for all of them, is run once
 

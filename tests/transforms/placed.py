@@ -30,7 +30,6 @@ _MODULE = {
     "zeroproof.autodiff.torch_internals": "It holds private names of torch.",
     "zeroproof.inference.calibrate": "It chooses thresholds on the host.",
     "zeroproof.inference.config": "It holds thresholds.",
-    "zeroproof.integrations._lightning": "It joins the loop of Lightning.",
     "zeroproof.integrations.lightning": "It joins the loop of Lightning.",
     "zeroproof.integrations.torchmetrics": "Metrics count; nothing learns from them.",
     "zeroproof.integrations.transformers": "It joins the loop of Transformers.",

@@ -14,11 +14,9 @@ from zeroproof.autodiff.sound import SoundRows
 from zeroproof.autodiff.torch_internals import is_autocast
 from zeroproof.errors import RangeError
 from zeroproof.inference import StrictModule, StrictResult, strict_inference
-from zeroproof.integrations._units import InUnits
 from zeroproof.losses.counting import Parts, finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
-from zeroproof.training._calling import accepted, as_pair, offered_to
-from zeroproof.training._forward import policy_of_values
+from zeroproof.training._forward import accepted, as_pair, offered_to, policy_of_values
 from zeroproof.training._joint import parts_of, whole
 from zeroproof.training._loaders import checked_weight
 
@@ -173,5 +171,25 @@ class ProjectiveObjective:
         return strict_inference(N * self.scale, D, self.decoding)
 
     def strict(self, model: nn.Module) -> StrictModule:
-        """Return the model in eval mode, ready to deploy, its answers in the units of y."""
-        return StrictModule(InUnits(model, self.scale), self.decoding).eval()
+        """Return the model in eval mode, ready to deploy, its answers in the units of y.
+
+        A `StrictModule` keeps its own thresholds; of any other model they are those of the config.
+        """
+        decoding = self.decoding
+        if isinstance(model, StrictModule):
+            decoding = replace(model.config, scale=model.config.scale * self.scale)
+            model = model.model
+        return StrictModule(_InUnits(model, self.scale), decoding).eval()
+
+
+class _InUnits(nn.Module):
+    """A model whose N is multiplied by the scale of the targets: its answers are in units of y."""
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, *args: Any, **named: Any) -> tuple[Tensor, Tensor]:
+        """Return (s N, D) in at least float32."""
+        N, D = as_pair(self.model(*args, **named))
+        return N * self.scale, D

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,7 +150,6 @@ class ProjectiveTrainerMixin(_Trainer):
     ) -> Any:
         """Run the Trainer's; its loss is that of all rows, and its masks are boolean again."""
         measure: Any = self.compute_metrics
-        reduce: Any = partial(self.accelerator.reduce, reduction="sum")
         self._sums, self._counts = {}, torch.zeros(3, dtype=torch.long, device=self.args.device)
 
         def measured(predicted: Any, **options: Any) -> Any:
@@ -168,11 +166,16 @@ class ProjectiveTrainerMixin(_Trainer):
         finally:
             self.compute_metrics = measure
         found: dict[str, Any] = {}
-        if self._sums:
-            joint = {name: Parts(*map(reduce, pair)) for name, pair in self._sums.items()}
+        # as objects: a process that had no labels does not know the names of the sums
+        own = {name: Parts(*(x.cpu() for x in pair)) for name, pair in self._sums.items()}
+        joint: dict[str, Parts] = {}
+        for sums in require("accelerate.utils", extra="transformers").gather_object([own]):
+            here = {n: Parts(*(x.to(self.args.device) for x in pair)) for n, pair in sums.items()}
+            added(joint, here)
+        if joint:
             found["loss"] = self.objective.combine(joint)
         if measure is None and not self.args.prediction_loss_only:
-            finite, gap, there = reduce(self._counts)
+            finite, gap, there = self.accelerator.reduce(self._counts, reduction="sum")
             found |= {"coverage": rate(Share(finite, there)), "gap": rate(Share(gap, there))}
         output.metrics.update({f"{metric_key_prefix}_{key}": float(x) for key, x in found.items()})
         return output._replace(predictions=_read(output.predictions))

@@ -1,7 +1,8 @@
 """From a batch to tuples and a loss, the same way in training and in validation."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -10,15 +11,26 @@ from torch import Tensor, nn
 from zeroproof._checks import pair_shapes, same_shape
 from zeroproof._extras import require
 from zeroproof.autodiff.policies import GradientPolicy
+from zeroproof.autodiff.rewind import random_state, set_random_state
+from zeroproof.errors import RangeError, TrainingError
 from zeroproof.losses.counting import Parts
-from zeroproof.training._calling import accepted, as_pair, offered_to
+from zeroproof.projective.gauge import widen
+from zeroproof.projective.pair import encode
+from zeroproof.scm import SCM
 from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
 from zeroproof.training._loaders import Batch
-from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["Forward", "Outcome", "amp_dtype", "policy_of_values"]
+__all__ = [
+    "Forward",
+    "Outcome",
+    "accepted",
+    "amp_dtype",
+    "as_pair",
+    "offered_to",
+    "policy_of_values",
+]
 
 
 class Outcome(NamedTuple):
@@ -115,7 +127,19 @@ class Forward:
             TrainingError: The model does not return (N, D), or the loss is not a scalar.
             ShapeError: N and D, or N and y, do not belong together.
         """
-        batch, N, D, finite = self._tuples(batch, model, fixed=fixed)
+        batch, finite = self.placed(batch), None
+        if fixed:
+            batch, finite = batch.safe()
+        half = nullcontext()
+        if self._dtype is not None:
+            half = torch.autocast(self.device.type, dtype=self._dtype)
+        with half:
+            outputs = batch.through(self.model if model is None else model)
+        N, D = as_pair(outputs)
+        pair_shapes(N, D)
+        same_shape(batch.y, N, "the targets y of a batch", "N")
+        if finite is not None:
+            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
         call = self.call(N, D, batch.y, batch.weight, tau)
         if into is not None:
             parts = parts_of(self._loss_fn, call, batch.amount)
@@ -144,22 +168,6 @@ class Forward:
             self.valued(lambda batch=batch: self(batch, tau, fixed=fixed, into=sums))
         sums = {name: Parts(*(x.detach() for x in part)) for name, part in sums.items()}
         return reduced(sums, self._accelerator)
-
-    def _tuples(
-        self, batch: Batch, model: nn.Module | None, *, fixed: bool
-    ) -> tuple[Batch, Tensor, Tensor, Tensor | None]:
-        """Return the batch on the device, N, D and, if `fixed`, which rows have finite inputs."""
-        batch, finite = self.placed(batch), None
-        if fixed:
-            batch, finite = batch.safe()
-        with self._precision():
-            outputs = batch.through(self.model if model is None else model)
-        N, D = as_pair(outputs)
-        pair_shapes(N, D)
-        same_shape(batch.y, N, "the targets y of a batch", "N")
-        if finite is not None:
-            N = torch.where(finite.reshape(-1, *[1] * (N.ndim - 1)), N, torch.nan)
-        return batch, N, D, finite
 
     def valued(self, run: Callable[[], Any]) -> Any:
         """Run where nothing is to be learned: nothing is recorded, unless the model differentiates.
@@ -208,7 +216,70 @@ class Forward:
         args, named, y, weight = send(given, self.device, non_blocking=True)
         return batch._replace(args=args, named=named, y=y, weight=weight)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self._dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self._dtype)
+
+# --- the forms in which models hand out tuples, and what a loss can be called with
+
+
+def as_pair(outputs: Any) -> tuple[Tensor, Tensor]:
+    """Return (N, D), in at least float32, of a pair, a mapping that holds them, or an `SCM` value.
+
+    Values become ⟨x, 1⟩, and ⟨1, 0⟩ where they are ⊥.
+
+    Raises:
+        TrainingError: `outputs` is none of these.
+    """
+    if isinstance(outputs, SCM):
+        return encode(widen(outputs.payload), outputs.bottom)
+    if isinstance(outputs, tuple | list) and len(outputs) == 2:
+        N, D = outputs
+        if isinstance(N, Tensor) and isinstance(D, Tensor):
+            return widen(N), widen(D)
+    if isinstance(outputs, Mapping) and {"N", "D"} <= set(outputs):
+        return as_pair((outputs["N"], outputs["D"]))
+    came = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else None
+    raise TrainingError(
+        "model must return a pair of tensors (N, D), a mapping that holds N and D, or an SCM, "
+        f"got {came or type(outputs).__name__}; zeroproof.layers.ProjectiveHead makes such a pair"
+    )
+
+
+def accepted(loss_fn: Callable[..., Tensor]) -> tuple[str, ...]:
+    """Tell which of `tau_train`, `mask`, `weight` a loss takes; a module is asked through forward.
+
+    Raises:
+        RangeError: It cannot be called as `loss_fn(outputs=..., targets=...)`.
+    """
+    if not callable(loss_fn):
+        raise RangeError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
+    called = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
+    try:
+        signature = inspect.signature(called)
+    except ValueError:  # some built-in callables do not tell
+        return ()
+    names = signature.parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values())
+    taken = tuple(name for name in ("tau_train", "mask", "weight") if anything or name in names)
+    try:
+        signature.bind(outputs=(), targets=(), **dict.fromkeys(taken))
+    except TypeError as error:
+        raise RangeError(
+            f"loss_fn must accept loss_fn(outputs=(N, D), targets=(Y_n, Y_d)), got {signature}"
+        ) from error
+    return taken
+
+
+def offered_to(taken: tuple[str, ...], offered: dict[str, Any]) -> dict[str, Any]:
+    """Return what of `tau_train`, `mask` and `weight` a loss is given.
+
+    Raises:
+        TrainingError: Labels are weighted, and the loss takes no weights.
+    """
+    weight = offered.pop("weight")
+    if weight is not None and "weight" in taken:
+        offered["weight"] = weight
+    elif weight is not None and bool((weight != 1).any()):
+        raise TrainingError(
+            "loss_fn must accept weight= to be trained on labels that are weighted or missing, "
+            f"it takes {', '.join(taken) or 'outputs and targets alone'}"
+        )
+    return {name: value for name, value in offered.items() if name in taken}

@@ -14,7 +14,7 @@ from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
 from zeroproof.projective.gauge import widen
 
-__all__ = ["Batch", "as_batch", "batches", "checked_weight", "widened", "windows", "with_rows"]
+__all__ = ["Batch", "as_batch", "checked_weight", "not_empty", "widened", "windows", "with_rows"]
 
 _FORMS = "a pair (x, y), a tuple (x1, ..., y), or a dict with an entry 'y'"
 
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     def amount(self) -> float:
         """Rows of this process that count, or the summed weight of their labels over outputs."""
         if self.weight is None or not self.own:
-            return self.own
+            return float(self.own)  # a number of one kind on all processes, which add them up
         return self.weight.expand_as(self.y).double().sum().item() * self.own / self.y.numel()
 
     def weights(self) -> Tensor:
@@ -97,20 +97,20 @@ def checked_weight(weight: Any, y: Tensor) -> Tensor | None:
         return None
     rows = (*y.shape[:-1], 1) if y.ndim > 1 else y.shape
     real = isinstance(weight, Tensor) and not weight.is_complex()
-    shape = tuple(weight.shape) if real else (type(weight).__name__,)
-    if shape not in (y.shape, rows, *(y.shape[:n] for n in range(1, y.ndim))):
+    came = tuple(weight.shape) if real else (type(weight).__name__,)
+    if came not in (y.shape, rows, *(y.shape[:n] for n in range(1, y.ndim))):
         raise DataError(
             "weight of a batch must be a real tensor in the shape of the targets, "
-            f"{tuple(y.shape)}, or of their leading dimensions, got {shape}"
+            f"{tuple(y.shape)}, or of their leading dimensions, got {came}"
         )
     if weight.ndim < y.ndim:
         weight = weight.reshape(*weight.shape, *[1] * (y.ndim - weight.ndim)).expand(rows)
     weight = widen(weight)
-    legal = (weight >= 0) & (weight < math.inf)
-    if has_values(legal) and not bool(legal.all()):
+    wrong = ~((weight >= 0) & (weight < math.inf))
+    if has_values(wrong) and bool(wrong.any()):
         raise DataError(
             "weight of a batch must hold finite numbers of at least 0 (0: the label is missing), "
-            f"got {weight[~legal][0].item()}"
+            f"got {weight[wrong][0].item()}"
         )
     return weight
 
@@ -129,23 +129,22 @@ def widened(batch: Batch, like: Tensor) -> Batch:
     return batch._replace(args=tuple(map(placed, batch.args)), named=named)
 
 
-def batches(loader: Iterable[Any], name: str) -> Iterator[Batch]:
-    """Yield the batches of one epoch.
-
-    Raises:
-        DataError: There is none, or one has none of the forms.
-    """
-    empty = True
-    for batch in with_rows(loader):
-        empty = False
-        yield batch
-    if empty:
-        raise DataError(f"{name} must yield at least one batch (x, y) with rows, got none")
-
-
 def with_rows(stream: Iterable[Any]) -> Iterator[Batch]:
     """Yield the batches that have rows: over none there is nothing to learn."""
     return (batch for batch in map(as_batch, stream) if len(batch.y))
+
+
+def not_empty(stream: Iterator[Batch], name: str) -> Iterator[Batch]:
+    """Yield batches on.
+
+    Raises:
+        DataError: There is none.
+    """
+    first = next(stream, None)
+    if first is None:
+        raise DataError(f"{name} must yield at least one batch (x, y) with rows, got none")
+    yield first
+    yield from stream
 
 
 def windows(stream: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import json
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from zeroproof._extras import require
 from zeroproof._files import text_in_place
 from zeroproof.errors import TrainingError
 from zeroproof.training.config import TrainingConfig
+from zeroproof.training.history import strict_row
 from zeroproof.training.thresholds import ThresholdLog
 
 __all__ = ["Log", "progress_bar", "shown"]
@@ -87,7 +87,7 @@ class Log:
     ) -> None:
         if self._folder is None or not self._writes:
             return
-        text = json.dumps({**_strict(row), **(lists or {})}, allow_nan=False)
+        text = json.dumps({**strict_row(row), **(lists or {})}, allow_nan=False)
         with _warned(), (self._folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
@@ -103,24 +103,6 @@ def _warned() -> Iterator[None]:
         yield
     except OSError as error:
         warnings.warn(f"a log line could not be written: {error}", stacklevel=4)
-
-
-def _strict(row: Row) -> dict[str, float | None]:
-    """Return numbers that JSON knows; what is not finite becomes null.
-
-    Raises:
-        TrainingError: A callback put something else into the row.
-    """
-    strict: dict[str, float | None] = {}
-    for name, value in row.items():
-        try:
-            number = value if isinstance(value, int) else float(value)
-        except (TypeError, ValueError) as error:
-            raise TrainingError(
-                f"row[{name!r}] must be a number, got {type(value).__name__}"
-            ) from error
-        strict[name] = number if math.isfinite(number) else None
-    return strict
 
 
 def _free(path: Path) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import CheckpointError
 from zeroproof.training._loaders import Batch
-from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
 from zeroproof.training._tally import Tally, Totals
 from zeroproof.training.config import TrainingConfig
@@ -16,6 +16,13 @@ from zeroproof.training.history import History
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 
 __all__ = ["Progress"]
+
+_TAU = ("tau_train_min", "tau_train_max", "threshold_mode")
+# as they are, in a checkpoint
+_KEPT = (
+    *("epoch", "step", "stalled", "reason", "running"),
+    *("batches", "rows", "row", "logged_step"),
+)
 
 
 class Progress:
@@ -127,41 +134,24 @@ class Progress:
 
     def draw(self) -> float:
         """Draw τ_train for a step, and count it."""
-        config = self._config
-        low, high = config.tau_train_min, config.tau_train_max
-        tau = low
-        if low < high:
-            tau = perturbed_threshold(low, high, config.threshold_mode, generator=self.generator)
+        low, high, mode = (getattr(self._config, name) for name in _TAU)
+        tau = perturbed_threshold(low, high, mode, generator=self.generator)
         self.drawn.add(tau)
         return tau
 
     def state(self) -> dict[str, Any]:
         """Return what is the same on every process."""
         return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "stalled": self.stalled,
-            "reason": self.reason,
-            "scale": self.scale,
-            "in_head": self.in_head,
-            "running": self.running,
-            "batches": self.batches,
-            "rows": self.rows,
-            "seconds": self.seconds,
-            "row": self.row,
+            **{name: getattr(self, name) for name in (*_KEPT, "scale", "in_head", "seconds")},
             "drawn": self.drawn.state_dict(),
             "generator": None if self.generator is None else self.generator.get_state(),
             "logged": list(self.logged),
-            "logged_step": self.logged_step,
             "history": [dict(row) for row in self.history],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set what `state` returned."""
-        for name in (
-            *("epoch", "step", "stalled", "reason", "running"),
-            *("batches", "rows", "row", "logged_step"),
-        ):
+        for name in _KEPT:
             setattr(self, name, state[name])
         # of a checkpoint without it, targets were lifted as they are
         self.scale, self.in_head = state.get("scale", 1.0), state.get("in_head", False)

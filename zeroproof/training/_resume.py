@@ -14,18 +14,18 @@ from torch import nn
 
 from zeroproof._extras import require
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
-from zeroproof.training._keeping import Average, Best
-from zeroproof.training._pack import pack, unpack
+from zeroproof.training._keeping import Average, Best, all_state, set_all_state
 from zeroproof.training._progress import Progress
 from zeroproof.training._source import Source
-from zeroproof.training._states import all_state, set_all_state
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
     list_checkpoints,
     load_checkpoint,
+    pack,
     remove_stale,
     save_checkpoint,
+    unpack,
 )
 from zeroproof.training.config import TrainingConfig
 
@@ -82,7 +82,15 @@ def check_place(run: RunParts, *, fresh: bool) -> None:
                 "another folder"
             )
         else:
-            problem = _unwritable(folder)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+            except OSError as error:
+                problem = (
+                    f"checkpoint_dir must be a folder that can be written, got {folder}: "
+                    f"{error.strerror}"
+                )
     problem = _from_main(run, problem)
     if problem:
         raise CheckpointError(problem)
@@ -287,17 +295,6 @@ def _put_aside(run: RunParts, damaged: list[Path]) -> None:
 
 def _folder(config: TrainingConfig) -> Path:
     return Path(str(config.checkpoint_dir)).expanduser()
-
-
-def _unwritable(folder: Path) -> str:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return (
-            f"checkpoint_dir must be a folder that can be written, got {folder}: {error.strerror}"
-        )
 
 
 def _gathered(run: RunParts, own: list[Any]) -> list[Any]:

@@ -32,7 +32,23 @@ def engine(given: Any) -> Any:
             own, or for another number of processes than were started.
         MissingExtraError: Accelerate is not installed.
     """
-    accelerator = _accelerator() if given is None else given
+    accelerator = given
+    if given is None:
+        # where there is no GPU Accelerate joins processes only if told that CPUs are meant
+        on_cpus = started()[1] > 1 and not torch.accelerator.is_available()
+        try:
+            accelerate = require("accelerate", extra="train")
+            # its state is one per process and refuses a second precision, so autocast is our own
+            accelerator = accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
+        except ValueError as error:
+            if "already been initialized" not in str(error):
+                raise TrainingError(
+                    f"Accelerate must be able to join the processes: {error}"
+                ) from error
+            raise TrainingError(
+                "Accelerate must be set up with mixed_precision='no' in this process "
+                "(use_amp=True is the trainer's own), but was set up otherwise before"
+            ) from error
     if accelerator.mixed_precision != "no":
         raise TrainingError(
             "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "
@@ -43,32 +59,8 @@ def engine(given: Any) -> Any:
             "accelerator must have gradient_accumulation_steps=1 (grad_accumulation_steps of "
             f"TrainingConfig is the trainer's own), got {accelerator.gradient_accumulation_steps}"
         )
-    _check_processes(accelerator)
-    return accelerator
-
-
-def _accelerator() -> Any:
-    # without an accelerator Accelerate joins processes only if it is told that CPUs are meant
-    on_cpus = started()[1] > 1 and not torch.accelerator.is_available()
-    # Accelerate's state is one per process and refuses a second precision, so autocast is our own
-    try:
-        accelerate = require("accelerate", extra="train")
-        return accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
-    except ValueError as error:
-        if "already been initialized" not in str(error):
-            raise TrainingError(
-                f"Accelerate must be able to join the processes: {error}"
-            ) from error
-        raise TrainingError(
-            "Accelerate must be set up with mixed_precision='no' in this process "
-            "(use_amp=True is the trainer's own), but was set up otherwise before"
-        ) from error
-
-
-def _check_processes(accelerator: Any) -> None:
-    """Find out whether all that were started train together: else each would train alone."""
+    # did all that were started join, or would each train alone? on TPUs Accelerate alone knows
     sizes = world_sizes() | {"Accelerate": accelerator.num_processes}
-    # on TPUs Accelerate alone knows
     if len(set(sizes.values())) > 1 and str(accelerator.distributed_type) != "DistributedType.XLA":
         said = ", ".join(f"{size} by {name}" for name, size in sizes.items())
         cpu = "" if torch.accelerator.is_available() else "cpu=True"
@@ -76,6 +68,7 @@ def _check_processes(accelerator: Any) -> None:
             f"all must tell one number of processes, got {said}; start the program with torchrun, "
             f"and write Accelerator({cpu}) where it makes its first accelerator, or make none"
         )
+    return accelerator
 
 
 def check_schedule(scheduler: Any, config: TrainingConfig) -> None:
@@ -141,7 +134,12 @@ def placed(
     """
     sharded = any(hasattr(p, "full_tensor") for p in model.parameters())
     if sharded or str(getattr(accelerator, "distributed_type", "NO")).endswith("FSDP"):
-        _check_sharded(config)
+        for name in ("checkpoint_dir", "ema_decay"):
+            if getattr(config, name) is not None:
+                raise TrainingError(
+                    f"{name} must be None for weights that are spread over processes (FSDP); "
+                    "save them with accelerator.save_state in a callback"
+                )
         if not sharded:  # weights and the optimizer's references to them change together
             model, optimizer = accelerator.prepare(model, optimizer)
         return model, model, optimizer
@@ -151,15 +149,6 @@ def placed(
     if optimizer.state:  # loading moves each state to the device of its parameter
         optimizer.load_state_dict(optimizer.state_dict())
     return model, model, optimizer
-
-
-def _check_sharded(config: TrainingConfig) -> None:
-    for name in ("checkpoint_dir", "ema_decay"):
-        if getattr(config, name) is not None:
-            raise TrainingError(
-                f"{name} must be None for weights that are spread over processes (FSDP); "
-                "save them with accelerator.save_state in a callback"
-            )
 
 
 def seed_run(

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 
 from zeroproof._extras import require
+from zeroproof.autodiff.rewind import random_state, same_state
 from zeroproof.errors import DataError, RangeError
-from zeroproof.training._loaders import Batch, as_batch, with_rows
-from zeroproof.training._random import random_state, same_state
+from zeroproof.training._loaders import Batch, as_batch, not_empty, with_rows
 
 __all__ = ["Source"]
 
@@ -129,12 +129,14 @@ class Source:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
         stream = self._own(fresh=not skip)
-        before = random_state()
-        for i in range(0 if self.keeps_place else skip):  # at once: the caller sets states next
+        self._shares = False
+        if skip and not self.keeps_place:  # read at once: the caller sets states next
             next(stream, None)
-            before = before if i else random_state()
-        # where reading draws from the global generators, training did so in between
-        self._shares = not same_state(before, random_state())
+            before = random_state()  # a first batch draws the seed of the workers, whatever they do
+            for _ in range(skip - 1):
+                next(stream, None)
+            # where reading draws from the global generators, training did so in between
+            self._shares = not same_state(before, random_state())
         return self._some(stream if self._alone else self._together(stream, skip), skip)
 
     def _own(self, *, fresh: bool) -> Iterator[Batch]:
@@ -158,14 +160,10 @@ class Source:
         self._over = True
 
     def _some(self, stream: Iterator[Batch], skip: int) -> Iterator[Batch]:
-        empty, counts = not skip, bool(skip)
-        for batch in stream:
-            empty, counts = False, counts or batch.amount > 0 or batch.own < len(batch.y)
+        counts = bool(skip)
+        for batch in stream if skip else not_empty(stream, self._name):
+            counts = counts or batch.amount > 0 or batch.own < len(batch.y)
             yield batch
-        if empty:
-            raise DataError(
-                f"{self._name} must yield at least one batch (x, y) with rows, got none"
-            )
         if not counts and self._alone:
             raise DataError(f"{self._name} must yield a label of weight above 0, got none")
 

@@ -5,18 +5,6 @@ from typing import Any
 
 __all__ = ["EVENTS", "Callback", "Events"]
 
-EVENTS = (
-    "on_fit_begin",
-    "on_epoch_begin",
-    "on_batch_begin",
-    "on_backward_end",
-    "on_batch_end",
-    "on_validate_end",
-    "on_epoch_end",
-    "on_checkpoint_end",
-    "on_fit_end",
-)
-
 
 class Callback:
     """Base of callbacks: every event does nothing. Any object with some of the methods will do.
@@ -58,6 +46,9 @@ class Callback:
 
     def on_fit_end(self, trainer: Any) -> None:
         """When training has ended and the weights to keep are in the model."""
+
+
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class Events:

@@ -8,11 +8,12 @@ checkpoint_dir/
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ from zeroproof._extras import require
 from zeroproof._files import folder_in_place, tensors_written
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, ZeroProofError
 from zeroproof.training._head import heads_of, scale_numerator
-from zeroproof.training._pack import pack, unpack
-from zeroproof.training._states import all_state, set_all_state
+from zeroproof.training._keeping import all_state, set_all_state
 
 __all__ = [
     "check_model_state",
@@ -32,13 +32,16 @@ __all__ = [
     "list_checkpoints",
     "load_checkpoint",
     "load_weights",
+    "pack",
     "remove_stale",
     "save_checkpoint",
+    "unpack",
 ]
 
 _FORMAT = "zeroproof-checkpoint"
 _VERSION = 2
 _READ = (1, 2)  # 1 held the generators of a loader by their order
+_PLAIN = (bool, int, str, type(None))
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
 _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
 
@@ -250,3 +253,81 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# --- state as JSON with tensors beside it, so that nothing is ever pickled;
+# --- what JSON does not know is a dict with one key that begins with $
+
+
+def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Split nested dicts, lists and tuples into a JSON value and the tensors it refers to.
+
+    Tensors are copied to the CPU: the state may move on while they are written.
+
+    Raises:
+        CheckpointError: Something is neither a number, a string, a tensor nor made of those.
+    """
+    tensors: dict[str, Tensor] = {}
+    return _packed(tree, "", tensors), tensors
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Put together what `pack` took apart."""
+    if isinstance(value, list):
+        return [unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    key = next(iter(value), "") if len(value) == 1 else ""
+    if key in _MARKS:
+        return _MARKS[key](value[key], tensors)
+    return {key: unpack(item, tensors) for key, item in value.items()}
+
+
+_MARKS: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
+    "$tensor": lambda name, tensors: tensors[name],
+    "$complex": lambda name, tensors: torch.view_as_complex(tensors[name]),
+    "$float": lambda text, _: float(text),
+    "$tuple": lambda items, tensors: tuple(unpack(item, tensors) for item in items),
+    "$items": lambda items, tensors: {unpack(k, tensors): unpack(v, tensors) for k, v in items},
+}
+
+
+def _packed(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, Tensor):
+        return _stored(tree, path, tensors)
+    if isinstance(tree, float):
+        tree = float(tree)  # a NumPy number is one too
+        return tree if math.isfinite(tree) else {"$float": repr(tree)}
+    if isinstance(tree, _PLAIN):
+        return tree
+    if isinstance(tree, Mapping):
+        return _packed_items(tree, path, tensors)
+    if isinstance(tree, list | tuple):
+        items = [_packed(item, f"{path}.{i}", tensors) for i, item in enumerate(tree)]
+        return {"$tuple": items} if isinstance(tree, tuple) else items
+    if hasattr(tree, "item") and getattr(tree, "ndim", None) == 0:  # a NumPy scalar
+        return _packed(tree.item(), path, tensors)
+    raise CheckpointError(
+        f"{path.lstrip('.')} must be made of numbers, strings and tensors to be stored, "
+        f"got {type(tree).__name__}"
+    )
+
+
+def _packed_items(tree: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> Any:
+    if all(isinstance(key, str) and not key.startswith("$") for key in tree):
+        return {key: _packed(item, f"{path}.{key}", tensors) for key, item in tree.items()}
+    return {
+        "$items": [
+            [_packed(key, path, tensors), _packed(item, f"{path}.{key}", tensors)]
+            for key, item in tree.items()
+        ]
+    }
+
+
+def _stored(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+    name, key = path.lstrip(".") or "tensor", "$tensor"
+    tensor = tensor.detach()
+    if tensor.is_complex():  # safetensors knows none of double precision
+        tensor, key = torch.view_as_real(tensor.resolve_conj()), "$complex"
+    tensors[name] = tensor.to("cpu", copy=True).contiguous()
+    return {key: name}

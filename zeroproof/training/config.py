@@ -46,8 +46,7 @@ class TrainingConfig:
         tau_train_min: Smallest τ_train that is drawn.
         tau_train_max: Largest; every step draws a fresh one. Validation loss and gap use this one.
         threshold_mode: `"uniform"` or `"log_uniform"`, how τ_train is drawn.
-        tau_infer: τ_infer at which coverage is decoded; must not exceed `tau_train_min`. One that
-            is not the default stays in force after `fit`, as another score does.
+        tau_infer: τ_infer at which coverage is decoded; must not exceed `tau_train_min`.
         score: What is compared with τ_infer: `"denominator"`, the modulus of D, or `"angle"`, the
             gauge-free score.
         scale: Scale of the decoded values N / D for `"angle"`. Where targets are lifted with
@@ -58,7 +57,8 @@ class TrainingConfig:
             of such a head, so that the model answers in the units of y; any other answers y / s.
         readout: `"auto"` ends `fit` by solving for the head of a model that ends in one, in the
             precision it has; kept if the error on rows held out falls by half. `None` does not.
-        calibrate: End `fit` by `SCMTrainer.calibrate`.
+        calibrate: End `fit` by `SCMTrainer.calibrate`; it leaves a `tau_infer` or `score` that is
+            not the default.
         amp_dtype: Half-precision type; `None` is bfloat16 on CPUs and float16, with a loss scaler,
             elsewhere.
         device: `"auto"` takes what Accelerate finds; or the name of a device such as `"cuda:1"`.

@@ -8,9 +8,10 @@ from typing import Any
 
 from zeroproof._extras import require
 from zeroproof._files import write_json
+from zeroproof.errors import TrainingError
 from zeroproof.plots.training import plot_history
 
-__all__ = ["History"]
+__all__ = ["History", "strict_row"]
 
 
 class History(list[dict[str, float]]):
@@ -71,8 +72,21 @@ class History(list[dict[str, float]]):
         Args:
             path: The file to write; an existing one is replaced.
         """
-        write_json(Path(path), [_strict(row) for row in self])
+        write_json(Path(path), [strict_row(row) for row in self])
 
 
-def _strict(row: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+def strict_row(row: Mapping[str, float]) -> dict[str, float | None]:
+    """Return numbers that JSON knows; what is not finite becomes null.
+
+    Raises:
+        TrainingError: A callback put something else into the row.
+    """
+    strict: dict[str, float | None] = {}
+    for name, value in row.items():
+        try:
+            number = value if isinstance(value, int) else float(value)
+        except (TypeError, ValueError) as error:
+            came = type(value).__name__
+            raise TrainingError(f"row[{name!r}] must be a number, got {came}") from error
+        strict[name] = number if math.isfinite(number) else None
+    return strict

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.defaults import TAU_INFER
-from zeroproof.training._calling import as_pair
+from zeroproof.training._forward import as_pair
 
 __all__ = ["can_reach_zero"]
 
@@ -26,8 +26,8 @@ def can_reach_zero(
 
     A copy of the model, in evaluation mode, takes 100 steps of L-BFGS on the mean of \|D\|² over
     these rows. D reaches 0 where it comes below τ, changes its sign or, if complex, falls to a
-    thousandth. D = 1 + softplus
-    does not; D = exp does, since it comes below any τ. The model itself stays as it is.
+    thousandth. D = 1 + softplus does not; D = exp does, since it comes below any τ. The model
+    itself stays as it is; derivatives are taken as they are, whatever policy is in force.
 
     Args:
         model: Returns (N, D), called as `model(*args, **named)`.
@@ -49,7 +49,8 @@ def can_reach_zero(
         at = singular.expand(N.shape)
         return D[at if D.shape == N.shape else at.any(-1, keepdim=True)]
 
-    with torch.enable_grad():
+    # a model may answer derivatives: as they are from the start, or REJECT would make a D of 0
+    with torch.enable_grad(), gradient_policy(GradientPolicy.PASSTHROUGH):
         start = denominators()
     before, reached = start.detach(), [_reached(start.detach(), start.detach(), tau)]
     if not start.numel() or not start.requires_grad:  # nothing to reach, or nothing that learns
@@ -72,7 +73,7 @@ def can_reach_zero(
         return loss
 
     if not reached[0]:
-        with torch.enable_grad(), gradient_policy(GradientPolicy.PASSTHROUGH):  # as it is
+        with torch.enable_grad(), gradient_policy(GradientPolicy.PASSTHROUGH):
             optimizer.step(closure)
     return any(reached)
 

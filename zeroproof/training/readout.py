@@ -3,18 +3,21 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zeroproof._checks import one_of, positive
+from zeroproof._checks import one_of, positive, same_shape
 from zeroproof.autodiff.rewind import in_mode
-from zeroproof.errors import DataError, TrainingError
+from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
+from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.path import RHOS
 from zeroproof.solve.spectral import (
     Found,
+    Parts,
     Problem,
     Settings,
     clearance_warning,
@@ -23,9 +26,9 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.solve.tall_qr import gathered
-from zeroproof.training._head import features, head_weights, heads_of, set_head
-from zeroproof.training._loaders import batches, widened
-from zeroproof.training._readout_rows import Rows, told
+from zeroproof.training._head import features, head_weights, heads_of, set_head, with_ones
+from zeroproof.training._loaders import Batch, not_empty, widened, with_rows
+from zeroproof.training.targets import lift_targets
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
 
@@ -68,7 +71,7 @@ class SpectralReadoutCallback:
         ...     torch.optim.Adam(model.parameters()),
         ...     SCMTrainingLoss(),
         ...     [(x, 1 / (x - 0.3))],
-        ...     config=TrainingConfig(max_epochs=1),
+        ...     config=TrainingConfig(max_epochs=1, readout=None),  # `fit` would do it too
         ...     callbacks=[callback],
         ... ).fit()
         >>> callback.result.kept, callback.result.after < 1e-12
@@ -142,14 +145,106 @@ def head_readout(
     _checked_dtype(dtype)
     if isinstance(loader, Iterator) or isinstance(held, Iterator):
         raise DataError("loader and held must yield their batches anew each time, got an iterator")
-    train = Rows(model, head, loader, scale, "all" if held is not None else "train")
-    test = train._replace(part="held") if held is None else train._replace(loader=held)
+    train = _Rows(model, head, loader, scale, "all" if held is not None else "train")
+    test = replace(train, part="held") if held is None else replace(train, loader=held)
     with in_mode(model, training=False):
         return _kept_if_better(train, test, dtype, gain, distributed=distributed)
 
 
+class _Answers(NamedTuple):
+    """One batch, a row for each answer."""
+
+    h: Tensor  # what the head got
+    N: Tensor  # what the model made of it
+    D: Tensor
+    Y_n: Tensor
+    Y_d: Tensor
+    weight: Tensor  # (rows,), 0 for a row of the other part
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a loader behind a trunk; every iteration reads the loader again."""
+
+    model: nn.Module
+    head: ProjectiveHead
+    loader: Iterable[Any]
+    scale: float
+    part: str  # "all", or "train" or "held" of a loader that serves for both
+
+    def __iter__(self) -> Iterator[Parts]:
+        """Yield blocks for the solver."""
+        for h, _, _, Y_n, Y_d, weight in self.answers():
+            yield with_ones(h), None, Y_n, Y_d, weight
+
+    def error(self, *, distributed: bool) -> float:
+        """Return the mean squared chordal distance of the model's answers."""
+        total, raised = [0.0, 0.0], None
+        try:
+            for _, N, D, Y_n, Y_d, weight in self.answers():
+                far = chordal_distance(N.to(Y_n), D.to(Y_n), Y_n, Y_d).square().nan_to_num(nan=1.0)
+                total[0] += (weight[:, None] * far).sum().item()
+                total[1] += weight.sum().item() * far.shape[1]
+        except Exception as error:  # noted, so that no other process waits for ever
+            raised = error
+        sums = gathered(total, raised, distributed=distributed)
+        error, weight = (sum(each) for each in zip(*sums, strict=True))
+        if not weight > 0:
+            raise DataError("rows must be held out to choose on, got none; pass more of them")
+        return error / weight
+
+    def answers(self) -> Iterator[_Answers]:
+        """Yield what the head got and gave, batch by batch."""
+        for batch in not_empty(with_rows(self.loader), "loader"):
+            placed = widened(batch, self.head.numerator.weight)
+            seen, outputs = features(self.model, self.head, placed)
+            if len(seen) != 1:
+                raise TrainingError(
+                    f"model must use its ProjectiveHead once, got {len(seen)} times"
+                )
+            if not isinstance(outputs, tuple | list) or len(outputs) != 2:
+                raise TrainingError(
+                    f"model must return a pair (N, D), got {type(outputs).__name__}"
+                )
+            same_shape(batch.y, outputs[0], "the targets y of a batch", "N")
+            mine = torch.ones(len(batch.y), dtype=torch.bool)
+            if self.part != "all":
+                mine = _told(batch) == (self.part == "held")
+            y, weight = batch.y.to(seen[0].device), mine.double().to(seen[0].device)
+            h, N, D, y = (z.reshape(-1, z.shape[-1]) for z in (*seen, *outputs, y))
+            wrong = ~torch.isfinite(h).all(1)
+            if wrong.any():
+                raise DataError(
+                    f"features of the trunk must be finite, got otherwise in {int(wrong.sum())} of "
+                    f"the {len(h)} rows of a batch; look for non-finite inputs or weights"
+                )
+            if len(h) != len(y):
+                raise ShapeError(
+                    f"features and targets must agree in rows, got {len(h)} and {len(y)} of them"
+                )
+            wide = torch.complex128 if y.is_complex() or N.is_complex() else torch.float64
+            Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
+            weight = weight.repeat_interleave(len(y) // max(len(weight), 1))
+            yield _Answers(h, N, D, Y_n, Y_d, weight * batch.weights().to(weight))
+
+
+def _told(batch: Batch) -> Tensor:
+    """Return True for about one row in five, by a hash of its numbers."""
+    rows, numbers = len(batch.y), (*batch.args, *batch.named.values(), batch.y)
+    tables = (z for z in numbers if isinstance(z, Tensor) and z.ndim > 0 and len(z) == rows)
+    keys = [z.reshape(rows, -1) for z in tables]
+    total = torch.zeros(rows, dtype=torch.int64)
+    for key in keys:
+        real = torch.view_as_real(key).flatten(1) if key.is_complex() else key
+        bits = real.detach().cpu().double().contiguous().view(torch.int64)
+        odd = 0x9E3779B97F4A7C1 * (2 * torch.arange(bits.shape[1]) + 1)
+        mixed = (bits ^ (bits >> 31)) * odd
+        total = (total + (mixed ^ (mixed >> 29)).sum(1)) * 0xBF58476D1CE4E5B
+    return (total >> 33) % 5 == 0
+
+
 def _kept_if_better(
-    train: Rows, test: Rows, dtype: torch.dtype | None, gain: float, *, distributed: bool
+    train: _Rows, test: _Rows, dtype: torch.dtype | None, gain: float, *, distributed: bool
 ) -> HeadReadout:
     before, kept = test.error(distributed=distributed), False
     saved = _converted(train.model, train.head, dtype)
@@ -168,20 +263,20 @@ def _kept_if_better(
     return HeadReadout(kept, before, after, rho, clearance)
 
 
-def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, list[Found]]:
+def _solution(train: _Rows, test: _Rows, *, distributed: bool) -> tuple[float, list[Found]]:
     """Return ρ and what was found for each denominator; as `solve.choose_rho`, but in blocks."""
     settings = Settings(shared_denominator=train.head.shared_denominator)
     rhos = sorted(RHOS, reverse=True)
     # at first all rows weigh alike: a pilot that is too small for noisy rows would ruin the weights
     for sweeps in (1, settings.sweeps):
-        _, found = sweep(train.blocks(), settings._replace(sweeps=sweeps), distributed=distributed)
+        _, found = sweep(train, settings._replace(sweeps=sweeps), distributed=distributed)
         problems = [
             Problem(_outputs(train.head, j), pair)
             for j, each in enumerate(found)
             for pair in path_pairs(each.factors, rhos)
         ]
         _, totals = read(
-            test.blocks(),
+            test,
             problems,
             settings,
             distributed=distributed,
@@ -193,8 +288,8 @@ def _solution(train: Rows, test: Rows, *, distributed: bool) -> tuple[float, lis
         # the largest of equals: a penalty for nothing less lets N and D vanish together
         best = int((errors <= _EQUAL * errors.min()).nonzero()[0])
         settings = settings._replace(rho=rhos[best])
-    everything = train._replace(part="all")
-    return settings.rho, sweep(everything.blocks(), settings, distributed=distributed)[1]
+    everything = replace(train, part="all")
+    return settings.rho, sweep(everything, settings, distributed=distributed)[1]
 
 
 def closing_readout(
@@ -246,12 +341,12 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
     """
     found: list[tuple[Tensor, ...]] = []
     room = _ENTRIES
-    for batch in batches(loader, "loader"):
+    for batch in not_empty(with_rows(loader), "loader"):
         (h,), _ = features(model, head, widened(batch, head.numerator.weight))
         h = h.detach().reshape(-1, h.shape[-1])
         y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
         sound = torch.isfinite(h).all(1) & (weight > 0)
-        mark = told(batch).to(h.device).repeat_interleave(len(h) // max(len(batch.y), 1))
+        mark = _told(batch).to(h.device).repeat_interleave(len(h) // max(len(batch.y), 1))
         found.append((h[sound], y[sound], mark[sound], weight[sound]))
         room -= h.numel()
         if room <= 0:

@@ -9,25 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
-from zeroproof.autodiff.rewind import in_mode
+from zeroproof.autodiff.rewind import in_mode, random_state, set_random_state
 from zeroproof.errors import DataError
-from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import chordal_distance, norm
 from zeroproof.projective.gauge import target_scale
 from zeroproof.scm import SCM
-from zeroproof.training._calling import as_pair
+from zeroproof.training._forward import as_pair
 from zeroproof.training._head import features, heads_of
+from zeroproof.training._keeping import plain
 from zeroproof.training._loaders import Batch, widened
-from zeroproof.training._random import random_state, set_random_state
 from zeroproof.training._source import Source
-from zeroproof.training._states import plain
 from zeroproof.training.targets import lift_targets
 
 __all__ = [
     "Proportion",
     "answers",
     "answers_y",
-    "closing_head",
+    "closing_pair",
     "doubts",
     "gathered",
     "peeked",
@@ -131,11 +129,11 @@ def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Ba
     return first, labelled, scale  # pyright: ignore[reportReturnType]
 
 
-def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
-    """Return the `ProjectiveHead` whose tuples are the model's answer to the bit, if there is one.
+def closing_pair(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    """Return (N, D) of a model that ends in a `ProjectiveHead`: its answer to the bit.
 
-    Its numerator may be scaled, and it may be solved for, as the answers will follow. A head that
-    does not learn is left as it is.
+    The numerator of such a head may be scaled, and it may be solved for, as the answers will
+    follow. A head that does not learn is left as it is: `None`, as without one.
     """
     model = plain(model)
     heads = heads_of(model)
@@ -147,15 +145,12 @@ def closing_head(model: nn.Module, batch: Batch) -> ProjectiveHead | None:
             return None
         pairs = zip(outputs, heads[0](seen[0]), strict=True)
         alike = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
-    return heads[0] if alike else None
+    return as_pair(outputs) if alike else None
 
 
-def answers_y(model: nn.Module, batch: Batch, scale: float) -> bool:
-    """Tell whether a model answers y already, and not y / scale: it was trained before."""
-    with in_mode(model, training=False):
-        outputs = widened(batch, next(model.parameters())).through(model)
-    N, D = (z.detach() for z in as_pair(outputs))
-    Y = lift_targets(batch.y.to(N.device), scale=scale)
+def answers_y(N: Tensor, D: Tensor, y: Tensor, scale: float) -> bool:
+    """Tell whether answers are those to y already, and not to y / scale, as of a trained model."""
+    Y = lift_targets(y.to(N.device), scale=scale)
     pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
     as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)
     return bool(divided < as_is / 2)

@@ -23,8 +23,7 @@ from zeroproof.scm import SCM
 from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._joint import reduced, whole
-from zeroproof.training._judge import Judge
-from zeroproof.training._keeping import Average, Best
+from zeroproof.training._keeping import Average, Best, Judge, plain
 from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._progress import Progress
@@ -39,7 +38,6 @@ from zeroproof.training._setup import (
     seed_run,
 )
 from zeroproof.training._source import Source
-from zeroproof.training._states import plain
 from zeroproof.training._steps import Stepper
 from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
@@ -51,7 +49,7 @@ from zeroproof.training.success import (
     Proportion,
     answers,
     answers_y,
-    closing_head,
+    closing_pair,
     doubts,
     gathered,
     peeked,
@@ -293,12 +291,10 @@ class SCMTrainer:
         """Choose thresholds for the model that `fit` left, and count what they catch and lose.
 
         The rows are those of `val_loader`, or the training rows without one, at most 2²⁰. Sets
-        `inference_config`, `val_caught` and `val_lost`. Thresholds are on the angle score with the
-        scale of the targets: of those with the largest J = caught - lost the upper end, at most
-        twice the lowest of them and at a cost of 1 % of the finite entries. They stay those of the
-        `TrainingConfig` where it has another `tau_infer` or `score` than the default, with fewer
-        than five entries of either kind, and for a model that returns `SCM` values. All processes
-        have to call. `fit` ends with it.
+        `inference_config`, `val_caught` and `val_lost`. Thresholds are those of
+        `inference.calibrate.calibrated`, on the angle score with the scale of the targets. They
+        stay those of the `TrainingConfig` where that finds none, where `tau_infer` or `score` is
+        not the default, and for a model that returns `SCM` values. All processes have to call.
 
         Warns:
             UserWarning: Labelled entries are answered by numbers, or the model is hardly better
@@ -339,13 +335,14 @@ class SCMTrainer:
                 with undisturbed(source):
                     scaled = fixed is None
                     first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
-                    progress.in_head = self._all_find(closing_head(self.model, first) is not None)
+                    pair = closing_pair(self.model, first)
+                    progress.in_head = self._all_find(pair is not None)
                     self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
-                if progress.in_head and self._all_find(
-                    answers_y(self.model, first, progress.scale)
-                ):
-                    scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
+                if progress.in_head and pair is not None:
+                    trained = answers_y(*pair, first.y, progress.scale)
+                    if self._all_find(trained):  # before, in another run
+                        scale_numerator(heads_of(plain(self.model))[0], 1 / progress.scale)
         elif fixed is not None:
             progress.scale = fixed
         self._head = heads_of(plain(self.model))[0] if progress.in_head else None
@@ -409,8 +406,12 @@ class SCMTrainer:
         loss_fn: Any = self.loss_fn
         if not (hasattr(loss_fn, "components") and tally.latest):
             return {}
-        N, D, y, *weight = (gathered(z, self.accelerator) for z in tally.latest)
-        call = self._forward.call(N, D, y, *(weight or [None]), tau=self.config.tau_train_max)
+        N, D, y, *rest = tally.latest
+        weight = rest[0] if rest else None
+        if self.accelerator.num_processes > 1:  # of which one may have weights, and another none
+            weight = torch.ones_like(y.real) if weight is None else weight.expand_as(y)
+            N, D, y, weight = (gathered(z, self.accelerator) for z in (N, D, y, weight))
+        call = self._forward.call(N, D, y, weight, tau=self.config.tau_train_max)
         found = loss_fn.components(**call)
         names = found.keys() - {"total", "masked_rows"}
         return {f"{part}_{name}": float(found[name]) for name in sorted(names)}

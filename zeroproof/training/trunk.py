@@ -1,5 +1,8 @@
 """Trunks: features trained for a projective head, which is then solved for in closed form."""
 
+import math
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple, TypedDict, Unpack
 
@@ -11,16 +14,23 @@ from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.layers.mlp import ACTIVATIONS
-from zeroproof.projective.angle import norm
+from zeroproof.projective.angle import cross, norm, squared
 from zeroproof.projective.gauge import rescaled
 from zeroproof.solve import Readout, choose_rho, spectral_readout
-from zeroproof.training._head import with_ones
-from zeroproof.training._trunk_steps import Clock, Settings, Table, train
+from zeroproof.training._head import head_weights, resolved_head, set_head, with_ones
 
 __all__ = ["METHODS", "TrunkFit", "TrunkOptions", "default_trunk", "fit_trunk"]
 
 METHODS = ("joint", "varpro", "hybrid")
 _PHASES = {"hybrid": (("joint", 0.5), ("varpro", 1.0))}
+_RATES = {"joint": 1e-2, "varpro": 3e-3}
+_LAST_RATE = 1e-3  # of the cosine schedule, as a share of the first
+_ROWS_PER_WEIGHT = 8  # in a batch that a head is solved on, or else it fits the batch alone
+_FIRST_SWEEPS = 20  # of the head, whose start is random
+_RHO_PER_ERROR = 1e-2  # smaller: the head uses directions that the next step takes away
+_LEAST_RHO = 1e-10
+_MEMORY = 0.9  # of the running mean of the error
+_EARLY = 0.1  # share of the time up to which steps alone count
 
 
 class TrunkOptions(TypedDict, total=False):
@@ -143,7 +153,13 @@ def fit_trunk(
         (torch.Size([17]), True)
     """
     one_of(method, METHODS, "method")
-    settings = _checked(Settings(**options))
+    settings = _Settings(**options)
+    whole(settings.steps, "steps", low=1)
+    whole(settings.batch_size, "batch_size", low=1)
+    whole(settings.seed, "seed")
+    for name in ("time_budget", "learning_rate"):
+        if getattr(settings, name) is not None:
+            positive(getattr(settings, name), name)
     _check_rows(X, Y_n, Y_d)
     held = _held_mask(settings.held, len(X))
     table = _table(X, Y_n, Y_d, settings.weight)
@@ -152,21 +168,59 @@ def fit_trunk(
         trunk.float()
         outputs, kind = table.Y_n.shape[1], table.Y_n.dtype
         head = ProjectiveHead(_width(trunk, table.x), outputs, dtype=kind).to(X.device)
-        clock = Clock(settings)
+        clock = _Clock(settings)
         for steps, end in _PHASES.get(method, ((method, 1.0),)):
-            train(trunk, head, table.cut(~held), steps, (clock, end, settings))
-    error, fit = _finished(trunk, (X, Y_n, Y_d), held, settings.weight)
-    return TrunkFit(trunk, fit, error, method, clock.steps)
+            _train(trunk, head, table.cut(~held), steps, clock, end, settings)
+    with torch.no_grad(), in_mode(trunk, training=False):
+        H = with_ones(trunk.double()(X.double()))
+        if not torch.isfinite(H).all():
+            raise TrainingError(
+                "trunk must give finite features for every row, got others; lower the learning rate"
+            )
+        choice = choose_rho(H, Y_n, Y_d, ~held, held, weight=settings.weight)
+        fit = spectral_readout(H, Y_n, Y_d, weight=settings.weight, rho=choice.rho)
+    return TrunkFit(trunk, fit, choice.error, method, clock.steps)
 
 
-def _checked(settings: Settings) -> Settings:
-    whole(settings.steps, "steps", low=1)
-    whole(settings.batch_size, "batch_size", low=1)
-    whole(settings.seed, "seed")
-    for name in ("time_budget", "learning_rate"):
-        if getattr(settings, name) is not None:
-            positive(getattr(settings, name), name)
-    return settings
+class _Settings(NamedTuple):
+    """`TrunkOptions` with their defaults."""
+
+    steps: int = 2000
+    time_budget: float | None = None
+    batch_size: int = 1024
+    learning_rate: float | None = None
+    held: Tensor | None = None
+    weight: Tensor | None = None
+    seed: int = 0
+
+
+class _Table(NamedTuple):
+    """Rows to train on: inputs, tuples of unit size `(n, m)`, weights `(n, 1)`."""
+
+    x: Tensor
+    Y_n: Tensor
+    Y_d: Tensor
+    weight: Tensor
+
+    def cut(self, rows: Tensor) -> "_Table":
+        """Return the rows `rows`."""
+        return _Table(*(part[rows] for part in self))
+
+
+class _Clock:
+    """How much of the steps, or of the time, is spent."""
+
+    def __init__(self, settings: _Settings) -> None:
+        self._settings, self._start, self.steps = settings, time.process_time(), 0
+
+    def spent(self) -> float:
+        """Return the share that is spent, 1 at the end."""
+        by_steps = self.steps / self._settings.steps
+        if self._settings.time_budget is None:
+            return by_steps
+        by_time = (time.process_time() - self._start) / self._settings.time_budget
+        # before the first steps are made time is always ahead, and rates would differ between runs
+        return max(by_steps, by_time) if by_time > _EARLY else by_steps
 
 
 def _check_rows(X: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
@@ -193,7 +247,7 @@ def _held_mask(held: Tensor | None, rows: int) -> Tensor:
     return mask
 
 
-def _table(X: Tensor, Y_n: Tensor, Y_d: Tensor, weight: Tensor | None) -> Table:
+def _table(X: Tensor, Y_n: Tensor, Y_d: Tensor, weight: Tensor | None) -> _Table:
     Y_n, Y_d = (Y.reshape(len(X), -1) for Y in (Y_n, Y_d))
     Y_n, Y_d, _ = rescaled(Y_n, Y_d.expand_as(Y_n))
     size = norm(Y_n, Y_d)
@@ -203,7 +257,7 @@ def _table(X: Tensor, Y_n: Tensor, Y_d: Tensor, weight: Tensor | None) -> Table:
         raise ShapeError(f"weight must be (n,), ({len(X)},), got {tuple(weight.shape)}")
     if not bool((weight >= 0).all()):
         raise RangeError("weight must be at least 0 in every row")
-    return Table(
+    return _Table(
         X.float(), (Y_n / size).to(narrow), (Y_d / size).to(narrow), weight.float()[:, None]
     )
 
@@ -221,17 +275,70 @@ def _width(trunk: nn.Module, x: Tensor) -> int:
     return h.shape[1]
 
 
-@torch.no_grad()
-def _finished(
-    trunk: nn.Module, rows: tuple[Tensor, Tensor, Tensor], held: Tensor, weight: Tensor | None
-) -> tuple[float, Readout]:
-    trunk.double()
-    X, Y_n, Y_d = rows
-    with in_mode(trunk, training=False):
-        H = with_ones(trunk(X.double()))
-    if not torch.isfinite(H).all():
-        raise TrainingError(
-            "trunk must give finite features for every row, got others; lower the learning rate"
+# --- the steps: joint with the head, or with the head solved for in each
+
+
+def _train(
+    trunk: nn.Module,
+    head: ProjectiveHead,
+    table: _Table,
+    method: str,
+    clock: _Clock,
+    end: float,
+    settings: _Settings,
+) -> None:
+    """Make steps of one method until the share `end` of the clock is spent."""
+    joint, begin, error = method == "joint", clock.spent(), 1.0
+    head.requires_grad_(joint)
+    weights = [p for p in (*trunk.parameters(), *head.parameters()) if p.requires_grad]
+    if not weights:
+        return
+    rate = settings.learning_rate or _RATES[method]
+    optimizer = torch.optim.Adam(weights, lr=rate)
+    unknowns = head.in_features * (head.out_features + 1)
+    size = settings.batch_size if joint else max(settings.batch_size, _ROWS_PER_WEIGHT * unknowns)
+    for part in _batches(table, size):
+        spent = clock.spent()
+        if spent >= end:
+            break
+        share = (spent - begin) / (end - begin)
+        optimizer.param_groups[0]["lr"] = rate * max(
+            (1 + math.cos(math.pi * share)) / 2, _LAST_RATE
         )
-    choice = choose_rho(H, Y_n, Y_d, ~held, held, weight=weight)
-    return choice.error, spectral_readout(H, Y_n, Y_d, weight=weight, rho=choice.rho)
+        h = trunk(part.x)
+        if not joint:
+            _resolve(head, h.detach(), part, error, first=error == 1)
+        mean = _chordal(head, h, part)
+        loss = mean if joint else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        optimizer.zero_grad()
+        loss.backward()
+        if torch.isfinite(nn.utils.clip_grad_norm_(weights, 1.0)):
+            optimizer.step()
+            error = _MEMORY * error + (1 - _MEMORY) * mean.item()
+        clock.steps += 1
+
+
+def _batches(table: _Table, size: int) -> Iterator[_Table]:
+    rows = len(table.x)
+    while size >= rows:
+        yield table
+    while True:
+        order = torch.randperm(rows).to(table.x.device)
+        for start in range(0, rows - size + 1, size):
+            yield table.cut(order[start : start + size])
+
+
+def _resolve(head: ProjectiveHead, h: Tensor, part: _Table, error: float, *, first: bool) -> None:
+    wide = torch.complex128 if part.Y_n.is_complex() else torch.float64
+    a, b = head_weights(head)
+    pair = a.to(wide), b.to(wide)
+    rows = (with_ones(h).to(wide), part.Y_n.to(wide), part.Y_d.to(wide), part.weight.double())
+    for _ in range(_FIRST_SWEEPS if first else 1):
+        pair = resolved_head(pair, *rows, rho=max(_RHO_PER_ERROR * error, _LEAST_RHO))
+    set_head(head, *pair)
+
+
+def _chordal(head: ProjectiveHead, h: Tensor, part: _Table) -> Tensor:
+    N, D = head(h)
+    square = squared(cross(N, D, part.Y_n, part.Y_d) / norm(N, D)).mean(1, keepdim=True)
+    return (part.weight * square).sum() / part.weight.sum()
