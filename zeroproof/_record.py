@@ -17,6 +17,7 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -45,6 +46,7 @@ class Stored(NamedTuple):
         record: File name of the record.
         tensors: File name of the tensors.
         error: What is raised where it is not as it was written.
+        foreign: What is raised where another version wrote it; `error` if it is absent.
         kinds: Classes whose objects may be in it, named tuples and the like; a function of the same
             signature may stand for one on the way back.
         described: Name and fields of an object of another class that may be in it, else `None`.
@@ -58,6 +60,7 @@ class Stored(NamedTuple):
     error: type[ZeroProofError]
     kinds: Kinds = NONE
     described: Described = lambda _: None
+    foreign: type[ZeroProofError] | None = None
     older: Mapping[str, Callable[[dict[str, Any], Path], dict[str, Any]]] = NONE
 
     def write(self, folder: Path, entries: Mapping[str, Any]) -> None:
@@ -95,9 +98,10 @@ class Stored(NamedTuple):
             return self._guarded(folder, lambda: self.older[named](record, folder))
         if named != FORMAT:
             raise self.error(f"{place} must have the format {FORMAT!r}, got something else")
-        if record.get("version") != VERSION:
-            raise self.error(
-                f"{place} must have format version {VERSION}, got {record.get('version')!r}: "
+        if (found := record.get("version")) != VERSION:
+            other = self.foreign if type(found) is int else None
+            raise (other or self.error)(
+                f"{place} must have format version {VERSION}, got {found!r}: "
                 "use the version of zeroproof that wrote it"
             )
         if record.get("kind") != self.kind:
@@ -119,6 +123,10 @@ class Stored(NamedTuple):
     def _guarded(self, folder: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             return read()
+        except ZeroProofError as error:
+            if self.foreign and isinstance(error, self.foreign):
+                raise
+            raise self.error(f"{folder} must hold a whole {self.kind}, but has {error}") from error
         except Exception as error:  # whatever a reader says, it is not as it was written
             raise self.error(
                 f"{folder} must hold a whole {self.kind}, but has {said(error)}"
@@ -254,12 +262,9 @@ def _packed(  # noqa: PLR0911 - one for each kind of value
 ) -> Any:
     if isinstance(tree, Tensor):
         # without the name of the entry, so that weights keep the names that they have in a model
-        short = path.partition(".")[2]
-        name, mark, tree = (
-            path if not short or short in tensors else short,
-            "$tensor",
-            tree.detach(),
-        )
+        names = chain([path.partition(".")[2], path], (f"{path}.{i}" for i in count()))
+        name = next(name for name in names if name and name not in tensors)
+        mark, tree = "$tensor", tree.detach()
         if tree.is_complex():  # safetensors knows none of double precision
             tree, mark = torch.view_as_real(tree.resolve_conj()), "$complex"
         tensors[name] = tree.to("cpu", copy=True).contiguous()

@@ -12,9 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from zeroproof._checks import whole
 from zeroproof._processes import started
-from zeroproof.data._csv_units import byte_ranges, read_lines
-from zeroproof.data._parquet_units import read_rows, row_groups
-from zeroproof.data._units import Columns, Part, Unit
+from zeroproof.data.units import (
+    Columns,
+    Part,
+    Unit,
+    byte_ranges,
+    read_lines,
+    read_rows,
+    row_groups,
+)
 from zeroproof.errors import DataError, RangeError, ZeroProofError
 
 __all__ = ["TableStream"]

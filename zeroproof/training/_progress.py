@@ -8,11 +8,11 @@ import torch
 
 from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import CheckpointError
-from zeroproof.training._loaders import Batch
 from zeroproof.training._source import Source
 from zeroproof.training._tally import Tally, Totals
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
+from zeroproof.training.loaders import Batch
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 
 __all__ = ["Progress"]

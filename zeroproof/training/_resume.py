@@ -20,12 +20,11 @@ from zeroproof.training._source import Source
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
+    copied,
     list_checkpoints,
     load_checkpoint,
-    pack,
     remove_stale,
     save_checkpoint,
-    unpack,
 )
 from zeroproof.training.config import TrainingConfig
 
@@ -64,7 +63,7 @@ def check_place(run: RunParts, *, fresh: bool) -> None:
     """
     if run.config.checkpoint_dir is None:
         return
-    pack(run.events.state())  # what cannot be stored shall be known now
+    copied(run.events.state())  # what cannot be stored shall be known now
     for part, source in run.sources.items():
         if source.keeps_workers():
             warnings.warn(
@@ -169,7 +168,7 @@ def _taken_up(run: RunParts, path: Path, *, automatic: bool) -> str:
         newer = _newer(run, path, automatic=automatic)
         _check(run, state, path)
         # a copy: what is set is written into the tensors there are
-        before = unpack(*pack({**_common(run), "own": run.progress.own_state(run.sources)}))
+        before = copied({**_common(run), "own": run.progress.own_state(run.sources)})
         own = state["processes"][run.accelerator.process_index]
         callbacks = own["callbacks"]
         _set(run, state, own)
