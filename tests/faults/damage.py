@@ -31,6 +31,7 @@ from zeroproof.errors import ZeroProofError
 from zeroproof.export import Run, TargetFrame, load_run, predict_rows, save_run
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers import ProjectiveMLP
+from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
 
 SECONDS, MEBI = 1.0, 200.0  # that one folder may take, CPU and more memory
 VALUES = [
@@ -68,16 +69,43 @@ def network(folder: Path) -> None:
     save_run(Run(model, config, frame, ("a", "b"), ("y",), {"note": [1, None]}), folder)
 
 
+def trainer(folder: Path | None, epochs: int) -> SCMTrainer:
+    """Return a small trainer, which writes a checkpoint if it is told where."""
+    torch.manual_seed(0)
+    x = torch.linspace(-1, 1, 8)[:, None]
+    model = ProjectiveMLP(1, 1, hidden=(3,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    options: dict[str, Any] = {"max_epochs": epochs, "readout": None, "calibrate": False}
+    config = TrainingConfig(checkpoint_dir=folder, progress=False, seed=0, **options)
+    return SCMTrainer(model, optimizer, SCMTrainingLoss(), [(x, 1 / (x - 0.3))], config=config)
+
+
+def checkpoint(folder: Path) -> None:
+    """Write a checkpoint."""
+    run = trainer(folder.with_name("run"), 1)
+    run.fit()
+    shutil.move(str(run.checkpoint), folder)
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "line": lambda folder: line().save(folder),
     "polynomial": lambda folder: plane("polynomial").save(folder),
     "random": lambda folder: plane("random").save(folder),
     "network": network,
+    "checkpoint": checkpoint,
 }
 
 
 def answer(folder: Path) -> list[np.ndarray]:
     """Return what a folder answers."""
+    if (folder / "state.json").exists():
+        run, place = trainer(None, 2), folder.with_name(f"step-{folder.name}")
+        folder.rename(place)
+        try:
+            run.fit(resume_from=place)
+        finally:
+            place.rename(folder)
+        return [p.detach().numpy() for p in run.model.parameters()]
     if (folder / "run.json").exists():
         return [x.numpy() for x in predict_rows(load_run(folder), torch.from_numpy(ROWS))[:3]]
     model = ProjectiveRegressor.load(folder)
@@ -134,8 +162,7 @@ def damage(  # noqa: PLR0912 - one for each way
     folder: Path, other: Path, rng: random.Random
 ) -> tuple[str, bool]:
     """Damage a folder; return how, and whether it may be another model of its own by now."""
-    record = next(folder / name for name in ("run.json", "model.json") if (folder / name).exists())
-    tensors = folder / "model.safetensors"
+    (record,), (tensors,) = folder.glob("*.json"), folder.glob("*.safetensors")
     file = rng.choice([record, tensors])
     data, how = file.read_bytes(), rng.choice(WAYS)
     own = False
@@ -150,7 +177,7 @@ def damage(  # noqa: PLR0912 - one for each way
         case "gone":
             file.unlink()
         case "swap":
-            shutil.copy(other / "model.safetensors", tensors)
+            shutil.copy(next(other.glob("*.safetensors")), tensors)
         case "deep":
             depth = rng.choice([900, 1000, 5000, 100_000])
             record.write_text('{"a":' * depth + "1" + "}" * depth)

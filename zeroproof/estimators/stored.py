@@ -120,6 +120,9 @@ def _check(fitted: Fitted, facts: Any) -> None:
         raise ShapeError(f"a domain of shape {tuple(fitted.domain.shape)} for {wide[1]} columns")
     if not fitted.domain.is_floating_point() or not torch.isfinite(fitted.domain).all():
         raise RangeError("a domain that is not finite")
+    seen = fitted.seen if isinstance(fitted.seen, int) else len(fitted.seen)
+    if not all(0 <= column < seen for column in fitted.columns):
+        raise RangeError(f"columns {fitted.columns} of {seen}")
     model = fitted.fit.model
     parts = (model, *fitted.fit.alternates)
     for features in (H for part in parts if isinstance(part, ReadoutModel) for H in part[:2]):

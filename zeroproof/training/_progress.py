@@ -151,6 +151,10 @@ class Progress:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set what `state` returned."""
+        kinds = {"reason": (str, type(None)), "row": (dict,), "running": (bool,)}
+        for name in _KEPT:
+            if type(state[name]) not in kinds.get(name, (int, float)):
+                raise TypeError(f"progress.{name} cannot be {state[name]!r:.60}")
         for name in _KEPT:
             setattr(self, name, state[name])
         # of a checkpoint without it, targets were lifted as they are
