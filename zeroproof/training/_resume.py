@@ -1,5 +1,6 @@
 """All parts of a run as one state, into a checkpoint and back."""
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from zeroproof._extras import require
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
@@ -171,7 +172,9 @@ def _taken_up(run: RunParts, path: Path, *, automatic: bool) -> str:
         before = copied({**_common(run), "own": run.progress.own_state(run.sources)})
         own = state["processes"][run.accelerator.process_index]
         callbacks = [*own["callbacks"]]
+        list(zip(run.events.callbacks, callbacks, strict=True))  # a state for each
         _set(run, state, own)
+        _try_step(run.optimizer)
     except DamagedCheckpointError as error:
         problems.append(str(error))
     except ZeroProofError:
@@ -253,7 +256,6 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
                     f"{state['names'][what]!r}, got {mine!r}; "
                     "zeroproof.training.load_weights reads the weights alone"
                 )
-        _check_optimizer(run.optimizer, state["optimizer"])
         before = state["options"]
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -266,42 +268,13 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
         warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
 
 
-def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Find out whether a state is one that the optimizer can step with: torch itself does not look.
-
-    Groups have options of the kinds that they have now, and what is kept for one parameter is kept
-    for all, in the shape of the parameter for all or for none.
-
-    Raises:
-        DamagedCheckpointError: It is not.
-    """
-    pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=False)
-    for mine, theirs in pairs:
-        if mine.keys() != theirs.keys() or not all(_alike(mine[k], theirs[k]) for k in mine):
-            raise DamagedCheckpointError(f"the optimizer cannot have a group of {theirs}")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    forms: list[dict[str, Any]] = []
-    for place, kept in state["state"].items():
-        p, form = parameters[place], dict[str, Any]()
-        for name, value in kept.items():
-            if isinstance(value, Tensor):
-                form[name] = value.shape == p.shape
-                form["complex"] = form.get("complex", False) or value.is_complex() > p.is_complex()
-            else:
-                form[name] = type(value)
-        forms.append(form)
-    if any(form != forms[0] or form.get("complex") for form in forms):
-        raise DamagedCheckpointError("the optimizer must keep the same of every parameter")
-
-
-def _alike(mine: Any, theirs: Any) -> bool:
-    """Tell whether an option may take the place of another: numbers are alike, and so is `None`."""
-    if isinstance(mine, list | tuple) and isinstance(theirs, list | tuple):
-        return len(mine) == len(theirs) and all(map(_alike, mine, theirs))
-    if isinstance(theirs, Tensor) and theirs.is_complex():
-        return False
-    kinds = (int, float, Tensor, type(None))
-    return type(mine) is type(theirs) or {type(mine), type(theirs)} <= set(kinds)
+def _try_step(optimizer: torch.optim.Optimizer) -> None:
+    """Make a step with a copy: torch sets any state, and finds out at the first step."""
+    trial = copy.deepcopy(optimizer)
+    for p in (p for group in trial.param_groups for p in group["params"]):
+        p.grad = torch.zeros_like(p)
+    # not `trial.step`, where a scheduler has put a function of the optimizer itself
+    type(trial).step(trial, lambda: torch.zeros(()))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _newer(run: RunParts, path: Path | None, *, automatic: bool) -> list[Path]:
