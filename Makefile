@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-all check lint types levels tests tests-all tests-quick docs format bench-solve bench-field bench-train bench-speed clean
+.PHONY: setup demo test test-all check lint types levels tests tests-all tests-quick docs format bench-solve bench-field bench-train bench-speed fuzz clean
 
 setup: $(READY)
 
@@ -73,6 +73,10 @@ bench-train: $(READY)
 # writes the tables of docs/performance.md; options as TASKS='--only loss', which writes nothing
 bench-speed: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.table $(or $(TASKS),--write)
+
+# damages stored folders ten thousand times; another number as TASKS=300
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.damage $(TASKS)
 
 clean:
 	rm -rf .venv .site runs .pytest_cache .ruff_cache .hypothesis .coverage

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from zeroproof._record import checksum
 from zeroproof.data import numbers, read_csv, write_csv
 from zeroproof.export import Run, TargetFrame, save_run
 from zeroproof.inference import InferenceConfig
@@ -210,5 +211,6 @@ def test_a_trained_run_without_the_range_of_its_data_is_refused(refused, trained
     path = trained / "run.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     record["facts"]["domain"] = domain
+    record["checksum"] = checksum(trained / "model.safetensors", record)
     path.write_text(json.dumps(record), encoding="utf-8")
     assert "must tell the range of its data" in refused("poles", trained)

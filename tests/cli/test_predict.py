@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
+from zeroproof._record import checksum
 from zeroproof.cli.runs import answers_of, open_run
 from zeroproof.data import numbers, read_csv
 
@@ -103,6 +104,7 @@ def damage(change):
         (path,) = (run / name for name in ("run.json", "model.json") if (run / name).exists())
         record = json.loads(path.read_text(encoding="utf-8"))
         change(record)
+        record["checksum"] = checksum(run / "model.safetensors", record)
         path.write_text(json.dumps(record), encoding="utf-8")
 
     return apply
@@ -122,15 +124,21 @@ def scribble(run):
         path.write_text("{")
 
 
+def thresholds_of(record):
+    if "thresholds" in record:
+        return record["thresholds"]
+    return record["fitted"]["$Fitted"]["thresholds"]["$InferenceConfig"]
+
+
 DAMAGE = {
     "no description": (drop("run.json", "model.json"), "but has no model.json or run.json"),
     "no weights": (drop("model.safetensors"), "must hold "),
     "broken": (scribble, "must be readable JSON"),
-    "version": (damage(lambda r: r.update(version=99)), "must have format version 1, got 99"),
-    "format": (damage(lambda r: r.update(format="other")), "must have the format 'zeroproof-"),
+    "version": (damage(lambda r: r.update(version=99)), "must have format version 2, got 99"),
+    "format": (damage(lambda r: r.update(format="other")), "must have the format 'zeroproof'"),
     "truncated": (cut, "must hold "),
     "thresholds": (
-        damage(lambda r: r.update(thresholds={"tau_infer": 2, "tau_train": 1})),
+        damage(lambda r: thresholds_of(r).update(tau_infer=1.0, tau_train=0.5)),
         "tau_infer must not exceed tau_train",
     ),
 }

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zeroproof.data import TableStream, _csv_units, write_csv
+from zeroproof.data import TableStream, units, write_csv
 
 
 @pytest.fixture
@@ -10,7 +10,7 @@ def write_files(tmp_path, monkeypatch):
     """Write rows x = 0, 1, ... with y = 2 x over nested files of given sizes, in small units."""
 
     def write(kind, sizes, unit=8):
-        monkeypatch.setattr(_csv_units, "BYTES", 9 * unit)  # a row takes 6 to 12
+        monkeypatch.setattr(units, "BYTES", 9 * unit)  # a row takes 6 to 12
         folder, row = tmp_path / f"{len(list(tmp_path.iterdir()))}-{kind}", 0
         for number, size in enumerate(sizes):
             path = folder / f"{number // 2}" / f"{number}.{kind}"

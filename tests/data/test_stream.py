@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from zeroproof.data import TableStream, _blocks, _csv_units, read_csv
+from zeroproof.data import TableStream, read_csv, stream, units
 from zeroproof.data import stream as stream_module
 from zeroproof.errors import RangeError
 
@@ -127,7 +127,7 @@ def test_no_more_rows_are_held_than_a_block_and_a_unit(
         return reader
 
     for name in ("read_rows", "read_lines"):
-        monkeypatch.setattr(_blocks, name, counted(getattr(_blocks, name)))
+        monkeypatch.setattr(stream, name, counted(getattr(stream, name)))
     real, blocks = torch.empty, []
     monkeypatch.setattr(
         torch, "empty", lambda *shape, **kw: blocks.append(shape) or real(*shape, **kw)
@@ -223,7 +223,7 @@ def test_lines_are_found_wherever_a_stretch_begins(tmp_path, stream_of, monkeypa
     path.write_bytes(text.encode())
     assert len(read_csv(path).cells) == 4
     for size in range(1, len(text)):
-        monkeypatch.setattr(_csv_units, "BYTES", size)
+        monkeypatch.setattr(units, "BYTES", size)
         assert rows(stream_of(path, shuffle=False)) == [1, 20, 300, 4]
         for world_size in (2, 5):
             shares = [

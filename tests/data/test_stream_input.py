@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from zeroproof.data import TableStream, _csv_units
+from zeroproof.data import TableStream, units
 from zeroproof.errors import DataError, MissingExtraError, RangeError
 
 INF, NAN = math.inf, math.nan
@@ -161,7 +161,7 @@ CSV = {
 @pytest.mark.parametrize("size", [7, 1 << 20])
 @pytest.mark.parametrize(("text", "sentence"), CSV.values(), ids=CSV)
 def test_what_is_wrong_in_a_csv_file_is_named(table, monkeypatch, text, sentence, size):
-    monkeypatch.setattr(_csv_units, "BYTES", size)
+    monkeypatch.setattr(units, "BYTES", size)
     path = table(text)
     assert refusal(path).startswith(f"{path}{sentence}")
 

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from zeroproof.data import _blocks
+from zeroproof.data import stream as stream_module
 from zeroproof.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on few cores
@@ -93,13 +93,13 @@ def test_going_on_reads_no_earlier_unit(write_files, stream_of, monkeypatch):
     for count, _ in enumerate(stream):
         if count == 100:
             break
-    real, parts = _blocks.read_rows, []
+    real, parts = stream_module.read_rows, []
 
     def noted(part, columns):
         parts.append(part)
         return real(part, columns)
 
-    monkeypatch.setattr(_blocks, "read_rows", noted)
+    monkeypatch.setattr(stream_module, "read_rows", noted)
     resumed = stream_of(folder)
     resumed.load_state_dict(stream.state_dict())
     next(iter(resumed))

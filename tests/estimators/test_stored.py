@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from zeroproof import ProjectiveRegressor
+from zeroproof._record import checksum
 from zeroproof.errors import DataError, RunFolderError
 from zeroproof.estimators.model import FormModel
 from zeroproof.solve import forms
@@ -105,7 +106,7 @@ def test_forms_of_every_kind_come_back(tmp_path):
     )
     model = fitted("factors")[0]
     fit = model.fit_._replace(model=FormModel(kinds, 2.0), alternates=())
-    model.fitted_ = model.fitted_._replace(fit=fit)
+    model.fitted_ = model.fitted_._replace(fit=fit, spread=(), sign=torch.ones(len(kinds)))
     model.save(tmp_path / "all")
     back = ProjectiveRegressor.load(tmp_path / "all").fit_.model.forms
     for there, here in zip(kinds, back, strict=True):
@@ -113,9 +114,6 @@ def test_forms_of_every_kind_come_back(tmp_path):
         for name, part in vars(there).items():
             other = vars(here)[name]
             assert torch.equal(part, other) if isinstance(part, torch.Tensor) else part == other
-    record = json.loads((tmp_path / "all" / "model.json").read_text())
-    stored = record["fitted"]["fit"]["model"]["forms"][3]
-    assert {"poles", "residues"} < set(stored)  # as earlier versions wrote and read them
 
 
 def test_saving_twice_replaces_the_model(tmp_path):
@@ -151,17 +149,32 @@ def test_the_number_of_columns_is_kept(saved):
 
 def test_nothing_of_the_folder_is_pickle(saved):
     record = json.loads((saved / "model.json").read_text(encoding="utf-8"))
-    assert (record["format"], record["version"]) == ("zeroproof-regressor", 1)
+    assert (record["format"], record["version"]) == ("zeroproof", 2)
     header = (saved / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])
 
 
 def rewrite(**changes):
+    """Change entries as somebody would who also writes the checksum anew."""
+
     def change(folder):
         record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        (folder / "model.json").write_text(json.dumps({**record, **changes}), encoding="utf-8")
+        record.update(changes)
+        record["checksum"] = checksum(folder / "model.safetensors", record)
+        (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
 
     return change
+
+
+def deep(change):
+    """Change something within the fit, checksum and all."""
+
+    def changed(folder):
+        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        change(record["fitted"]["$Fitted"])
+        rewrite(fitted=record["fitted"])(folder)
+
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -170,21 +183,26 @@ def rewrite(**changes):
         (lambda f: (f / "model.json").unlink(), "written by `save`, but has no model.json"),
         (lambda f: (f / "model.safetensors").unlink(), "must hold a whole model, but has .*"),
         (lambda f: (f / "model.json").write_text("{"), "must be readable JSON"),
-        (lambda f: (f / "model.json").write_text("[]"), "must have the format 'zeroproof-regr"),
+        (lambda f: (f / "model.json").write_text("[]"), "must have the format 'zeroproof'"),
         (lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"), "must be readable JSON"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 9), "must hold a whole model"),
-        (rewrite(format="other"), "must have the format 'zeroproof-regressor'"),
-        (rewrite(version=99), "must have format version 1, got 99: use the version of zeroproof"),
-        (rewrite(fitted={"kind": "Unknown"}), "must hold a whole model, but has no 'Unknown'"),
-        (rewrite(fitted={"array": "nothing"}), "must hold a whole model, but has no 'nothing'"),
+        (rewrite(format="other"), "must have the format 'zeroproof'"),
+        (rewrite(version=99), "must have format version 2, got 99: use the version of zeroproof"),
+        (rewrite(fitted={"$Unknown": {}}), "has an object of an unknown kind, Unknown"),
+        (rewrite(fitted={"$tensor": "nothing"}), "must hold a whole model, but has no 'nothing'"),
         (rewrite(fitted=3), "must hold a whole model"),
-        (rewrite(thresholds={"tau_infer": -1}), "must hold a whole model"),
+        (deep(lambda f: f["thresholds"]["$InferenceConfig"].update(tau_infer=-1)), "tau_infer"),
+        (deep(lambda f: f.update(columns=[0])), "Fitted.columns = .*, which it cannot be"),
+        (deep(lambda f: f.update(names={"$tuple": []})), "a domain of shape"),
+        (deep(lambda f: f.update(outputs={"$tuple": ["a", "b"]})), "2 names of 1 outputs"),
+        (deep(lambda f: f["fit"]["$ClosedForm"].update(model=None)), "ClosedForm.model = None"),
         (rewrite(options={}), "must hold a whole model, but has no 'features'"),
         (rewrite(options={"features": "auto", "unheard": 1}), "must hold a whole model"),
     ],
     ids=[
         "no json", "no arrays", "half json", "a list", "no text", "no safetensors", "format",
-        "version", "kind", "array", "number", "thresholds", "options", "unknown option",
+        "version", "kind", "tensor", "number", "thresholds", "a list for a tuple", "no names",
+        "too many names", "no model", "options", "unknown option",
     ],
 )  # fmt: skip
 def test_damaged_folders_are_refused(saved, tmp_path, damage, message):

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from zeroproof._record import checksum
 from zeroproof.errors import MissingExtraError, RangeError, RunFolderError, ShapeError
 from zeroproof.export import Run, TargetFrame, load_run, predict_rows, save_run
 from zeroproof.inference import InferenceConfig
@@ -33,6 +34,7 @@ def change(folder, **entries):
             del record[name]
         else:
             record[name] = value
+    record["checksum"] = checksum(folder / "model.safetensors", record)
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -55,7 +57,7 @@ def test_a_folder_holds_strict_json_and_no_pickle(folder):
 
     assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors", "run.json"]
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
-    assert (record["format"], record["version"]) == ("zeroproof-run", 1)
+    assert (record["format"], record["version"]) == ("zeroproof", 2)
     assert record["features"] == ["a", "b, c"]
 
 
@@ -128,21 +130,21 @@ def test_what_is_no_run_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "\udcff"], ids=["empty", "cut", "bytes"])
 def test_broken_json_is_refused(folder, text):
     (folder / "run.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(RunFolderError, match=r"run.json must be readable JSON: "):
+    with pytest.raises(RunFolderError, match=r"run.json must be readable JSON, but has "):
         load_run(folder)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '"zeroproof-run"', '{"format": "other"}'])
 def test_other_json_is_refused(folder, text):
     (folder / "run.json").write_text(text)
-    with pytest.raises(RunFolderError, match=r"run.json must have the format 'zeroproof-run'"):
+    with pytest.raises(RunFolderError, match=r"run.json must have the format 'zeroproof'"):
         load_run(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_version_is_refused_with_advice(folder, version):
     change(folder, version=version)
-    sentence = f"must have format version 1, got {version!r}: use the version of zeroproof that"
+    sentence = f"must have format version 2, got {version!r}: use the version of zeroproof that"
     with pytest.raises(RunFolderError, match=sentence):
         load_run(folder)
 
@@ -156,7 +158,7 @@ MODEL = {"in_features": 2, "out_features": 2, "hidden": [4], "activation": "tanh
         ({"model": ...}, "has no 'model'"),
         ({"features": ...}, "has no 'features'"),
         ({"facts": ...}, "has no 'facts'"),
-        ({"model": 3}, "run.json must be whole"),
+        ({"model": 3}, "must hold a whole run"),
         ({"model": {**MODEL, "activation": "sine"}}, "activation must be one of"),
         ({"model": {**MODEL, "hidden": [-4]}}, "hidden must be a whole number"),
         ({"model": {**MODEL, "widths": 3}}, "spec must hold the arguments"),
@@ -165,11 +167,15 @@ MODEL = {"in_features": 2, "out_features": 2, "hidden": [4], "activation": "tanh
         ({"thresholds": {"tau": 1}}, "fields must be among"),
         ({"target_frame": {"center": [0, 0]}}, "has no 'scale'"),
         ({"target_frame": {"center": [0, 0], "scale": [1, 0]}}, "target scale must be a finite"),
-        ({"target_frame": {"center": [0, math.nan], "scale": [1, 1]}}, "center must be finite"),
+        (
+            {"target_frame": {"center": [0, {"$float": "nan"}], "scale": [1, 1]}},
+            "center must be fin",
+        ),
+        ({"model": {**MODEL, "hidden": [10**6, 10**6]}}, "size mismatch"),
         ({"target_frame": {"center": [0], "scale": [1, 1]}}, "target center must number 2"),
         ({"target_frame": {"center": [0, 0], "scale": [1]}}, "target scale must number 2"),
         ({"target_frame": {"center": ["a", 0], "scale": [1, 1]}}, "could not convert"),
-        ({"target_frame": None}, "run.json must be whole"),
+        ({"target_frame": None}, "must hold a whole run"),
         ({"features": ["a"]}, "features must number 2 for this network, got 1"),
         ({"features": "ab"}, "features must be a list of column names, got 'ab'"),
         ({"targets": ["a", 3]}, "targets must be a list of column names"),
@@ -186,7 +192,7 @@ def test_a_damaged_description_is_refused(folder, entry, sentence):
 def test_truncated_weights_are_refused(folder, size):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(RunFolderError, match=r"model.safetensors must hold the model of run.json"):
+    with pytest.raises(RunFolderError, match="must hold a whole run, but has other contents"):
         load_run(folder)
 
 
@@ -196,14 +202,34 @@ def test_truncated_weights_are_refused(folder, size):
 )
 def test_weights_of_another_network_are_refused(folder, change_model, detail):
     change(folder, model={**MODEL, **change_model})
-    with pytest.raises(RunFolderError, match=rf"must hold the model of run.json: .*{detail}"):
+    with pytest.raises(RunFolderError, match=f"must hold a whole run, but has .*{detail}"):
         load_run(folder)
 
 
-def test_a_run_with_a_nan_cannot_be_written(tmp_path):
-    run = make_run()._replace(facts={"x": math.nan})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        save_run(run, tmp_path)
+def test_one_flipped_bit_is_seen_and_so_are_the_weights_of_another_run(folder, tmp_path):
+    path, other = folder / "model.safetensors", tmp_path / "other"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    with pytest.raises(RunFolderError, match="the checksum differs"):
+        load_run(folder)
+    run = make_run()
+    torch.nn.init.ones_(run.model.head.numerator.bias)
+    other.mkdir()
+    save_run(run, other)
+    path.write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(RunFolderError, match="the checksum differs"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}', "[" * 10**5],
+    ids=lambda text: text[:9],
+)
+def test_json_that_is_not_strict_is_refused(folder, text):
+    (folder / "run.json").write_text(text)
+    with pytest.raises(RunFolderError, match="must be readable JSON, but has"):
+        load_run(folder)
 
 
 def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):

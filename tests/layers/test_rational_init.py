@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zeroproof.layers import Rational
-from zeroproof.layers._activations import ACTIVATIONS
+from zeroproof.layers.rational import ACTIVATIONS
 
 TARGETS = {
     "relu": torch.relu,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import gamma
 
-from zeroproof.solve.line import Rational, Sigmoid, Support, race_line
+from zeroproof.solve.line import Fraction, Sigmoid, Support, race_line
 
 DOSES = 2.0 * 3.0 ** -np.arange(8)
 
@@ -94,7 +94,7 @@ def test_a_resonance_under_additive_noise_is_one_pair():
         x = np.linspace(0, 20, 401)
         race = raced(x, 17 / ((x - 9.24) ** 2 + 1.25**2) + 0.3 * rng.normal(size=401))
         assert race.noise == "additive"
-        assert isinstance(race.entry.candidate, Rational)
+        assert isinstance(race.entry.candidate, Fraction)
         assert race.entry.candidate.q == 2
 
 

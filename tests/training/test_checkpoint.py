@@ -138,7 +138,7 @@ def test_another_version_is_refused_and_not_passed_over(tmp_path, version):
     path = save_checkpoint(tmp_path, 2, {})
     record = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(record | {"version": version}))
-    with pytest.raises(CheckpointError, match=f"version 2 or 1, got {version}: use the"):
+    with pytest.raises(CheckpointError, match=f"version 2, got {version}: use the"):
         find_checkpoint(tmp_path)
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Sampler, Subset
 
+from zeroproof._record import pack, unpack
 from zeroproof.autodiff.rewind import Rewind, random_state, set_random_state
 from zeroproof.errors import CheckpointError
 from zeroproof.training import SCMTrainer, SCMTrainingLoss, TrainingConfig
-from zeroproof.training.checkpoint import pack, unpack
 
 
 class Holder:

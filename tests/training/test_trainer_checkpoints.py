@@ -1,6 +1,5 @@
 """The trainer's checkpoints: when they are written, what they fit, what is refused."""
 
-import hashlib
 import json
 import math
 import shutil
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from zeroproof._record import checksum
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
 from zeroproof.training import (
     SCMTrainer,
@@ -314,8 +314,10 @@ def edited(path, change):
     file = path / "state.json"
     record = json.loads(file.read_text())
     change(record["state"])
-    text = json.dumps(record["state"], separators=(",", ":"))
-    record["checksums"]["state"] = hashlib.sha256(text.encode()).hexdigest()
+    try:
+        record["checksum"] = checksum(path / "state.safetensors", record)
+    except ValueError:  # a nan, which strict JSON has no sum of
+        record["checksum"] = ""
     file.write_text(json.dumps(record))
 
 

@@ -1,6 +1,5 @@
 """Run folders of either kind: where one may be written, and opened to be asked."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
@@ -10,15 +9,15 @@ from zeroproof.errors import DataError, RunFolderError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zeroproof._record import Stored
     from zeroproof.estimators.fitted import Fitted
     from zeroproof.export import Run
     from zeroproof.inference import StrictResult
 
-__all__ = ["MODULE_FORMAT", "Solved", "answers_of", "check_file", "check_folder", "open_run"]
+__all__ = ["Solved", "answers_of", "check_file", "check_folder", "open_run", "stored_module"]
 
 _DESCRIPTIONS = {"model.json", "run.json"}
 _FILES = _DESCRIPTIONS | {"model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"}
-MODULE_FORMAT = "zeroproof-module"  # in run.json, of a model that only its own code can build
 
 
 class Solved(NamedTuple):
@@ -50,6 +49,13 @@ def open_run(folder: str | Path) -> "Run | Solved":
     return load_run(folder)
 
 
+def stored_module() -> "Stored":
+    """Return how a run of a model is stored that only its own code can build."""
+    from zeroproof._record import Stored
+
+    return Stored("module", "run.json", "model.safetensors", RunFolderError)
+
+
 def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
     """Return answers with masks for rows, `(n, targets)`; a row that is not finite is ⊥.
 
@@ -72,30 +78,30 @@ def _check_own(path: Path) -> None:
     Raises:
         RunFolderError: It is.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        return  # told by `load_run`
-    if isinstance(record, dict) and record.get("format") == MODULE_FORMAT:
+    from zeroproof._record import read_json
+
+    record = read_json(path, RunFolderError)
+    names = {"kind": "module", "format": "zeroproof-module"}  # the latter in version 1
+    if isinstance(record, dict) and any(record.get(key) == name for key, name in names.items()):
+        place = str(path.with_name("model.safetensors"))
         raise RunFolderError(
             f"{path.parent} must hold a network of this package, got weights of "
             f"{record.get('class_path')}: build that model in Python and load them with "
-            f"safetensors.torch.load_model(model, {str(path.with_name('model.safetensors'))!r})"
+            f"model.load_state_dict(safetensors.torch.load_file({place!r}))"
         )
 
 
 def _solved(folder: Path) -> Solved:
-    from zeroproof.estimators.stored import load, read_record
+    from zeroproof.estimators.stored import load
 
-    fitted, _ = load(folder)
+    fitted, _, facts = load(folder)
     N = fitted.fit.model.tuples(fitted.domain[:1]).N
-    facts = read_record(folder).get("facts")
     # saved from Python, targets have no names
     plain = ["y"] if N.shape[1] == 1 else [f"y{j}" for j in range(N.shape[1])]
     each = 2 if N.is_complex() else 1
     if each == 2:
         plain = [f"{name}_{part}" for name in plain for part in ("re", "im")]
-    targets = facts.get("targets", plain) if isinstance(facts, dict) else plain
+    targets = facts.get("targets", plain)
     for what, names, wanted in (
         ("targets", targets, each * N.shape[1]),
         ("features", fitted.names, len(fitted.columns)),

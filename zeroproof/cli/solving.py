@@ -47,8 +47,8 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
     sizes = errors_of(fitted.strict(X).decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
-        "features": rows.features,
-        "targets": rows.targets,
+        "features": list(rows.features),
+        "targets": list(rows.targets),
         "rows": len(X),
         "seconds": round(seconds, 3),
         "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._extras import require
-from zeroproof._files import folder_in_place, tensors_written, text_in_place, write_json
+from zeroproof._files import folder_in_place, text_in_place
 from zeroproof.cli.rows import TableRows, check_answers, column_names, listed, read_rows
-from zeroproof.cli.runs import MODULE_FORMAT, check_folder
+from zeroproof.cli.runs import check_folder, stored_module
 from zeroproof.cli.sections import DataSection
 from zeroproof.cli.training import fit_lines, write_fit
 from zeroproof.data import TableStream
@@ -440,22 +440,17 @@ def _write_module(
     facts: dict[str, Any],
     folder: Path,
 ) -> None:
-    with tensors_written() as safetensors:
-        safetensors.save_model(model, str(folder / "model.safetensors"))
+    entries = {
+        "class_path": run.model["class_path"],
+        "features": list(loaded.features),
+        "targets": list(loaded.targets),
+        "target_scale": trainer.unit,
+        "thresholds": trainer.inference_config.to_dict(),
+        "facts": facts,
+        "weights": model.state_dict(),
+    }
+    stored_module().write(folder, entries)
     trainer.history.save_json(folder / "history.json")
-    write_json(
-        folder / "run.json",
-        {
-            "format": MODULE_FORMAT,
-            "version": 1,
-            "class_path": run.model["class_path"],
-            "features": loaded.features,
-            "targets": loaded.targets,
-            "target_scale": trainer.unit,
-            "thresholds": trainer.inference_config.to_dict(),
-            "facts": facts,
-        },
-    )
 
 
 def _summary(facts: dict[str, Any], trainer: SCMTrainer) -> list[str]:

@@ -36,7 +36,7 @@ from zeroproof.estimators.signals import real_system, two_parts
 from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
-from zeroproof.solve.line import LineEntry, Polynomial, Rational, Support, race_line
+from zeroproof.solve.line import Fraction, LineEntry, Polynomial, Support, race_line
 from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
 from zeroproof.solve.rational import fit_factored, least_squares
 from zeroproof.solve.recipe import TARGETS, Recipe
@@ -206,7 +206,7 @@ def _transformed(used: Rows, race: RaceFit, request: Request) -> ClosedForm | No
             clock=request.clock.part(_SEARCHED),
         )  # fmt: skip
         for each in other.entries:
-            if 2 * each.free <= entry.free and isinstance(each.candidate, Polynomial | Rational):
+            if 2 * each.free <= entry.free and isinstance(each.candidate, Polynomial | Fraction):
                 with np.errstate(all="ignore"):
                     each.answers = sign * inverse(each.answers)
                 each.held = held_out(race, each.answers, y)
@@ -305,7 +305,7 @@ def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
     """Look for points that are no poles, where a fit has poles near the line."""
     c, large = race.entry.candidate, race.entry.free > _DOZENS
     # a sigmoid may be steeper than rows can tell
-    told = race.entry.exact and not large and isinstance(c, Polynomial | Rational)
+    told = race.entry.exact and not large and isinstance(c, Polynomial | Fraction)
     if y.shape[1] > 1 or np.iscomplexobj(y) or told:
         return ()
     zeros = race.entry.zeros()

@@ -434,7 +434,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         Raises:
             RunFolderError: It is no such folder, is damaged, or of another format version.
         """
-        fitted, options = load(Path(path), features)
+        fitted, options, _ = load(Path(path), features)
         strange = sorted(options.keys() - cls().get_params().keys())
         if strange:
             raise RunFolderError(f"{path} must hold a whole model, but has an option {strange[0]}")

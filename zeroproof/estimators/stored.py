@@ -1,12 +1,9 @@
-"""Closed-form models in a folder: safetensors and JSON, never pickle.
+"""Closed-form models in a folder: `model.json` and `model.safetensors`, in the one stored form.
 
-FOLDER/
-  model.safetensors   all arrays
-  model.json          format version, options, the shape of the model, thresholds, what it reached
+Entries are the options of the estimator, the fit, and facts for readers.
 """
 
-import json
-import math
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
-from zeroproof._files import folder_in_place, tensors_written, write_json
-from zeroproof.errors import RunFolderError, ShapeError
+from zeroproof._files import folder_in_place
+from zeroproof._record import Stored, load_tensors, said, unpack
+from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
-from zeroproof.estimators.labels import Labels, Region
+from zeroproof.estimators.labels import Edge, Labels, Region
 from zeroproof.estimators.model import FormModel, ReadoutModel
+from zeroproof.estimators.summary import summary
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers.features import (
     Column,
@@ -43,21 +41,20 @@ from zeroproof.solve.forms import (
 from zeroproof.solve.recipe import Recipe
 from zeroproof.training.trunk import default_trunk
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "load", "read_record", "save", "write"]
+__all__ = ["load", "save", "write"]
 
-FORMAT, FORMAT_VERSION = "zeroproof-regressor", 1
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OSError, RuntimeError)
+_LARGEST = 2**20  # entries of a row of features; a size beyond is damage
 _KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Branch, FormModel, ReadoutModel, CoefficientForm, FactoredForm, BarycentricForm,
         FractionForm, InverseForm, ExponentialForm, SigmoidForm, ConjugateForm, Column,
         GradedFeatures, RandomFeatures, ModuleFeatures, Recipe, ClosedForm, Compared, Fitted,
-        Labels, Region,
+        Labels, Edge, Region, InferenceConfig,
     )
 }  # fmt: skip
-# fields of earlier versions whose names are methods now
-_STORED_AS = {("FractionForm", "p"): "poles", ("FractionForm", "r"): "residues"}
+# names of fields in version 1
+_RENAMED = {("FractionForm", "poles"): "p", ("FractionForm", "residues"): "r"}
 
 
 def save(fitted: Fitted, options: dict[str, Any], folder: Path) -> None:
@@ -80,22 +77,16 @@ def write(
     fitted: Fitted, options: dict[str, Any], folder: Path, facts: dict[str, Any] | None = None
 ) -> None:
     """Write a fit into an existing folder, with facts for readers."""
-    arrays: dict[str, Tensor] = {}
-    record = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
+    entries = {
         "options": {name: _option(value) for name, value in options.items()},
-        "thresholds": fitted.thresholds.to_dict(),
-        "fitted": _packed(fitted._replace(thresholds=None), "fitted", arrays),
+        "fitted": fitted,
         "facts": facts or {},
     }
-    with tensors_written() as safetensors:
-        safetensors.save_file(arrays, folder / "model.safetensors")
-    write_json(folder / "model.json", record)
+    _stored().write(folder, entries)
 
 
-def load(folder: Path, features: Any = None) -> tuple[Fitted, dict[str, Any]]:
-    """Return fit and options that `save` wrote.
+def load(folder: Path, features: Any = None) -> tuple[Fitted, dict[str, Any], dict[str, Any]]:
+    """Return fit, options and facts that `write` wrote.
 
     Args:
         folder: Where it is.
@@ -104,24 +95,46 @@ def load(folder: Path, features: Any = None) -> tuple[Fitted, dict[str, Any]]:
     Raises:
         RunFolderError: It is no such folder, damaged, or of another version.
     """
-    record = read_record(folder)
-    safetensors = require("safetensors", extra="train")
-    load_file = require("safetensors.torch", extra="train").load_file
+    if not (folder / "model.json").is_file():
+        raise RunFolderError(f"{folder} must be a folder written by `save`, but has no model.json")
+    entries = _stored(features).read(folder)
     try:
-        stored = load_file(folder / "model.safetensors")
-        arrays = {name: part.clone() for name, part in stored.items()}  # aligned: same last bits
-        fitted = _unpacked(record["fitted"], arrays, features)
-        fitted = fitted._replace(thresholds=InferenceConfig.from_dict(record["thresholds"]))
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in record["options"].items()}
+        fitted, options, facts = (entries[name] for name in ("fitted", "options", "facts"))
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         if options["features"] == "module":
             options["features"] = features
-        if fitted.domain.shape != (2, len(fitted.columns)):
-            raise ShapeError(f"a domain of shape {tuple(fitted.domain.shape)}")
-    except (*_DAMAGE, safetensors.SafetensorError) as error:
-        said = " ".join(str(error).split()) or repr(error)
-        what = f"no {said}" if isinstance(error, KeyError) else said
-        raise RunFolderError(f"{folder} must hold a whole model, but has {what}") from error
-    return fitted, options
+        _check(fitted, facts)
+        if "older" not in entries:  # some of version 1 answer, but cannot be described
+            summary(fitted)
+    except Exception as error:  # a fit that cannot answer is not as it was written
+        raise RunFolderError(f"{folder} must hold a whole model, but has {said(error)}") from error
+    return fitted, options, facts
+
+
+def _check(fitted: Fitted, facts: Any) -> None:
+    """Have a fit answer its own corners: what does not belong together shows there."""
+    if not isinstance(fitted, Fitted) or not isinstance(facts, dict):
+        raise RangeError("something else for a fit or for its facts")
+    wide = (2, len(fitted.columns))
+    if fitted.domain.shape != wide or len(fitted.names) != wide[1]:
+        raise ShapeError(f"a domain of shape {tuple(fitted.domain.shape)} for {wide[1]} columns")
+    if not fitted.domain.is_floating_point() or not torch.isfinite(fitted.domain).all():
+        raise RangeError("a domain that is not finite")
+    seen = fitted.seen if isinstance(fitted.seen, int) else len(fitted.seen)
+    if not all(0 <= column < seen for column in fitted.columns):
+        raise RangeError(f"columns {fitted.columns} of {seen}")
+    model = fitted.fit.model
+    parts = (model, *fitted.fit.alternates)
+    for features in (H for part in parts if isinstance(part, ReadoutModel) for H in part[:2]):
+        places = features.places if isinstance(features, GradedFeatures) else torch.zeros(1, 0)
+        if places.numel() and not 0 <= int(places.min()) <= int(places.max()) < _LARGEST:
+            raise RangeError("places beyond all functions")
+        highest = features.highest if isinstance(features, GradedFeatures) else ()
+        if highest and highest != tuple(places.amax(0).tolist()):
+            raise RangeError("other highest places than its places have")
+    found = fitted.strict(fitted.domain)
+    if fitted.outputs and len(fitted.outputs) != found.decoded.shape[1]:
+        raise ShapeError(f"{len(fitted.outputs)} names of {found.decoded.shape[1]} outputs")
 
 
 def _option(value: Any) -> Any:
@@ -135,54 +148,42 @@ def _option(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else None
 
 
-def _packed(value: Any, name: str, arrays: dict[str, Tensor]) -> Any:
-    """Return a value as JSON, its tensors moved to `arrays` under their place in it."""
-    if isinstance(value, Tensor):
-        whole = value.detach().resolve_conj()  # the format has no complex numbers of 128 bits
-        parts = torch.view_as_real(whole) if whole.is_complex() else whole
-        arrays[name] = parts.contiguous().clone()
-        return {"complex" if whole.is_complex() else "array": name}
-    if isinstance(value, nn.Module):
-        for key, tensor in value.state_dict().items():
-            arrays[f"{name}.{key}"] = tensor.detach().contiguous().clone()
-        return {"module": name, "trunk": _trunk_shape(value)}
-    kind = type(value).__name__
-    if kind in _KINDS:
-        fields = value._asdict() if isinstance(value, tuple) else vars(value)  # pyright: ignore
-        named = {_STORED_AS.get((kind, field), field): item for field, item in fields.items()}
-        packed = {k: _packed(item, f"{name}.{k}", arrays) for k, item in named.items()}
-        return {"kind": kind, **packed}
-    if isinstance(value, tuple | list):
-        return [_packed(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
-    return value
+def _stored(features: Any = None) -> Stored:
+    """Return the stored form, with the module whose weights are to be filled in."""
+
+    def module(trunk: dict[str, Any] | None, weights: dict[str, Any]) -> nn.Module:
+        return _module(trunk, weights, features)
+
+    return Stored(
+        "model", "model.json", "model.safetensors", RunFolderError,
+        kinds={**_KINDS, "Module": module},
+        described=_described,
+        older={"zeroproof-regressor": _older(module)},
+    )  # fmt: skip
 
 
-def _unpacked(value: Any, arrays: dict[str, Tensor], features: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_unpacked(item, arrays, features) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if "kind" in value:
-        kind = value["kind"]
-        fields = {k: _unpacked(v, arrays, features) for k, v in value.items() if k != "kind"}
-        for (owner, field), stored in _STORED_AS.items():
-            if owner == kind:
-                fields[field] = fields.pop(stored)
-        return _KINDS[kind](**fields)
-    if "number" in value:
-        return float(value["number"])
-    return _of_arrays(value, arrays, features)
+def _described(value: Any) -> tuple[str, dict[str, Any]] | None:
+    if not isinstance(value, nn.Module):
+        return None
+    return "Module", {"trunk": _trunk_shape(value), "weights": dict(value.state_dict())}
 
 
-def _of_arrays(value: dict[str, Any], arrays: dict[str, Tensor], features: Any) -> Any:
-    if "array" in value:
-        return arrays[value["array"]]
-    if "complex" in value:
-        return torch.view_as_complex(arrays[value["complex"]])
-    module = features if value["trunk"] is None else default_trunk(**value["trunk"])
-    return _module(value["module"], arrays, module)
+def _module(trunk: dict[str, Any] | None, weights: dict[str, Any], features: Any) -> nn.Module:
+    if trunk is None:
+        if not isinstance(features, nn.Module):
+            raise RangeError("features of a module: pass it as load(path, features=module)")
+        module = deepcopy(features).double().eval().requires_grad_(False)
+        module.load_state_dict(weights)
+        return module
+    # sizes are believed once the weights have them
+    first = weights["0.weight"]
+    if sorted(trunk) != ["depth", "in_features", "width"] or len(weights) != 2 * trunk["depth"]:
+        raise RangeError(f"a trunk {trunk} with {len(weights)} weights")
+    if tuple(first.shape) != (trunk["width"], trunk["in_features"]):
+        raise ShapeError(f"a trunk {trunk} with weights of shape {tuple(first.shape)}")
+    module = default_trunk(**trunk).double().eval().requires_grad_(False)
+    module.load_state_dict(weights)
+    return module
 
 
 def _trunk_shape(module: nn.Module) -> dict[str, int] | None:
@@ -203,37 +204,47 @@ def _trunk_shape(module: nn.Module) -> dict[str, int] | None:
     }
 
 
-def _module(name: str, arrays: dict[str, Tensor], features: Any) -> nn.Module:
-    if not isinstance(features, nn.Module):
-        raise TypeError("features of a module: pass it as load(path, features=module)")
-    module = deepcopy(features).double().eval().requires_grad_(False)
-    prefix = f"{name}."
-    own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-    module.load_state_dict(own)
-    return module
+def _older(module: Callable[..., nn.Module]) -> Callable[[dict[str, Any], Path], dict[str, Any]]:
+    """Return what reads version 1, which had no checksum, and other marks for what JSON lacks."""
+
+    def entries(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+        if record.get("version") != 1:
+            raise RangeError(
+                f"format version {record.get('version')!r}: use the version of zeroproof that "
+                "wrote it"
+            )
+        tensors = load_tensors(folder / "model.safetensors")
+        fields = dict(record["fitted"])
+        fields["thresholds"] = {"kind": "InferenceConfig", **record["thresholds"]}
+        fitted = unpack(_renamed(fields, tensors), tensors, {**_KINDS, "Module": module})
+        facts = record.get("facts", {})
+        return {"older": True, "fitted": fitted, "options": record["options"], "facts": facts}
+
+    return entries
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return `model.json` of a folder if its format and version are right.
-
-    Raises:
-        RunFolderError: They are not, or there is none.
-    """
-    place = folder / "model.json"
-    if not place.is_file():
-        raise RunFolderError(f"{folder} must be a folder written by `save`, but has no model.json")
-    try:
-        record = json.loads(place.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RunFolderError(f"{place} must be readable JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunFolderError(f"{place} must have the format {FORMAT!r}, got something else")
-    if record.get("version") != FORMAT_VERSION:
-        raise RunFolderError(
-            f"{place} must have format version {FORMAT_VERSION}, got {record.get('version')!r}: "
-            "use the version of zeroproof that wrote it"
-        )
-    return record
+def _renamed(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: PLR0911 - one for each
+    """Return a value of version 1 with the marks of today."""
+    if isinstance(value, list):
+        return {"$tuple": [_renamed(item, tensors) for item in value]}
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"kind": kind}:
+            fields = {k: _renamed(v, tensors) for k, v in value.items() if k != "kind"}
+            fields = {_RENAMED.get((kind, name), name): item for name, item in fields.items()}
+            return {f"${kind}": fields}
+        case {"array": name}:
+            return {"$tensor": name}
+        case {"complex": name}:
+            return {"$complex": name}
+        case {"number": text}:
+            return {"$float": text}
+        case {"module": name, "trunk": trunk}:
+            keys = (key for key in tensors if key.startswith(f"{name}."))
+            weights = {key.removeprefix(f"{name}."): {"$tensor": key} for key in keys}
+            return {"$Module": {"trunk": trunk, "weights": weights}}
+    raise RangeError(f"an entry that nothing reads, {sorted(value)[:3]}")
 
 
 def _check_place(folder: Path) -> None:

@@ -2,13 +2,12 @@
 
 RUN/
   model.safetensors   parameters and standardisation of the network
-  run.json            format version, columns, network, target frame, thresholds, diagnosis
+  run.json            columns, network, target frame, thresholds, diagnosis
   history.json        one record per epoch
   rows.csv            score and distance to the nearest pole for every row of the data
   fit.png             the picture
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,16 +16,12 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
-from zeroproof._extras import require
-from zeroproof._files import tensors_written, write_json
+from zeroproof._record import Stored, load_tensors, said
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.inference import InferenceConfig, StrictModule, StrictResult
 from zeroproof.layers.mlp import ProjectiveMLP
 
-__all__ = ["FORMAT_VERSION", "Run", "TargetFrame", "load_run", "predict_rows", "save_run"]
-
-_FORMAT = "zeroproof-run"
-FORMAT_VERSION = 1
+__all__ = ["Run", "TargetFrame", "load_run", "predict_rows", "save_run"]
 
 
 class TargetFrame(NamedTuple):
@@ -49,22 +44,16 @@ class Run(NamedTuple):
 
 def save_run(run: Run, folder: Path) -> None:
     """Write model and description into an existing folder."""
-    tensors = {name: x.detach().contiguous() for name, x in run.model.state_dict().items()}
-    with tensors_written() as safetensors:
-        safetensors.save_file(tensors, folder / "model.safetensors")
-    write_json(
-        folder / "run.json",
-        {
-            "format": _FORMAT,
-            "version": FORMAT_VERSION,
-            "features": run.features,
-            "targets": run.targets,
-            "model": run.model.spec(),
-            "target_frame": run.frame._asdict(),
-            "thresholds": run.config.to_dict(),
-            "facts": run.facts,
-        },
-    )
+    entries = {
+        "features": list(run.features),
+        "targets": list(run.targets),
+        "model": run.model.spec(),
+        "weights": run.model.state_dict(),
+        "target_frame": {part: list(numbers) for part, numbers in run.frame._asdict().items()},
+        "thresholds": run.config.to_dict(),
+        "facts": run.facts,
+    }
+    _STORED.write(folder, entries)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -74,10 +63,14 @@ def load_run(folder: str | Path) -> Run:
         RunFolderError: It is not one, is damaged, or was written by a newer version.
     """
     folder = Path(folder)
-    record = _read_record(folder)
+    if not (folder / "run.json").is_file():
+        raise RunFolderError(
+            f"{folder} must be a folder written by `zeroproof fit`, but has no run.json"
+        )
+    record = _STORED.read(folder)
     try:
         run = Run(
-            model=ProjectiveMLP.from_spec(record["model"]),
+            model=_model(record["model"], record["weights"]),
             config=InferenceConfig.from_dict(record["thresholds"]),
             frame=_frame(record["target_frame"]),
             features=_names(record["features"], "features"),
@@ -85,11 +78,33 @@ def load_run(folder: str | Path) -> Run:
             facts=record["facts"],
         )
         _check_sizes(run)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunFolderError(f"{folder / 'run.json'} must be whole, but has {what}") from error
-    _load_weights(run.model, folder)
+    except Exception as error:  # whatever cannot be built from it, it is not as it was written
+        raise RunFolderError(f"{folder} must hold a whole run, but has {said(error)}") from error
     return run
+
+
+def _model(spec: dict[str, Any], weights: dict[str, Tensor]) -> ProjectiveMLP:
+    with torch.device("meta"):  # sizes are believed once the weights have them
+        model = ProjectiveMLP.from_spec(spec)
+    model.load_state_dict(weights, assign=True)
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise RangeError(f"weights {name} that are not finite")
+    if not (model.x_std > 0).all():
+        raise RangeError("an x_std that is not above 0")
+    return model
+
+
+def _older(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the entries of version 1, which had no checksum."""
+    if record.get("version") != 1:
+        raise RangeError(f"format version {record.get('version')!r}, which is not read here")
+    return {**record, "weights": load_tensors(folder / "model.safetensors")}
+
+
+_STORED = Stored(
+    "run", "run.json", "model.safetensors", RunFolderError, older={"zeroproof-run": _older}
+)
 
 
 def _frame(record: dict[str, list[float]]) -> TargetFrame:
@@ -117,42 +132,6 @@ def _check_sizes(run: Run) -> None:
     ):
         if count != wanted:
             raise ShapeError(f"{name} must number {wanted} for this network, got {count}")
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    if not (folder / "run.json").is_file():
-        raise RunFolderError(
-            f"{folder} must be a folder written by `zeroproof fit`, but has no run.json"
-        )
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise RunFolderError(f"{folder / 'run.json'} must be readable JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise RunFolderError(
-            f"{folder / 'run.json'} must have the format {_FORMAT!r}, got something else"
-        )
-    version = record.get("version")
-    if version != FORMAT_VERSION:
-        raise RunFolderError(
-            f"{folder / 'run.json'} must have format version {FORMAT_VERSION}, got {version!r}: "
-            "use the version of zeroproof that wrote it"
-        )
-    return record
-
-
-def _load_weights(model: ProjectiveMLP, folder: Path) -> None:
-    safetensors = require("safetensors", extra="train")
-    load_file = require("safetensors.torch", extra="train").load_file
-    # standardisation in float64, as it was fitted
-    model.x_mean, model.x_std = model.x_mean.double(), model.x_std.double()
-    try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        detail = " ".join(str(error).split()) or repr(error)
-        raise RunFolderError(
-            f"{folder / 'model.safetensors'} must hold the model of run.json: {detail}"
-        ) from error
 
 
 def predict_rows(run: Run, X: Tensor) -> StrictResult:

@@ -18,9 +18,9 @@ from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.counting import Parts
 from zeroproof.metrics import coverage_share, gap_share, rate
 from zeroproof.training import SoundRows, TrainingConfig
-from zeroproof.training._forward import as_pair
-from zeroproof.training._joint import added
-from zeroproof.training._loaders import Batch, as_batch
+from zeroproof.training.forward import as_pair
+from zeroproof.training.joint import added
+from zeroproof.training.loaders import Batch, as_batch
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule

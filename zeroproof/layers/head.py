@@ -10,10 +10,10 @@ from zeroproof._checks import whole
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.torch_internals import is_autocast, is_scripting
 from zeroproof.errors import ShapeError
-from zeroproof.projective._scripted import scripted_widen
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair, gated
 from zeroproof.projective.radial import tangential
+from zeroproof.projective.scripted import scripted_widen
 
 __all__ = ["ProjectiveHead"]
 

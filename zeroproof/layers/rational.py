@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from zeroproof.autodiff.gate import gating
 from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.layers._activations import ACTIVATIONS, DEGREES
 from zeroproof.layers.basis import (
     BASES,
     checked_domain,
@@ -21,7 +20,7 @@ from zeroproof.layers.basis import (
     polynomial,
     polynomial_reach,
 )
-from zeroproof.layers.rational_gradients import Form, quotient, tuples
+from zeroproof.layers.rational_gradients import RationalKind, quotient, tuples
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import Pair, gated
 from zeroproof.scm.division import divide
@@ -32,6 +31,38 @@ __all__ = ["ProjectiveRational", "Rational"]
 _RETURNS = ("scm", "tensor")
 _SPREAD = 0.1  # of numerator coefficients when training starts
 Coefficients = tuple[Sequence[complex], Sequence[complex]]
+DEGREES = (5, 4)
+
+
+class _Fit(NamedTuple):
+    numerator: tuple[float, ...]  # ascending
+    denominator: tuple[float, ...]
+    error: float  # the largest on [-3, 3]
+
+
+# Coefficients of rational functions of degrees (5, 4) close to common activations.
+#
+# Each is a weighted least-squares fit on 2001 Chebyshev points of [-3, 3], reweighted until the
+# largest error stopped falling. Q is even with coefficients of at least 0, so that it has no zero
+# on the real line. Beyond [-3, 3] they leave the activation: relu and tanh grow like a line there,
+# gelu like a square.
+ACTIVATIONS = {
+    "relu": _Fit(
+        (0.013207409, 0.5, 2.7073026, 4.2873925, 2.3937976, 0.42262267),
+        (1.0, 0.0, 8.574785, 0.0, 0.84524534),
+        1.33e-2,
+    ),
+    "gelu": _Fit(
+        (-0.0012742525, 0.5, 0.40815546, 0.10676088, 0.0085785799, 0.0),
+        (1.0, 0.0, 0.21352176, 0.0, 0.0),
+        1.28e-3,
+    ),
+    "tanh": _Fit(
+        (0.0, 0.9999924, 0.0, 0.1074911, 0.0, 0.00086149999),
+        (1.0, 0.0, 0.44078957, 0.0, 0.014504201),
+        1.5e-6,
+    ),
+}
 
 
 def _degrees(degrees: Sequence[int]) -> tuple[int, int]:
@@ -213,7 +244,7 @@ class Rational(_RationalBase):
         if not (plain or is_forward_mode() or torch.compiler.is_exporting() or is_tracing()):
             dtype = _joint_dtype(wide[0], wide[1])
             X, P, Q = (z.to(dtype) for z in wide)
-            form = Form(self.basis, self.domain, self.policy_code)
+            form = RationalKind(self.basis, self.domain, self.policy_code)
             return quotient(X, P, Q, bottom, form, gated)
         P, Q, beyond = self._polynomials(x)
         beyond = beyond | (Q == 0)
@@ -288,7 +319,7 @@ class ProjectiveRational(_RationalBase):
         wide = (widen(x), widen(self.numerator), widen(self.denominator))
         wanted = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
         if not is_forward_mode() and (gating(*wide) or not (wanted or is_tracing())):
-            form = Form(self.basis, self.domain, self.policy_code)
+            form = RationalKind(self.basis, self.domain, self.policy_code)
             pair = tuples(*wide, form, wanted)
             if pair is not None:
                 return gated(*pair, self.policy_code)

@@ -28,13 +28,13 @@ from zeroproof.layers.basis import derivative, polynomial, reach_bounds, span, u
 from zeroproof.native import loops_for
 from zeroproof.scm.division import slopes
 
-__all__ = ["Form", "quotient", "tuples"]
+__all__ = ["RationalKind", "quotient", "tuples"]
 
 _LOOPS = "layers.rational_loops"
 _LONGEST = 4096  # terms that float32 may sum one after the other
 
 
-class Form(NamedTuple):
+class RationalKind(NamedTuple):
     """What a rational function is apart from its coefficients."""
 
     basis: str
@@ -50,18 +50,20 @@ def _limit(P: Tensor, Q: Tensor, ruling: Ruling | None = None) -> Tensor:
     return torch.minimum(*(each.amin(0) for each in bounds))
 
 
-def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: Form) -> Tensor:
+def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: RationalKind) -> Tensor:
     inside = span(x.detach(), form.basis, form.domain) <= limit  # false where x is not finite
     return inside if bottom is None else inside & (bottom == 0)
 
 
-def _pulled(g: Tensor, x: Tensor, c: Tensor, form: Form, row: int | None) -> tuple[Tensor, Tensor]:
+def _pulled(
+    g: Tensor, x: Tensor, c: Tensor, form: RationalKind, row: int | None
+) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the coefficients c for g = dL / d(Σ c_k B_k(x))."""
     by_x = polynomial(x, derivative(c, form.basis, form.domain), form.basis, form.domain)
     return g * by_x.conj(), _moments(g, x, c, form, row is not None)
 
 
-def _moments(g: Tensor, x: Tensor, like: Tensor, form: Form, rows: bool) -> Tensor:
+def _moments(g: Tensor, x: Tensor, like: Tensor, form: RationalKind, rows: bool) -> Tensor:
     """Return Σ g · B_k(x) for each row of coefficients, in the shape of `like`."""
     t = x if form.basis == "monomial" else unit(x, form.domain)
     t = t.conj() if t.is_complex() else t
@@ -87,7 +89,7 @@ def _total(term: Tensor, like: Tensor, rows: bool) -> Tensor:
 
 
 def _forward(
-    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
+    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: RationalKind
 ) -> tuple[Tensor, Tensor]:
     """Return (P / Q, ⊥), nan at ⊥.
 
@@ -105,7 +107,7 @@ def _forward(
 
 
 def _backward(
-    g: Tensor, x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
+    g: Tensor, x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: RationalKind
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of x, P and Q; the policy acts on dL/dP(x) and dL/dQ(x)."""
     ruling, shape = rule(g, form.fixed), x.shape
@@ -135,7 +137,7 @@ class _Quotient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form
+        x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: RationalKind
     ) -> tuple[Tensor, Tensor]:
         return _forward(x, P, Q, bottom, form)
 
@@ -164,7 +166,7 @@ class _QuotientNow(torch.autograd.Function):
 
 
 def quotient(
-    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: Form, gated: bool
+    x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: RationalKind, gated: bool
 ) -> tuple[Tensor, Tensor]:
     """Return (P(x) / Q(x), ⊥), nan at ⊥; the policy acts on dL/dP and dL/dQ if `gated`.
 
@@ -195,7 +197,7 @@ class _Tuples(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, P: Tensor, Q: Tensor, form: Form) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor, P: Tensor, Q: Tensor, form: RationalKind) -> tuple[Tensor, Tensor]:
         loops = loops_for(_LOOPS, x, P, Q)
         if loops is not None:
             return loops.tuples(x, P, Q, form)
@@ -246,7 +248,7 @@ class _Tuples(torch.autograd.Function):
 
 
 def tuples(
-    x: Tensor, P: Tensor, Q: Tensor, form: Form, gated: bool
+    x: Tensor, P: Tensor, Q: Tensor, form: RationalKind, gated: bool
 ) -> tuple[Tensor, Tensor] | None:
     """Return (P(x), Q(x)), nan where one could overflow; `None` where plain operations serve.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from zeroproof._checks import in_range, positive
 from zeroproof.defaults import TARGET_COVERAGE, TAU_TRAIN, TEMPERATURE
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.losses.gradients import Recipe, covered
+from zeroproof.losses.gradients import LossRecipe, covered
 from zeroproof.projective.gauge import widen
 
 __all__ = ["coverage", "rejection_loss", "soft_coverage"]
@@ -51,7 +51,7 @@ def soft_coverage(score: Tensor, tau: float, temperature: float = TEMPERATURE.va
     in_range(tau, TAU_TRAIN, name="tau")
     positive(temperature, "temperature")
     _real(score, "score")
-    return covered(widen(score), Recipe((0.0, 0.0, 0.0, 1.0), tau=tau, temperature=temperature))
+    return covered(widen(score), LossRecipe((0.0, 0.0, 0.0, 1.0), tau=tau, temperature=temperature))
 
 
 def rejection_loss(

@@ -35,7 +35,7 @@ from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting, belongs, checked_mask, reduced
 from zeroproof.native import loops_for
 
-__all__ = ["FITS", "PARTS", "Recipe", "combined", "covered", "loss_type", "single", "terms"]
+__all__ = ["FITS", "PARTS", "LossRecipe", "combined", "covered", "loss_type", "single", "terms"]
 
 Tuples = tuple[Tensor, Tensor, Tensor, Tensor]  # N, D, Y_n, Y_d
 FITS = ("detached", "attached", "chordal", "oriented")
@@ -45,7 +45,7 @@ CHUNK = 16_384  # entries whose float64 work space stays in the second cache
 SATURATED = 40  # a coverage of σ(40) is 1
 
 
-class Recipe(NamedTuple):
+class LossRecipe(NamedTuple):
     """Which parts make a loss, and their options, named as in `SCMTrainingLoss`."""
 
     factors: tuple[float, float, float, float]  # λ of fit, margin, sign, rejection; 0: left out
@@ -118,7 +118,7 @@ def entries(
     x: Tuples,
     known: Tensor | None,
     weight: Tensor | None,
-    r: Recipe,
+    r: LossRecipe,
     wide: torch.dtype = torch.float64,
 ) -> Entries:
     """Leave out what is not finite, before anything mixes, and bring the rest to unit size."""
@@ -193,7 +193,7 @@ def _widened(x: Tensor, wide: torch.dtype = torch.float64) -> Tensor:
 # --- values: what autograd differentiates ---------------------------------------------------------
 
 
-def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor, Tensor]]:
+def terms(x: Tuples, known: Tensor | None, r: LossRecipe) -> dict[str, tuple[Tensor, Tensor]]:
     """Return (loss of every entry, entries that count) of every part, each behind its own gate.
 
     Raises:
@@ -226,7 +226,7 @@ def terms(x: Tuples, known: Tensor | None, r: Recipe) -> dict[str, tuple[Tensor,
     return found
 
 
-def _gated(x: Tuples, part: str, known: Tensor | None, r: Recipe) -> tuple[Tensor, Tensor]:
+def _gated(x: Tuples, part: str, known: Tensor | None, r: LossRecipe) -> tuple[Tensor, Tensor]:
     N, D, _, Y_d = each = [z.detach() for z in x]
     bad = ~_rows(torch.stack([(z.abs() < math.inf).expand_as(N) for z in each]).all(0))
     origin = (N == 0) & (D == 0)
@@ -240,18 +240,18 @@ def _gated(x: Tuples, part: str, known: Tensor | None, r: Recipe) -> tuple[Tenso
     return gate(x[0], x[1], bottom, r.fixed, undefined.expand_as(N))
 
 
-def _angular(r: Recipe) -> bool:
+def _angular(r: LossRecipe) -> bool:
     """Tell whether fit or margin depend on the angle of (N, D) alone, which ⟨0, 0⟩ has not."""
     fit, margin, *_ = r.factors
     return bool(fit and r.fit in {"chordal", "oriented"}) or bool(margin and r.score == "angle")
 
 
-def _singular(Y_d: Tensor, known: Tensor | None, r: Recipe) -> Tensor:
+def _singular(Y_d: Tensor, known: Tensor | None, r: LossRecipe) -> Tensor:
     near = Y_d.abs() < r.tau_sing
     return near if known is None else near & known
 
 
-def _governed(r: Recipe, x: Tuples) -> Recipe:
+def _governed(r: LossRecipe, x: Tuples) -> LossRecipe:
     code = governing(*x[:2]) if r.fixed < 0 else -1
     return r if code < 0 else r._replace(fixed=code)
 
@@ -268,7 +268,7 @@ def _of_part(part: str, e: Entries, o: F.Options, kink: bool) -> tuple[Tensor, T
     return share, e.asked > 0
 
 
-def covered(score: Tensor, r: Recipe) -> Tensor:
+def covered(score: Tensor, r: LossRecipe) -> Tensor:
     """Return the mean soft coverage of scores; one that is not finite is not covered."""
     finite = score.detach().abs() < math.inf
     s = torch.where(finite, _widened(score), 0.0)
@@ -284,7 +284,7 @@ def _fitted(e: Entries, o: F.Options) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     return n, d, a, b, root * root
 
 
-def joined(t: Sequence[Any], r: Recipe) -> tuple[Any, tuple[Any, ...]]:
+def joined(t: Sequence[Any], r: LossRecipe) -> tuple[Any, tuple[Any, ...]]:
     """Return the loss that sum and weight of the four parts make, and its slope by each sum."""
     if r.unit is None:
         shares = [_if(w > 0, 1 / _if(w > 0, w, 1.0), 0.0) for w in t[1::2]]
@@ -313,7 +313,7 @@ def _if(condition: Any, x: Any, y: Any) -> Any:
 # --- slopes: sums forward, gradients backward -----------------------------------------------------
 
 
-def _sums(e: Entries, o: F.Options, r: Recipe) -> list[Any]:
+def _sums(e: Entries, o: F.Options, r: LossRecipe) -> list[Any]:
     """Return sum and weight of the losses of the four parts; 0 where one is left out."""
     t: list[Any] = [0.0] * 8
     if r.factors[0]:
@@ -336,7 +336,7 @@ def _sum(counts: Tensor, losses: Tensor | float = 1.0) -> Tensor:
 
 
 def _slopes(
-    e: Entries, o: F.Options, r: Recipe, factors: Sequence[Any], ruling: Ruling, shared: bool
+    e: Entries, o: F.Options, r: LossRecipe, factors: Sequence[Any], ruling: Ruling, shared: bool
 ) -> tuple[Tensor, Tensor]:
     """Return dL/dN and dL/dD, of which each part is bounded by itself, in a shared D the sum."""
     g_N, g_D = torch.zeros_like(e.n), torch.zeros_like(e.n[..., :1] if shared else e.n)
@@ -395,7 +395,9 @@ def _narrowed(g: Tensor, like: Tensor) -> Tensor:
     return g.clamp(-end, end).to(like.dtype).view_as(like)
 
 
-def _chunks(x: Tuples, known: Tensor | None, weight: Tensor | None, r: Recipe) -> Iterator[Entries]:
+def _chunks(
+    x: Tuples, known: Tensor | None, weight: Tensor | None, r: LossRecipe
+) -> Iterator[Entries]:
     """Yield the entries of so many rows as stay in the cache."""
     N = x[0]
     if N.numel() <= CHUNK:
@@ -413,7 +415,7 @@ def _chunks(x: Tuples, known: Tensor | None, weight: Tensor | None, r: Recipe) -
 class _Task(NamedTuple):
     """A loss, and how it is computed where none of the machines can take it."""
 
-    recipe: Recipe
+    recipe: LossRecipe
     plain: Callable[[Tensor, Tensor], Tensor]
 
 
@@ -442,7 +444,7 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         N, D, Y_n, Y_d, known, weight = ctx.saved_tensors
         x = (N, D, Y_n, Y_d)
-        r: Recipe = ctx.task.recipe
+        r: LossRecipe = ctx.task.recipe
         # a gradient of gradients, or many at once, needs operations that autograd knows
         if torch.is_grad_enabled() or not ordinary(g):
             with scope_of(r.fixed) if r.fixed >= 0 else nullcontext():
@@ -469,7 +471,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _raw(
-    found: Sequence[Tensor], x: Tuples, known: Tensor | None, r: Recipe, ruling: Ruling
+    found: Sequence[Tensor], x: Tuples, known: Tensor | None, r: LossRecipe, ruling: Ruling
 ) -> Iterator[Tensor]:
     """Return gradients that under PASSTHROUGH are nan in rows left out, and where 0 / 0 was.
 
@@ -564,7 +566,7 @@ def _plain_tensors(x: Tuples) -> bool:
     return not (torch.is_grad_enabled() and any(z.is_inference() for z in x))
 
 
-def _usual(r: Recipe) -> bool:
+def _usual(r: LossRecipe) -> bool:
     """Tell whether options leave room in the range of float32; those of a graph may be symbols."""
     if not (isinstance(r.tau, float) and 1e-15 <= r.tau <= 1e15 and 1e-15 <= r.temperature <= 1e15):
         return False
@@ -575,7 +577,7 @@ def combined(
     x: Tuples,
     known: Tensor | None,
     weight: Tensor | None,
-    r: Recipe,
+    r: LossRecipe,
     plain: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Return the loss of several parts; `plain` gives it by the values alone, or raises."""
@@ -594,7 +596,7 @@ def combined(
     return plain(N, D)
 
 
-def single(part: str, x: Tuples, r: Recipe, counting: Counting) -> Tensor:
+def single(part: str, x: Tuples, r: LossRecipe, counting: Counting) -> Tensor:
     """Return the loss of one part, weighted, masked and reduced as asked."""
     r = _governed(r, x)
     mask, weight = counting.get("mask"), counting.get("weight")

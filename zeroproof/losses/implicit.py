@@ -7,7 +7,7 @@ from torch import Tensor
 from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import GAMMA
 from zeroproof.losses.counting import Counting
-from zeroproof.losses.gradients import Recipe, single
+from zeroproof.losses.gradients import LossRecipe, single
 from zeroproof.projective.gauge import widen
 
 __all__ = ["NORMALIZERS", "implicit_loss"]
@@ -75,5 +75,5 @@ def implicit_loss(
     in_range(gamma, GAMMA)
     one_of(normalizer, NORMALIZERS, "normalizer")
     fit = "oriented" if oriented else normalizer
-    recipe = Recipe(factors=(1.0, 0.0, 0.0, 0.0), fit=fit, gamma=gamma)
+    recipe = LossRecipe(factors=(1.0, 0.0, 0.0, 0.0), fit=fit, gamma=gamma)
     return single("fit", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, counting)

@@ -306,7 +306,7 @@ def _gradients(
             to_D[i] = min(max(g_d[i], -_LARGEST), _LARGEST)
 
 
-class _Rows:
+class _Arrays:
     """Tuples, known signs and weights as arrays, cut at rows."""
 
     def __init__(self, *tensors: Tensor | None) -> None:
@@ -342,10 +342,10 @@ def sums(
         x: N, D, Y_n, Y_d of float32; N and Y_n `(*batch, k)`, the others so or `(*batch, 1)`.
         known: True where the sign of the target is known, the shape of N or `(*batch, 1)`.
         weight: Of every entry, float64, at least 0, shaped as `known`.
-        r: The `gradients.Recipe`.
+        r: The `gradients.LossRecipe`.
         o: Its options.
     """
-    rows, (o, numbers) = _Rows(*x, known, weight), _numbers(r, o)
+    rows, (o, numbers) = _Arrays(*x, known, weight), _numbers(r, o)
     wanted = tuple(factor != 0 for factor in r.factors)
 
     def run(start: int, stop: int) -> Any:
@@ -376,7 +376,7 @@ def gradients(
         factors: dL / d(loss of one entry) of fit, margin, sign and coverage.
         ruling: What the policy in force asks for.
     """
-    rows, (o, numbers) = _Rows(*x, known, weight), _numbers(r, o)
+    rows, (o, numbers) = _Arrays(*x, known, weight), _numbers(r, o)
     found = [empty(z.shape, z.dtype) for z in x[:2]]
     arrays = [z.numpy().reshape(-1) for z in found]
     asked = tuple(map(float, factors))

@@ -9,7 +9,7 @@ from zeroproof._checks import one_of, pair_shapes, positive, threshold
 from zeroproof.defaults import TAU_TRAIN
 from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Counting
-from zeroproof.losses.gradients import Recipe, single
+from zeroproof.losses.gradients import LossRecipe, single
 from zeroproof.projective.angle import SCORES
 from zeroproof.projective.gauge import widen
 
@@ -66,7 +66,7 @@ def margin_loss(
     positive(scale, "scale")
     if N is None and score == "angle":
         raise RangeError("N must be given for score='angle', got None")
-    recipe = Recipe(
+    recipe = LossRecipe(
         factors=(0.0, 1.0, 0.0, 0.0),
         tau=tau_train,
         relative=relative,

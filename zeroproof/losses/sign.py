@@ -7,7 +7,7 @@ from torch import Tensor
 from zeroproof._checks import in_range, one_of
 from zeroproof.defaults import TAU_SING
 from zeroproof.losses.counting import Counting
-from zeroproof.losses.gradients import Recipe, single
+from zeroproof.losses.gradients import LossRecipe, single
 from zeroproof.projective.gauge import widen
 
 __all__ = ["VARIANTS", "sign_consistency_loss"]
@@ -71,5 +71,5 @@ def sign_consistency_loss(
     in_range(tau_sing, TAU_SING)
     one_of(variant, VARIANTS, "variant")
     factors = (0.0, 0.0, 1.0, 0.0)
-    recipe = Recipe(factors, tau_sing=tau_sing, sign_variant=variant, turned=turned)
+    recipe = LossRecipe(factors, tau_sing=tau_sing, sign_variant=variant, turned=turned)
     return single("sign", (widen(N), widen(D), widen(Y_n), widen(Y_d)), recipe, counting)

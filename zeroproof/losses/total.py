@@ -19,7 +19,7 @@ from zeroproof.defaults import (
 from zeroproof.errors import RangeError
 from zeroproof.losses.counting import Parts, Terms, finite_rows, mean, parts, weighted
 from zeroproof.losses.coverage import rejection_loss
-from zeroproof.losses.gradients import APART, Recipe, combined, loss_type, terms
+from zeroproof.losses.gradients import APART, LossRecipe, combined, loss_type, terms
 from zeroproof.losses.implicit import NORMALIZERS
 from zeroproof.losses.sign import VARIANTS
 from zeroproof.projective.angle import SCORES
@@ -225,13 +225,13 @@ class SCMTrainingLoss:
             total = total + self.lambda_separation * parts["separation"]
         return {**parts, "total": total}
 
-    def _recipe(self, tau_train: float | None) -> Recipe:
+    def _recipe(self, tau_train: float | None) -> LossRecipe:
         tau = self.tau_train if tau_train is None else tau_train
         if self.lambda_margin:
             threshold(tau, TAU_TRAIN, self.score if self.relative_margin else "denominator")
         elif self.lambda_rejection:
             in_range(tau, TAU_TRAIN, name="tau")
-        return Recipe(
+        return LossRecipe(
             factors=(1.0, self.lambda_margin, self.lambda_sign, self.lambda_rejection),
             fit="oriented" if self.oriented else self.normalizer,
             gamma=self.gamma,

@@ -77,17 +77,17 @@ class Order(NamedTuple):
         return f"real system with {poles}{', linear in s' * (self.tail == 2)}"
 
 
-class _Rows(NamedTuple):
+class _PairRows(NamedTuple):
     """Rows, real parts over imaginary ones; ω over the largest, each output over its size."""
 
     s: Array  # (n,)
     y: Array  # (m, 2n)
     w: Array  # (F, m, 2n)
 
-    def some(self, fits: slice, step: int = 1) -> "_Rows":
+    def some(self, fits: slice, step: int = 1) -> "_PairRows":
         n = len(self.s)
         at = np.r_[np.arange(0, n, step), n + np.arange(0, n, step)]
-        return _Rows(self.s[::step], self.y[:, at], self.w[fits][:, :, at])
+        return _PairRows(self.s[::step], self.y[:, at], self.w[fits][:, :, at])
 
 
 def race_conjugate(
@@ -107,7 +107,7 @@ def race_conjugate(
     """
     weight = np.ones(len(x)) if weight is None else weight
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
-        race = _Race(x, y, weight, seed)
+        race = _PairRace(x, y, weight, seed)
         errors = {}
         for name in () if noise else NOISES:
             race.begin(name)
@@ -121,7 +121,7 @@ def race_conjugate(
         return race.finished(x, y, weight)
 
 
-class _Race:
+class _PairRace:
     def __init__(self, x: Array, y: Array, weight: Array, seed: int) -> None:
         order = np.argsort(x, kind="stable")
         self.used = np.sort(order[:: -(-len(x) // _MOST_ROWS)])
@@ -142,7 +142,9 @@ class _Race:
         w = np.repeat(root[None], int(self.fold.max()) + 2, 0)
         for f in range(len(w) - 1):
             w[f + 1][:, self.fold == f] = 0
-        self.rows = _Rows(1j * self.x / self.unit, stacked(self.y.T), np.concatenate([w, w], -1))
+        self.rows = _PairRows(
+            1j * self.x / self.unit, stacked(self.y.T), np.concatenate([w, w], -1)
+        )
         self.entries: list[_Entry] = []
 
     def ladder(self, orders: tuple[int, ...]) -> None:
@@ -262,7 +264,7 @@ class _Race:
         chosen: Any = winner(admitted)
         root = np.sqrt(weight) / deviation(y / self.size, self.noise).T
         w = np.concatenate([root, root], -1)[None]
-        rows = _Rows(1j * x / self.unit, stacked((y / self.size).T), w)
+        rows = _PairRows(1j * x / self.unit, stacked((y / self.size).T), w)
         tail = chosen.order.tail
         poles, state = _refined(rows, chosen.system.poles, tail, steps=60, resolved=1e-14)
         system = _in_units(poles, state.c[0].T, self.unit, self.size)
@@ -289,14 +291,14 @@ class _Entry(LineEntry):
         self.significance = np.zeros(0)  # of each pole, the largest over outputs
 
 
-def _solved(rows: _Rows, poles: Poles, tail: int) -> State:
+def _solved(rows: _PairRows, poles: Poles, tail: int) -> State:
     """Solve for the other coefficients, given poles."""
     model = Systems(rows.s, poles.real.shape[1], tail)
     return linear(model, rows.y, rows.w, np.concatenate(poles, 1))
 
 
 def _refined(
-    rows: _Rows, poles: Poles, tail: int, *, steps: int, resolved: float = 1e-9
+    rows: _PairRows, poles: Poles, tail: int, *, steps: int, resolved: float = 1e-9
 ) -> tuple[Poles, State]:
     """Move the poles."""
     model = Systems(rows.s, poles.real.shape[1], tail)
@@ -350,7 +352,7 @@ def _spread_poles(w: Array, k: int) -> list[Poles]:
 
 
 def _relocated(
-    rows: _Rows, poles: Poles, tail: int, *, stable: bool = True, sweeps: int = 10
+    rows: _PairRows, poles: Poles, tail: int, *, stable: bool = True, sweeps: int = 10
 ) -> Poles:
     """Return the best poles of some sweeps of vector fitting; one fit."""
     best, least = poles, np.inf
@@ -380,7 +382,7 @@ def _relocated(
     return poles if _solved(rows, poles, tail).objective[0] < least else best
 
 
-def _with_one_more(rows: _Rows, poles: Poles, tail: int, *, pair: bool) -> Poles:
+def _with_one_more(rows: _PairRows, poles: Poles, tail: int, *, pair: bool) -> Poles:
     """Return the poles and the one more, or the pair, that lowers the error most."""
     rows = rows.some(slice(1), -(-len(rows.s) // _SEARCHED))
     w = np.abs(rows.s)
@@ -402,7 +404,7 @@ def _with_one_more(rows: _Rows, poles: Poles, tail: int, *, pair: bool) -> Poles
     F = len(new[0])
     parts = (np.c_[np.repeat(old, F, 0), more] for old, more in zip(poles, new, strict=True))
     many = Poles(*parts)
-    objective = _solved(_Rows(rows.s, rows.y, np.repeat(rows.w, F, 0)), many, tail).objective
+    objective = _solved(_PairRows(rows.s, rows.y, np.repeat(rows.w, F, 0)), many, tail).objective
     return many.at(slice(int(objective.argmin()), int(objective.argmin()) + 1))
 
 

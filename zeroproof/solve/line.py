@@ -48,9 +48,9 @@ from zeroproof.solve.varpro import adjoint, linear, refined
 
 __all__ = [
     "Exponential",
+    "Fraction",
     "InversePowers",
     "Polynomial",
-    "Rational",
     "Sigmoid",
     "Sum",
     "Support",
@@ -164,7 +164,7 @@ class InversePowers(Polynomial):
         return [InverseForm(c, unit, domain) for c in _tensor(fit[0][0].T)]
 
 
-class Rational:
+class Fraction:
     """N / D, Chebyshev polynomials of degrees p and q."""
 
     kind = "rational functions of higher degree"
@@ -220,7 +220,7 @@ class Sigmoid:
 
     def fit(self, u: Array, y: Array, w: Array, cold: bool) -> tuple[Array, ...]:
         """Return (a, b, h, c) for each weighting, from the best of a grid of (h, c)."""
-        curve, best = _Curve(u), (np.inf, np.zeros(2))
+        curve, best = _SigmoidBasis(u), (np.inf, np.zeros(2))
         for h in self.slopes:
             grid = np.stack([np.full(len(self.middles), h), self.middles], 1)
             square = linear(curve, y, np.repeat(w[:1], len(grid), 0), grid).objective
@@ -231,7 +231,7 @@ class Sigmoid:
 
     def value(self, fit: tuple[Array, ...], u: Array) -> Array:
         """Return answers, `(F, n, 1)`."""
-        return _Curve(u).basis(fit[0][:, 2:]) @ fit[0][:, :2, None]
+        return _SigmoidBasis(u).basis(fit[0][:, 2:]) @ fit[0][:, :2, None]
 
     def forms(self, fit: tuple[Array, ...], x: Array) -> list[Form]:
         """Return the function of x."""
@@ -241,7 +241,7 @@ class Sigmoid:
         return [SigmoidForm(low, high, h / axis.half, at, log, axis.domain)]
 
 
-class _Curve(NamedTuple):
+class _SigmoidBasis(NamedTuple):
     """The model of a sigmoid: points are (h, c), their coefficients (a, b)."""
 
     u: Array
@@ -534,11 +534,11 @@ class _Asked(NamedTuple):
 
 
 def _raced(x: Array, y: Array, weight: Array, asked: _Asked) -> RaceFit:
-    race = _Race(x, y, weight, asked)
+    race = _LineRace(x, y, weight, asked)
     part = race
     if len(x) > _NOISE_ROWS:
         drawn = np.random.default_rng(asked.seed).permutation(len(x))[:_NOISE_ROWS]
-        part = _Race(x[drawn], y[drawn], race.weight[drawn], asked)
+        part = _LineRace(x[drawn], y[drawn], race.weight[drawn], asked)
     errors = {}
     for noise in NOISES if part.distinct >= 5 else ("additive",):
         part.begin(noise)
@@ -571,7 +571,7 @@ def _raced(x: Array, y: Array, weight: Array, asked: _Asked) -> RaceFit:
     )  # fmt: skip
 
 
-class _Race:
+class _LineRace:
     def __init__(self, x: Array, y: Array, weight: Array, asked: _Asked) -> None:
         self.x, self.y, self.weight, self.asked = x, y, weight, asked
         self.fold, self.distinct = folds_of(x[:, None], asked.seed)
@@ -603,7 +603,7 @@ class _Race:
         first = self.axes[0]
         if self.asked.degrees is not None:
             p, q = self.asked.degrees
-            self.enter(Rational(first, p, q) if q else Polynomial(first, p))
+            self.enter(Fraction(first, p, q) if q else Polynomial(first, p))
             if not quick:
                 self.enter(Polynomial(first, 0))  # to compare with
             return
@@ -618,8 +618,8 @@ class _Race:
             if self.distinct >= 7:
                 self._rational(axis, quick=quick)
         if self.distinct < 7:
-            self.enter(Rational(first, 0, 1))
-            self.enter(Rational(first, 1, 1))
+            self.enter(Fraction(first, 0, 1))
+            self.enter(Fraction(first, 1, 1))
             return
         self._support(first)
         if not quick:
@@ -661,7 +661,7 @@ class _Race:
             if plain and k == next(d for d in DEGREES if d > _SMALL) and self._sums(axis):
                 return
             pairs = ((k - 1, k), (k, k), (k + 1, k)) if k <= 4 and not quick else ((k, k),)
-            entries = [self.enter(Rational(axis, *pair)) for pair in pairs]
+            entries = [self.enter(Fraction(axis, *pair)) for pair in pairs]
             exact += any(e is not None and e.exact for e in entries)
             if exact > 1 or 2 * k + 1 > self._most():
                 return
@@ -755,7 +755,7 @@ class _Race:
         if top is not None and top.candidate.q:
             p, q = top.candidate.p, top.candidate.q
             for pair in ((p - 1, q), (p + 1, q), (p, q - 1), (p, q + 1)):
-                self.enter(Rational(axis, *pair))
+                self.enter(Fraction(axis, *pair))
         for top in {self._best(axis), self._best(axis, doubtful=True)}:
             if top is None:
                 continue
@@ -772,10 +772,10 @@ class _Race:
                     b = chebyshev.chebfromroots([pole.u for pole in some])
                     start = (b if np.iscomplexobj(self.y) else b.real)[None]
                     for p in range(max(q - 1, 0), min(q + 12, self.cap - q)):
-                        self.enter(Rational(axis, p, q, start))
+                        self.enter(Fraction(axis, p, q, start))
 
     def _best(self, axis: Axis, *, doubtful: bool = False) -> LineEntry | None:
-        mine = [e for e in self.entries if isinstance(e.candidate, Polynomial | Rational)]
+        mine = [e for e in self.entries if isinstance(e.candidate, Polynomial | Fraction)]
         mine = [e for e in mine if e.candidate.axis is axis and e.doubtful <= doubtful]
         return min(mine, key=lambda e: e.held.body, default=None)
 
@@ -821,7 +821,7 @@ class _Race:
         worst = 10 * np.median(error[self.inner]) + np.median(floor)
         if not np.median(fitted) <= worst or np.mean(~np.isfinite(fitted)) > _LOST:
             return None  # all rows together led elsewhere than parts of them
-        if isinstance(candidate, Rational) and candidate.q:
+        if isinstance(candidate, Fraction) and candidate.q:
             try:
                 self._judge(entry, u)
             except np.linalg.LinAlgError:  # a row on a zero of D
@@ -925,7 +925,7 @@ def _between(u: Array) -> Array:
 
 
 def covariance(
-    c: Rational, a: Array, b: Array, u: Array, y: Array, w: Array, floor: Array
+    c: Fraction, a: Array, b: Array, u: Array, y: Array, w: Array, floor: Array
 ) -> Array:
     """Return the covariance of (a of each output, b), by the delta method; never below rounding."""
     H_N, H_D = chebyshev.chebvander(u, c.p), chebyshev.chebvander(u, c.q)

@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.projective.angle import squared
-from zeroproof.training._loaders import Batch
+from zeroproof.training.loaders import Batch
 
 __all__ = [
     "features",

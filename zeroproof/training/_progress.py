@@ -8,11 +8,11 @@ import torch
 
 from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import CheckpointError
-from zeroproof.training._loaders import Batch
 from zeroproof.training._source import Source
 from zeroproof.training._tally import Tally, Totals
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.history import History
+from zeroproof.training.loaders import Batch
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 
 __all__ = ["Progress"]
@@ -151,6 +151,10 @@ class Progress:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set what `state` returned."""
+        kinds = {"reason": (str, type(None)), "row": (dict,), "running": (bool,)}
+        for name in _KEPT:
+            if type(state[name]) not in kinds.get(name, (int, float)):
+                raise TypeError(f"progress.{name} cannot be {state[name]!r:.60}")
         for name in _KEPT:
             setattr(self, name, state[name])
         # of a checkpoint without it, targets were lifted as they are

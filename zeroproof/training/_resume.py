@@ -1,5 +1,6 @@
 """All parts of a run as one state, into a checkpoint and back."""
 
+import copy
 import dataclasses
 import itertools
 import os
@@ -20,12 +21,11 @@ from zeroproof.training._source import Source
 from zeroproof.training.callbacks import Events
 from zeroproof.training.checkpoint import (
     check_model_state,
+    copied,
     list_checkpoints,
     load_checkpoint,
-    pack,
     remove_stale,
     save_checkpoint,
-    unpack,
 )
 from zeroproof.training.config import TrainingConfig
 
@@ -64,7 +64,7 @@ def check_place(run: RunParts, *, fresh: bool) -> None:
     """
     if run.config.checkpoint_dir is None:
         return
-    pack(run.events.state())  # what cannot be stored shall be known now
+    copied(run.events.state())  # what cannot be stored shall be known now
     for part, source in run.sources.items():
         if source.keeps_workers():
             warnings.warn(
@@ -169,10 +169,12 @@ def _taken_up(run: RunParts, path: Path, *, automatic: bool) -> str:
         newer = _newer(run, path, automatic=automatic)
         _check(run, state, path)
         # a copy: what is set is written into the tensors there are
-        before = unpack(*pack({**_common(run), "own": run.progress.own_state(run.sources)}))
+        before = copied({**_common(run), "own": run.progress.own_state(run.sources)})
         own = state["processes"][run.accelerator.process_index]
-        callbacks = own["callbacks"]
+        callbacks = [*own["callbacks"]]
+        list(zip(run.events.callbacks, callbacks, strict=True))  # a state for each
         _set(run, state, own)
+        _try_step(run.optimizer)
     except DamagedCheckpointError as error:
         problems.append(str(error))
     except ZeroProofError:
@@ -264,6 +266,15 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
     if changed:
         shown = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
         warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
+
+
+def _try_step(optimizer: torch.optim.Optimizer) -> None:
+    """Make a step with a copy: torch sets any state, and finds out at the first step."""
+    trial = copy.deepcopy(optimizer)
+    for p in (p for group in trial.param_groups for p in group["params"]):
+        p.grad = torch.zeros_like(p)
+    # not `trial.step`, where a scheduler has put a function of the optimizer itself
+    type(trial).step(trial, lambda: torch.zeros(()))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _newer(run: RunParts, path: Path | None, *, automatic: bool) -> list[Path]:

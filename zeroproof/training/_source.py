@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 from zeroproof._extras import require
 from zeroproof.autodiff.rewind import random_state, same_state
 from zeroproof.errors import DataError, RangeError
-from zeroproof.training._loaders import Batch, as_batch, not_empty, with_rows
+from zeroproof.training.loaders import Batch, as_batch, not_empty, with_rows
 
 __all__ = ["Source"]
 

@@ -13,11 +13,11 @@ from zeroproof.autodiff.rewind import Rewind
 from zeroproof.autodiff.sound import SoundRows, dense, looks_finite, spoiled, whole
 from zeroproof.autodiff.torch_internals import flag_nonfinite
 from zeroproof.errors import TrainingError
-from zeroproof.training._forward import Forward, Outcome, amp_dtype
-from zeroproof.training._joint import tells
-from zeroproof.training._loaders import Batch
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig
+from zeroproof.training.forward import Forward, Outcome, amp_dtype
+from zeroproof.training.joint import tells
+from zeroproof.training.loaders import Batch
 
 __all__ = ["Stepper", "reads_are_free"]
 

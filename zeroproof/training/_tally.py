@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.losses.counting import finite_rows
-from zeroproof.training._forward import Outcome
+from zeroproof.training.forward import Outcome
 
 __all__ = ["Tally", "Totals"]
 

@@ -1,47 +1,40 @@
-"""Checkpoints: safetensors and JSON with checksums, whole or not there, the last few kept.
+"""Checkpoints in the one stored form, whole or not there, the last few kept.
 
 checkpoint_dir/
   step-000001200/         step-000001200.1/ for a second one of the same step
     state.safetensors   every tensor
-    state.json          format version, checksums, and all else, with references to the tensors
+    state.json          all else
 """
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
-from zeroproof._files import folder_in_place, tensors_written
-from zeroproof.errors import CheckpointError, DamagedCheckpointError, ZeroProofError
+from zeroproof._files import folder_in_place
+from zeroproof._record import Stored, load_tensors, pack, unpack
+from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
 from zeroproof.training._head import heads_of, scale_numerator
 from zeroproof.training._keeping import all_state, set_all_state
 
 __all__ = [
     "check_model_state",
+    "copied",
     "find_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
     "load_weights",
-    "pack",
     "remove_stale",
     "save_checkpoint",
-    "unpack",
 ]
 
-_FORMAT = "zeroproof-checkpoint"
-_VERSION = 2
-_READ = (1, 2)  # 1 held the generators of a loader by their order
-_PLAIN = (bool, int, str, type(None))
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
 _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
 
@@ -63,23 +56,12 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
         OSError: The disk is full, the folder cannot be written, ...; older ones are untouched.
     """
     folder = Path(folder)
-    tree, tensors = pack(state)
     final = _free_name(folder, step)
     with folder_in_place(final) as fresh:
-        with tensors_written() as safetensors:
-            safetensors.save_file(tensors, fresh / "state.safetensors")
-        record = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "torch": torch.__version__,
-            "checksums": {
-                "state.safetensors": _checksum(fresh / "state.safetensors"),
-                "state": _digest(tree),
-            },
-            "state": tree,
-        }
-        text = json.dumps(record, allow_nan=False, separators=(",", ":"))
-        (fresh / "state.json").write_text(text, encoding="utf-8")
+        try:
+            _STORED.write(fresh, {"state": state})
+        except RangeError as error:
+            raise CheckpointError(str(error)) from error
         for path in fresh.iterdir():
             _flush(path)
     _flush(folder)
@@ -96,13 +78,24 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: It is no checkpoint, or was written in a format that is not read here.
     """
     path = Path(path)
-    record = _record(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
+    state = _STORED.read(path).get("state")
+    if not isinstance(state, dict):
+        raise DamagedCheckpointError(f"{path} must hold a state, got {type(state).__name__}")
+    return state
+
+
+def copied(state: Any) -> Any:
+    """Return a copy of a state as a checkpoint would give it back.
+
+    Raises:
+        CheckpointError: It holds something that is neither number, string nor tensor.
+    """
     try:
-        return _unaltered(path, record)
-    except ZeroProofError:
-        raise
-    except Exception as error:  # whatever a reader says, the file is not as it was written
-        raise DamagedCheckpointError(f"{path} must be whole, but: {error!r}") from error
+        return unpack(*pack(state))
+    except RangeError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -205,45 +198,30 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"{name}.{max(numbers) + 1}" if numbers else name)
 
 
-def _record(path: Path) -> dict[str, Any]:
-    file = path / "state.json"
-    if not path.is_dir():
-        raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError, MemoryError) as error:
-        raise DamagedCheckpointError(f"{file} must be readable JSON: {error!r}") from error
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise DamagedCheckpointError(f"{file} must have the format {_FORMAT!r}, got something else")
+def _older(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the state of versions 1 and 2 of the former format, which had two checksums."""
     version = record.get("version")
-    if type(version) is int and version not in _READ:
+    if type(version) is int and version not in (1, 2):
         raise CheckpointError(
-            f"{file} must have format version {_VERSION} or 1, got {version}: "
+            f"{path / 'state.json'} must have format version 1 or 2, got {version}: "
             "use the version of zeroproof that wrote it"
         )
-    if version not in _READ:
-        raise DamagedCheckpointError(f"{file} must have a format version, got {version!r}")
-    return record
+    sums, tree, file = record["checksums"], record["state"], path / "state.safetensors"
+    text = json.dumps(tree, allow_nan=False, separators=(",", ":")).encode()
+    with file.open("rb") as data:
+        found = {
+            "state": hashlib.sha256(text).hexdigest(),
+            file.name: hashlib.file_digest(data, "sha256").hexdigest(),
+        }
+    if found != sums:
+        raise DamagedCheckpointError("other contents than were written: a checksum differs")
+    return {"state": unpack(tree, load_tensors(file))}
 
 
-def _unaltered(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    sums, tree = record["checksums"], record["state"]
-    if sums["state"] != _digest(tree):
-        raise DamagedCheckpointError(f"{path / 'state.json'} must be as written, but differs")
-    file = path / "state.safetensors"
-    if sums["state.safetensors"] != _checksum(file):
-        raise DamagedCheckpointError(f"{file} must be as written, but differs")
-    return unpack(tree, require("safetensors.torch", extra="train").load_file(file))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(tree: Any) -> str:
-    text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+_STORED = Stored(
+    "checkpoint", "state.json", "state.safetensors", DamagedCheckpointError,
+    foreign=CheckpointError, older={"zeroproof-checkpoint": _older},
+)  # fmt: skip
 
 
 def _flush(path: Path) -> None:
@@ -253,81 +231,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-# --- state as JSON with tensors beside it, so that nothing is ever pickled;
-# --- what JSON does not know is a dict with one key that begins with $
-
-
-def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Split nested dicts, lists and tuples into a JSON value and the tensors it refers to.
-
-    Tensors are copied to the CPU: the state may move on while they are written.
-
-    Raises:
-        CheckpointError: Something is neither a number, a string, a tensor nor made of those.
-    """
-    tensors: dict[str, Tensor] = {}
-    return _packed(tree, "", tensors), tensors
-
-
-def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Put together what `pack` took apart."""
-    if isinstance(value, list):
-        return [unpack(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    key = next(iter(value), "") if len(value) == 1 else ""
-    if key in _MARKS:
-        return _MARKS[key](value[key], tensors)
-    return {key: unpack(item, tensors) for key, item in value.items()}
-
-
-_MARKS: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
-    "$tensor": lambda name, tensors: tensors[name],
-    "$complex": lambda name, tensors: torch.view_as_complex(tensors[name]),
-    "$float": lambda text, _: float(text),
-    "$tuple": lambda items, tensors: tuple(unpack(item, tensors) for item in items),
-    "$items": lambda items, tensors: {unpack(k, tensors): unpack(v, tensors) for k, v in items},
-}
-
-
-def _packed(tree: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(tree, Tensor):
-        return _stored(tree, path, tensors)
-    if isinstance(tree, float):
-        tree = float(tree)  # a NumPy number is one too
-        return tree if math.isfinite(tree) else {"$float": repr(tree)}
-    if isinstance(tree, _PLAIN):
-        return tree
-    if isinstance(tree, Mapping):
-        return _packed_items(tree, path, tensors)
-    if isinstance(tree, list | tuple):
-        items = [_packed(item, f"{path}.{i}", tensors) for i, item in enumerate(tree)]
-        return {"$tuple": items} if isinstance(tree, tuple) else items
-    if hasattr(tree, "item") and getattr(tree, "ndim", None) == 0:  # a NumPy scalar
-        return _packed(tree.item(), path, tensors)
-    raise CheckpointError(
-        f"{path.lstrip('.')} must be made of numbers, strings and tensors to be stored, "
-        f"got {type(tree).__name__}"
-    )
-
-
-def _packed_items(tree: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> Any:
-    if all(isinstance(key, str) and not key.startswith("$") for key in tree):
-        return {key: _packed(item, f"{path}.{key}", tensors) for key, item in tree.items()}
-    return {
-        "$items": [
-            [_packed(key, path, tensors), _packed(item, f"{path}.{key}", tensors)]
-            for key, item in tree.items()
-        ]
-    }
-
-
-def _stored(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
-    name, key = path.lstrip(".") or "tensor", "$tensor"
-    tensor = tensor.detach()
-    if tensor.is_complex():  # safetensors knows none of double precision
-        tensor, key = torch.view_as_real(tensor.resolve_conj()), "$complex"
-    tensors[name] = tensor.to("cpu", copy=True).contiguous()
-    return {key: name}

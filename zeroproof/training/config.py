@@ -55,8 +55,9 @@ class TrainingConfig:
             `"auto"` is the median of \|y\| over the first 8192 rows for a model that ends in a
             `ProjectiveHead`, and 1 for others. When `fit` ends, s is multiplied into the numerator
             of such a head, so that the model answers in the units of y; any other answers y / s.
-        readout: `"auto"` ends `fit` by solving for the head of a model that ends in one, in the
-            precision it has; kept if the error on rows held out falls by half. `None` does not.
+        readout: `"auto"` ends `fit` by solving for the head of a model that ends in one of at most
+            256 features, in the precision it has; kept if the error on rows held out falls by half.
+            `None` does not.
         calibrate: End `fit` by `SCMTrainer.calibrate`; it leaves a `tau_infer` or `score` that is
             not the default.
         amp_dtype: Half-precision type; `None` is bfloat16 on CPUs and float16, with a loss scaler,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.defaults import TAU_INFER
-from zeroproof.training._forward import as_pair
+from zeroproof.training.forward import as_pair
 
 __all__ = ["can_reach_zero"]
 

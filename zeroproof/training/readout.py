@@ -27,13 +27,14 @@ from zeroproof.solve.spectral import (
 )
 from zeroproof.solve.tall_qr import gathered
 from zeroproof.training._head import features, head_weights, heads_of, set_head, with_ones
-from zeroproof.training._loaders import Batch, not_empty, widened, with_rows
+from zeroproof.training.loaders import Batch, not_empty, widened, with_rows
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
 
 _GAIN = 2.0  # times less error, for a head that nobody asked for
 _ENTRIES = 2**22  # of features that are kept in memory for it
+_WIDEST = 256  # features for which a head is solved unasked: time grows as their cube
 _EQUAL = 1.5  # ratio of held-out errors that rounding and chance explain
 
 
@@ -307,8 +308,11 @@ def closing_readout(
     no numbers to go through: a head fitted to the edge of a band of them puts poles and zeros side
     by side into it. So the finite rows are tried first, and all of them where that is not good
     enough on the rows held out, as where ⊥ fills a region. `None` where there is nothing to solve
-    with: no row held out, or no finite target.
+    with: no row held out, or no finite target; and for more than 256 features, where it would take
+    longer than many a training.
     """
+    if head.in_features > _WIDEST:
+        return None
     raised, rows, others = None, list[Tensor](), list[Tensor]()
     try:
         with in_mode(model, training=False):

@@ -13,7 +13,7 @@ from zeroproof._extras import require
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective.angle import SCORES, denominator_score
-from zeroproof.training._loaders import as_batch
+from zeroproof.training.loaders import as_batch
 from zeroproof.training.targets import lift_targets
 
 __all__ = ["AdaptiveSampler", "AdaptiveSampling", "score_of_targets"]

@@ -14,11 +14,11 @@ from zeroproof.errors import DataError
 from zeroproof.projective.angle import chordal_distance, norm
 from zeroproof.projective.gauge import target_scale
 from zeroproof.scm import SCM
-from zeroproof.training._forward import as_pair
 from zeroproof.training._head import features, heads_of
 from zeroproof.training._keeping import plain
-from zeroproof.training._loaders import Batch, widened
 from zeroproof.training._source import Source
+from zeroproof.training.forward import as_pair
+from zeroproof.training.loaders import Batch, widened
 from zeroproof.training.targets import lift_targets
 
 __all__ = [

@@ -20,11 +20,8 @@ from zeroproof.layers.head import ProjectiveHead
 from zeroproof.losses.counting import Parts
 from zeroproof.projective.angle import denominator_score
 from zeroproof.scm import SCM
-from zeroproof.training._forward import Forward
 from zeroproof.training._head import heads_of, scale_numerator
-from zeroproof.training._joint import reduced, whole
 from zeroproof.training._keeping import Average, Best, Judge, plain
-from zeroproof.training._loaders import Batch, widened, windows
 from zeroproof.training._log import Log, progress_bar, shown
 from zeroproof.training._progress import Progress
 from zeroproof.training._resume import RunParts, check_place, resume, save
@@ -42,7 +39,10 @@ from zeroproof.training._steps import Stepper
 from zeroproof.training._tally import Tally
 from zeroproof.training.callbacks import Events
 from zeroproof.training.config import TrainingConfig
+from zeroproof.training.forward import Forward
 from zeroproof.training.history import History
+from zeroproof.training.joint import reduced, whole
+from zeroproof.training.loaders import Batch, widened, windows
 from zeroproof.training.reach import can_reach_zero
 from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
 from zeroproof.training.success import (

@@ -17,9 +17,9 @@ from zeroproof.losses.counting import Parts
 from zeroproof.projective.gauge import widen
 from zeroproof.projective.pair import encode
 from zeroproof.scm import SCM
-from zeroproof.training._joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
-from zeroproof.training._loaders import Batch
 from zeroproof.training.config import TrainingConfig
+from zeroproof.training.joint import added, joint_loss, parts_of, reduced, scalar, tells, whole
+from zeroproof.training.loaders import Batch
 from zeroproof.training.targets import lift_targets
 
 __all__ = [
@@ -90,6 +90,7 @@ class Forward:
 
     @property
     def loss_fn(self) -> Callable[..., Tensor]:
+        """The loss; what it accepts is found out when it is set."""
         return self._loss_fn
 
     @loss_fn.setter

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zeroproof.errors import TrainingError
 from zeroproof.losses.counting import Parts
-from zeroproof.training._loaders import Batch
+from zeroproof.training.loaders import Batch
 
 __all__ = ["added", "joint_loss", "parts_of", "reduced", "scalar", "tells", "whole"]
 
