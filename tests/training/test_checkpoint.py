@@ -81,7 +81,7 @@ def test_what_is_no_number_is_refused_by_its_place(tmp_path):
 def test_the_last_ones_are_kept_and_one_of_the_same_step_is_later(tmp_path):
     for step in (5, 20, 20, 100):
         save_checkpoint(tmp_path, step, {}, keep=3)
-    names = ["step-000000100", "step-000000020.1", "step-000000020"]
+    names = ["step-000000100", "step-000000020.1", "step-000000005"]
     assert [path.name for path in list_checkpoints(tmp_path)] == names
     save_checkpoint(tmp_path, 1_000_000_000, {}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-1000000000"]
@@ -192,3 +192,11 @@ def test_a_state_that_is_nested_without_end_is_damaged(tmp_path):
     (path / "state.json").write_text("[" * 100_000)
     with pytest.raises(DamagedCheckpointError, match="must be readable JSON"):
         load_checkpoint(path)
+
+
+def test_kept_are_so_many_steps_each_by_its_latest(tmp_path):
+    for step in (1, 2, 3, 3, 3, 2):
+        last = save_checkpoint(tmp_path, step, {"value": step}, keep=2)
+    assert last.name == "step-000000002.1"
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["step-000000003.2", "step-000000002.1"]

@@ -40,13 +40,13 @@ _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was kil
 
 
 def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write `folder/step-...` under a temporary name, rename it, and remove all but the last ones.
+    """Write `folder/step-...` under a temporary name, rename it, and remove all but the last.
 
     Args:
         folder: Where checkpoints live; made if it is missing.
         step: Number of the step, part of the name.
         state: Nested dicts, lists and tuples of numbers, strings and tensors.
-        keep: How many to keep, this one included.
+        keep: How many steps to keep, this one included; of each its latest checkpoint.
 
     Returns:
         The checkpoint's own folder.
@@ -65,8 +65,12 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
         for path in fresh.iterdir():
             _flush(path)
     _flush(folder)
-    for old in [path for path in list_checkpoints(folder) if path != final][keep - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
+    newest = {_age(path)[0]: path for path in [*reversed(list_checkpoints(folder)), final]}
+    steps = [step, *(each for each in sorted(newest, reverse=True) if each != step)]
+    kept = {newest[each] for each in steps[:keep]}
+    for old in list_checkpoints(folder):
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 
