@@ -84,6 +84,8 @@ class Stored(NamedTuple):
         record["checksum"] = checksum(folder / self.tensors, record)
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
         text_in_place(folder / self.record, text + "\n")
+        # safetensors lets nobody but the user read; the record has what the umask grants
+        (folder / self.tensors).chmod((folder / self.record).stat().st_mode & 0o777)
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the entries.

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -59,6 +60,16 @@ def test_a_folder_holds_strict_json_and_no_pickle(folder):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert (record["format"], record["version"]) == ("zeroproof", 2)
     assert record["features"] == ["a", "b, c"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_files_have_the_rights_that_the_user_grants(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_run(make_run(), tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
 def test_answers_follow_the_formula_and_the_thresholds():
