@@ -374,3 +374,48 @@ def test_what_is_damaged_again_and_again_is_put_aside_each_time(run, tmp_path):
     names = sorted(path.name for path in (tmp_path / "kept").iterdir())
     one = "damaged-step-000000002"
     assert names == [one, f"{one}-2", f"{one}-3", "step-000000002"]
+
+
+class Halved(torch.optim.SGD):
+    """Keeps beside its groups what a copy lacks."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr=lr)
+        self.factor = 0.5
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.mul_(self.factor)
+        return super().step(closure)
+
+
+class Embedded(nn.Module):
+    """Has sparse gradients alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Embedding(24, 2, sparse=True)
+
+    def forward(self, x):
+        N, D = self.rows(((x[:, 0] + 1) * 11.5).round().long()).chunk(2, -1)
+        return N, D
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"), [(Halved, None), (torch.optim.SparseAdam, Embedded)], ids=str
+)
+def test_an_optimizer_that_a_copy_cannot_try_goes_on_all_the_same(
+    run, weights, tmp_path, optimizer, kind
+):
+    def built(**options):
+        torch.manual_seed(0)
+        return run(model=kind and kind(), optimizer=optimizer, **options)
+
+    whole = built(checkpoint_dir=tmp_path / "whole", max_epochs=4)
+    whole.fit()
+    built().fit()
+    again = built(max_epochs=4)
+    again.fit(resume_from="auto")
+    assert again.step == 8
+    assert torch.equal(weights(whole.model), weights(again.model))

@@ -173,8 +173,10 @@ def _taken_up(run: RunParts, path: Path, *, automatic: bool) -> str:
         own = state["processes"][run.accelerator.process_index]
         callbacks = [*own["callbacks"]]
         list(zip(run.events.callbacks, callbacks, strict=True))  # a state for each
+        able = _step_fails(run.optimizer) is None
         _set(run, state, own)
-        _try_step(run.optimizer)
+        if able and (failure := _step_fails(run.optimizer)) is not None:
+            problems.append(f"{path} must hold a state to step with, but: {failure!r}")
     except DamagedCheckpointError as error:
         problems.append(str(error))
     except ZeroProofError:
@@ -268,13 +270,21 @@ def _check(run: RunParts, state: Mapping[str, Any], path: Path) -> None:
         warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
 
 
-def _try_step(optimizer: torch.optim.Optimizer) -> None:
-    """Make a step with a copy: torch sets any state, and finds out at the first step."""
-    trial = copy.deepcopy(optimizer)
-    for p in (p for group in trial.param_groups for p in group["params"]):
-        p.grad = torch.zeros_like(p)
-    # not `trial.step`, where a scheduler has put a function of the optimizer itself
-    type(trial).step(trial, lambda: torch.zeros(()))  # pyright: ignore[reportCallIssue, reportArgumentType]
+def _step_fails(optimizer: torch.optim.Optimizer) -> Exception | None:
+    """Return why a copy cannot make a step: torch sets any state, and finds out at the first one.
+
+    Not every optimizer can be tried: `SparseAdam` wants other gradients, and a copy lacks what a
+    class of one's own keeps beside its groups. Those that fail before a state is set tell nothing.
+    """
+    try:
+        trial = copy.deepcopy(optimizer)
+        for p in (p for group in trial.param_groups for p in group["params"]):
+            p.grad = torch.zeros_like(p)
+        step: Any = type(trial).step  # a scheduler has put one of the optimizer itself into it
+        step(trial, lambda: torch.zeros(()))
+    except Exception as error:
+        return error
+    return None
 
 
 def _newer(run: RunParts, path: Path | None, *, automatic: bool) -> list[Path]:
