@@ -16,7 +16,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib import import_module
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from zeroproof._extras import require
 from zeroproof._files import tensors_written, text_in_place
-from zeroproof.errors import RangeError, ZeroProofError
+from zeroproof.errors import MissingExtraError, RangeError, ZeroProofError
 
 __all__ = ["Stored", "built", "checksum", "load_tensors", "pack", "read_json", "said", "unpack"]
 
@@ -77,7 +77,7 @@ class Stored(NamedTuple):
             "format": FORMAT,
             "version": VERSION,
             "kind": self.kind,
-            "zeroproof": version("zeroproof-scm"),
+            "zeroproof": import_module("zeroproof").__version__,  # also where it is not installed
             "torch": torch.__version__,
             **tree,
         }
@@ -125,11 +125,9 @@ class Stored(NamedTuple):
     def _guarded(self, folder: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             return read()
-        except ZeroProofError as error:
-            if self.foreign and isinstance(error, self.foreign):
-                raise
-            raise self.error(f"{folder} must hold a whole {self.kind}, but has {error}") from error
         except Exception as error:  # whatever a reader says, it is not as it was written
+            if isinstance(error, (MissingExtraError, self.foreign or MissingExtraError)):
+                raise  # no fault of the folder
             raise self.error(
                 f"{folder} must hold a whole {self.kind}, but has {said(error)}"
             ) from error

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from zeroproof import ProjectiveRegressor
+from zeroproof.errors import DamagedCheckpointError
 from zeroproof.export import load_run, predict_rows
+from zeroproof.training import load_checkpoint
 
 STORED = Path(__file__).parents[1] / "data" / "stored_v1"
 MODELS = sorted(path.stem for path in (STORED / "models").glob("*.npz"))
@@ -85,3 +87,13 @@ def test_a_stored_checkpoint_goes_on_to_the_same_end(step, make, tmp_path):
     assert found.keys() == set(wanted.files)
     for key, value in found.items():
         np.testing.assert_allclose(value, wanted[key], rtol=1e-9, atol=1e-9, err_msg=key)
+
+
+def test_a_damaged_checkpoint_of_the_former_format_is_named(tmp_path):
+    (first, *_) = sorted((STORED / "checkpoints").glob("step-*"))
+    shutil.copytree(first, tmp_path / first.name)
+    file = tmp_path / first.name / "state.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedCheckpointError, match=f"{first.name} must hold a whole checkpoint"):
+        load_checkpoint(tmp_path / first.name)

@@ -249,6 +249,12 @@ def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatc
         save_run(make_run(), tmp_path)
 
 
+def test_without_safetensors_a_whole_folder_is_not_called_damaged(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
+    with pytest.raises(MissingExtraError, match=r"zeroproof-scm\[train\]"):
+        load_run(folder)
+
+
 def test_every_refusal_is_a_value_error_too():
     assert issubclass(RunFolderError, ValueError)
     assert issubclass(RangeError, ValueError)

@@ -20,6 +20,7 @@ def wholes(tmp_path_factory):
 
 def test_no_damage_changes_an_answer_or_ends_in_a_traceback(wholes):
     found = damage.tried(wholes, 400, 0)
+    del found["SLOW"]  # a figure of the machine, which `make fuzz` prints
     assert found.keys() <= {"refused", "the same", "another of its own"}
     assert found["refused"] > 300
     assert found["the same"] > 5

@@ -218,7 +218,7 @@ def _older(record: dict[str, Any], path: Path) -> dict[str, Any]:
             file.name: hashlib.file_digest(data, "sha256").hexdigest(),
         }
     if found != sums:
-        raise DamagedCheckpointError("other contents than were written: a checksum differs")
+        raise RangeError("other contents than were written: a checksum differs")
     return {"state": unpack(tree, load_tensors(file))}
 
 
