@@ -23,7 +23,7 @@ from torch import Tensor
 from examples.arm import COLUMNS, sample_arm
 from examples.plain_mlp import fit_plain_mlp
 from zeroproof.cli import main as zeroproof
-from zeroproof.data import numbers, read_csv, write_csv
+from zeroproof.data import numbers, read_table, write_csv
 
 HERE = Path(__file__).parent
 RUNS = Path("runs")
@@ -39,7 +39,7 @@ def command(*words: str | Path) -> None:
 
 def held_out_rows(run: Path) -> Tensor:
     """Return which rows a run held out, so that the plain MLP sees exactly the same ones."""
-    return numbers(read_csv(run / "rows.csv"), ["held_out"])[:, 0] > 0
+    return numbers(read_table(run / "rows.csv"), ["held_out"])[:, 0] > 0
 
 
 def fitting_time(run: Path) -> float:
@@ -62,7 +62,7 @@ def hahn1() -> None:
     print(
         "\n== Measured data: thermal expansion of copper (NIST StRD Hahn1); a third is kept back."
     )
-    table = read_csv(HERE / "data/hahn1.csv")
+    table = read_table(HERE / "data/hahn1.csv")
     X, y = (numbers(table, [name]).numpy() for name in ("temperature_kelvin", "thermal_expansion"))
     unseen = np.arange(len(X)) % 3 == 1
     for name, part in (("hahn1", ~unseen), ("hahn1-unseen", unseen)):
@@ -74,7 +74,7 @@ def hahn1() -> None:
     run, answers = RUNS / "hahn1", RUNS / "hahn1-answers.csv"
     command("fit", RUNS / "hahn1.csv", "--target", "thermal_expansion", "--out", run)
     command("predict", run, RUNS / "hahn1-unseen.csv", "--out", answers)
-    ours = numbers(read_csv(answers), ["thermal_expansion"])[:, 0].numpy()
+    ours = numbers(read_table(answers), ["thermal_expansion"])[:, 0].numpy()
     y = y[:, 0]
     law, _ = curve_fit(
         quotient, X[~unseen, 0], y[~unseen], (1, -0.1, 5e-3, 0, 0, 0, 0), maxfev=10**5
@@ -124,7 +124,7 @@ def arm() -> None:
     words = ("--target", ",".join(COLUMNS[3:]), "--out", run, "--method", "train")
     command("fit", RUNS / "arm.csv", *words)
     command("predict", run, RUNS / "arm-fresh.csv", "--out", answers)
-    predicted = read_csv(answers)
+    predicted = read_table(answers)
     rates = numbers(predicted, COLUMNS[3:])
     bottom = numbers(predicted, [f"{name}_bottom" for name in COLUMNS[3:]]).any(1)
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zeroproof.data import numbers, read_csv
+from zeroproof.data import numbers, read_table
 
 TAU = np.array([1e-2, 1.0])
 OMEGA = np.logspace(-2, 4, 40)
@@ -35,13 +35,13 @@ def test_a_signal_is_fitted_answered_and_its_poles_are_listed(fit, zeroproof, ta
     (tmp_path / "new.csv").write_text("w\n0.5\n20\n")
     words = ("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
     assert zeroproof(*words).code == 0
-    answers = numbers(read_csv(tmp_path / "out.csv"), ["re", "im", "re_bottom", "im_gap"]).numpy()
+    answers = numbers(read_table(tmp_path / "out.csv"), ["re", "im", "re_bottom", "im_gap"]).numpy()
     np.testing.assert_allclose(answers[:, 0] + 1j * answers[:, 1], signal(new), rtol=1e-12)
     assert not answers[:, 2:].any()
     listed = zeroproof("poles", tmp_path / "run", "--out", tmp_path / "poles.csv")
     assert "re,im: 2 poles" in listed.out
     assert "poles are in s = i w" in listed.out
-    poles = read_csv(tmp_path / "poles.csv")
+    poles = read_table(tmp_path / "poles.csv")
     found = numbers(poles, ["position", "position_imag", "residue"]).numpy()
     np.testing.assert_allclose(found, [[-100, 0, 1], [-1, 0, 0.01]], rtol=1e-9, atol=1e-12)
 

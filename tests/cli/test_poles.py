@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zeroproof._record import checksum
-from zeroproof.data import numbers, read_csv, write_csv
+from zeroproof.data import numbers, read_table, write_csv
 from zeroproof.export import Run, TargetFrame, save_run
 from zeroproof.inference import InferenceConfig
 from zeroproof.layers.mlp import ProjectiveMLP
@@ -25,7 +25,7 @@ def poles(zeroproof, tmp_path):
     def run(*words):
         outcome = zeroproof("poles", tmp_path / "run", "--out", tmp_path / "poles.csv", *words)
         assert (outcome.code, outcome.err) == (0, "")
-        return outcome.out, read_csv(tmp_path / "poles.csv")
+        return outcome.out, read_table(tmp_path / "poles.csv")
 
     return run
 

@@ -8,7 +8,7 @@ import torch
 from zeroproof import ProjectiveRegressor
 from zeroproof._record import checksum
 from zeroproof.cli.runs import answers_of, open_run
-from zeroproof.data import numbers, read_csv
+from zeroproof.data import numbers, read_table
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def two(once, pair, tmp_path, method):
 
 
 def answers(path):
-    table = read_csv(path)
+    table = read_table(path)
     return table.columns, numbers(table, table.columns)
 
 
@@ -37,7 +37,7 @@ def test_answers_are_those_of_the_model_in_memory(zeroproof, fitted, data, tmp_p
     assert (outcome.code, outcome.err) == (0, "")
     columns, values = answers(out)
     assert columns == ("y", "y_bottom", "y_gap")
-    decoded, bottom, gap = answers_of(open_run(fitted), numbers(read_csv(data), ["x"]))
+    decoded, bottom, gap = answers_of(open_run(fitted), numbers(read_table(data), ["x"]))
     expected = torch.cat([decoded, bottom.double(), gap.double()], dim=1)
     torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
     assert f"60 rows -> {out}: {int(bottom.sum())} with ⊥, {int(gap.sum())} with" in outcome.out
@@ -187,7 +187,7 @@ def test_a_model_saved_from_python_answers_too(zeroproof, tmp_path, outputs, tar
     (tmp_path / "new.csv").write_text("x0\n0.4\n-0.6\n")
     words = ("predict", tmp_path / "saved", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
     assert zeroproof(*words).code == 0
-    found = numbers(read_csv(tmp_path / "out.csv"), targets).numpy()
+    found = numbers(read_table(tmp_path / "out.csv"), targets).numpy()
     np.testing.assert_array_equal(found.squeeze(), model.predict(np.array([[0.4], [-0.6]])))
 
 
@@ -198,7 +198,7 @@ def test_a_model_of_complex_targets_answers_in_two_columns(zeroproof, tmp_path):
     (tmp_path / "new.csv").write_text("x0\n0.4\n-0.6\n")
     words = ("predict", tmp_path / "saved", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
     assert zeroproof(*words).code == 0
-    found = numbers(read_csv(tmp_path / "out.csv"), ["y_re", "y_im"]).numpy()
+    found = numbers(read_table(tmp_path / "out.csv"), ["y_re", "y_im"]).numpy()
     answers = model.predict(np.array([[0.4], [-0.6]]))
     np.testing.assert_array_equal(found[:, 0] + 1j * found[:, 1], answers)
 

@@ -8,7 +8,7 @@ import torch
 
 from zeroproof import ProjectiveRegressor
 from zeroproof.cli.runs import open_run
-from zeroproof.data import numbers, read_csv, write_csv
+from zeroproof.data import numbers, read_table, write_csv
 
 NIST = Path(__file__).parents[2] / "examples" / "data"
 FILES = ["fit.png", "model.json", "model.safetensors", "rows.csv"]
@@ -33,11 +33,11 @@ def test_a_run_holds_model_scores_and_picture(solved, pole, strict):
     facts = strict(run / "model.json")["facts"]
     assert (facts["features"], facts["targets"], facts["rows"]) == (["x"], ["y"], 60)
     assert facts["report"] == ProjectiveRegressor.load(run).summary().splitlines()
-    rows = read_csv(run / "rows.csv")
+    rows = read_table(run / "rows.csv")
     assert rows.columns == ("row", "score", "distance_to_pole", "left_out")
     row, score, distance, _ = numbers(rows, rows.columns).T
     assert row.tolist() == list(range(1, 61))
-    x = numbers(read_csv(pole), ["x"])[:, 0]
+    x = numbers(read_table(pole), ["x"])[:, 0]
     torch.testing.assert_close(distance, (x - 0.31).abs() / x.std(correction=0))
     scale = open_run(run).fitted.thresholds.scale
     exact = (x - 0.31).abs() / torch.hypot(x - 0.31, torch.ones((), dtype=x.dtype) / scale)
@@ -80,9 +80,9 @@ def test_it_says_where_a_fit_of_several_features_diverges(fit, plane, tmp_path):
     assert outcome.code == 0
     assert "total degree (1, 1) in a, b, c" in outcome.out
     assert "Where D = 0, which changes its sign among the data: surfaces" in outcome.out
-    X = numbers(read_csv(plane), "abc")
+    X = numbers(read_table(plane), "abc")
     away = (X[:, 0] + X[:, 1] - 0.3).abs() / X[:, :2].std(0, correction=0).norm()
-    distance = numbers(read_csv(tmp_path / "run" / "rows.csv"), ["distance_to_pole"])[:, 0]
+    distance = numbers(read_table(tmp_path / "run" / "rows.csv"), ["distance_to_pole"])[:, 0]
     near = away < 0.02
     assert near.sum() > 2
     torch.testing.assert_close(distance[near], away[near], rtol=0.05, atol=0)
@@ -94,13 +94,13 @@ def test_it_says_where_a_fit_of_several_features_diverges(fit, plane, tmp_path):
 )
 def test_nist_fits_end_at_the_certified_residuals(fit, zeroproof, tmp_path, name, degrees):
     data = NIST / f"{name}.csv"
-    feature, target = read_csv(data).columns
+    feature, target = read_table(data).columns
     words = ("--features-family", "chebyshev", "--degrees", degrees)
     assert fit(data, "--target", target, *words).code == 0
     words = ("predict", tmp_path / "run", data, "--out", tmp_path / "out.csv")
     assert zeroproof(*words).code == 0
-    y = numbers(read_csv(data), [target])
-    found = (numbers(read_csv(tmp_path / "out.csv"), [target]) - y).square().sum()
+    y = numbers(read_table(data), [target])
+    found = (numbers(read_table(tmp_path / "out.csv"), [target]) - y).square().sum()
     certified = json.loads((NIST / "certified.json").read_text())[name]
     assert float(found) == pytest.approx(certified["certified_residual_sum_of_squares"], rel=1e-9)
     assert open_run(tmp_path / "run").features == (feature,)
@@ -110,7 +110,7 @@ def test_nist_fits_end_at_the_certified_residuals(fit, zeroproof, tmp_path, name
 def test_it_is_the_model_that_the_estimator_gives_and_loads(fit, plane, tmp_path):
     words = ("--shared_denominator", "true", "--linear_in", "c", "--seed", 3, "--features", "c,b,a")
     assert fit(plane, "--target", "y", *words, "--features_family", "polynomial").code == 0
-    table = read_csv(plane)
+    table = read_table(plane)
     X, y = numbers(table, "cba").numpy(), numbers(table, "y")[:, 0].numpy()
     mine = ProjectiveRegressor(
         "polynomial", linear_in=[0], shared_denominator=True, random_state=3
@@ -134,7 +134,7 @@ def test_columns_that_tell_nothing_are_left_out_by_name(fit, table, tmp_path, ze
     (tmp_path / "new.csv").write_text("x\n0.42\n")
     words = ("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
     assert zeroproof(*words).code == 0
-    assert numbers(read_csv(tmp_path / "out.csv"), ["y"]).item() == pytest.approx(-10, rel=1e-6)
+    assert numbers(read_table(tmp_path / "out.csv"), ["y"]).item() == pytest.approx(-10, rel=1e-6)
 
 
 def test_the_options_arrive(fit, data, tmp_path, monkeypatch):

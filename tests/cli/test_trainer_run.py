@@ -5,7 +5,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, load_model
 
-from zeroproof.data import numbers, read_csv, write_csv
+from zeroproof.data import numbers, read_table, write_csv
 from zeroproof.export import load_run
 
 FILES = ["config.yaml", "fit.png", "history.json", "model.safetensors", "rows.csv", "run.json"]
@@ -98,8 +98,8 @@ def test_a_run_from_a_file_is_complete_and_predicts(zeroproof, config, data, tmp
     assert len(strict(run / "history.json")) == 9
     assert strict(run / "run.json")["target_frame"] == {"center": [0.0], "scale": [2.0]}
     assert zeroproof("predict", run, data, "--out", tmp_path / "a.csv").code == 0
-    y = numbers(read_csv(data), ["y"])
-    answers = numbers(read_csv(tmp_path / "a.csv"), ["y"])
+    y = numbers(read_table(data), ["y"])
+    answers = numbers(read_table(tmp_path / "a.csv"), ["y"])
     assert answers.shape == y.shape
     poles = zeroproof("poles", run, "--out", tmp_path / "poles.csv")
     assert poles.code == 0
@@ -120,9 +120,9 @@ def test_most_runs_from_a_file_learn_the_pole_of_their_data(zeroproof, config, d
         for command in (("predict", path, data), ("poles", path)):
             words = (command[0], tmp_path / f"run{seed}", *command[2:])
             assert zeroproof(*words, "--out", tmp_path / f"{command[0]}.csv").code == 0
-        y, answers = (numbers(read_csv(at), ["y"]) for at in (data, tmp_path / "predict.csv"))
+        y, answers = (numbers(read_table(at), ["y"]) for at in (data, tmp_path / "predict.csv"))
         relative = ((answers - y) / y).abs()[y.isfinite()].median()
-        away = (numbers(read_csv(tmp_path / "poles.csv"), ["position"]) - 0.31).abs()
+        away = (numbers(read_table(tmp_path / "poles.csv"), ["position"]) - 0.31).abs()
         learned.append(float(relative) < 0.15 and bool((away < 0.03).any()))
     assert sum(learned) >= 2
 
@@ -130,9 +130,9 @@ def test_most_runs_from_a_file_learn_the_pole_of_their_data(zeroproof, config, d
 def test_inputs_are_standardised_by_the_rows_trained_on(zeroproof, config, data, tmp_path):
     assert zeroproof("fit", "-c", config()).code == 0
     run = load_run(tmp_path / "run")
-    rows = numbers(read_csv(tmp_path / "run" / "rows.csv"), ["held_out"])[:, 0].bool()
+    rows = numbers(read_table(tmp_path / "run" / "rows.csv"), ["held_out"])[:, 0].bool()
     assert rows.sum() == run.facts["held_out_rows"] == 12
-    x = numbers(read_csv(data), ["x"])[~rows]
+    x = numbers(read_table(data), ["x"])[~rows]
     assert torch.equal(run.model.x_mean, x.mean(0))
     assert torch.allclose(run.model.x_std, x.std(0, correction=0), rtol=1e-14)
     assert run.facts["domain"] == [x.amin(0).tolist(), x.amax(0).tolist()]
@@ -175,7 +175,7 @@ def test_a_run_that_goes_on_ends_as_one_that_never_stopped(zeroproof, config, tm
 
 
 def test_rows_may_be_streamed_from_a_folder(zeroproof, config, data, tmp_path):
-    found = read_csv(data)
+    found = read_table(data)
     x, y = (numbers(found, [name])[:, 0].tolist() for name in ("x", "y"))
     (tmp_path / "parts").mkdir()
     for place in range(3):
@@ -301,7 +301,7 @@ def test_constant_features_tell_nothing(zeroproof, refused, config, tmp_path):
 def test_parquet_is_read_as_csv_is(zeroproof, refused, config, data, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")
-    found = read_csv(data)
+    found = read_table(data)
     columns = {name: numbers(found, [name])[:, 0].numpy() for name in ("x", "y")}
     parquet.write_table(arrow.table(columns), tmp_path / "rows.parquet")
     assert zeroproof("fit", "-c", config()).code == 0

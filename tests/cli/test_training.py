@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from zeroproof.data import numbers, read_csv, write_csv
+from zeroproof.data import numbers, read_table, write_csv
 from zeroproof.estimators import FitOptions, fit_table
 from zeroproof.export import load_run
 
@@ -24,7 +24,7 @@ def test_a_run_holds_model_history_scores_and_picture(trained, strict):
     assert (record["features"], record["targets"]) == (["x"], ["y"])
     assert record["thresholds"]["score"] == "angle"
     assert record["facts"]["domain"] == [[-0.8983050847457628], [1.0]]
-    rows = read_csv(run / "rows.csv")
+    rows = read_table(run / "rows.csv")
     assert rows.columns == ("row", "score", "distance_to_pole", "held_out")
     values = numbers(rows, rows.columns)
     assert values[:, 0].tolist() == list(range(1, 61))
@@ -34,7 +34,7 @@ def test_a_run_holds_model_history_scores_and_picture(trained, strict):
 
 
 def test_it_is_the_model_that_the_same_call_in_python_gives(trained, data):
-    found = read_csv(data)
+    found = read_table(data)
     options = FitOptions(hidden=(8,), steps=50, progress=False)
     X, y = numbers(found, ["x"]), numbers(found, ["y"])
     mine, theirs = fit_table(X, y, ("x",), ("y",), options).run, load_run(trained)

@@ -141,20 +141,29 @@ CSV = {
     "nothing": ("", " must name its columns in its first line, got an empty file"),
     "blank": ("\n , \n", " must name its columns in its first line, got an empty file"),
     "header": ("x,y\n", " must have at least one row, got none"),
-    "text": ("x,y\n1,2\n3,low\n", ", line 3, column 'y': must be a number, got 'low'"),
-    "empty": ("x,y\n1,2\n\n3,\n", ", line 4, column 'y': must be a number, got an empty cell"),
-    "spaces": ("x,y\n1,2\n ,3\n", ", line 3, column 'x': must be a number, got an empty cell"),
-    "null": ("x,y\n1,NA\n", ", line 2, column 'y': must be a number, got 'NA'"),
-    "grouped": ("x,y\n1_000,2\n", ", line 2, column 'x': must be a number, got '1_000'"),
+    "text": ("x,y\n1,2\n3,low\n", " must hold numbers, got column 'y': 1 × 'low', first in line 3"),
+    "empty": (
+        "x,y\n1,2\n\n3,\n",
+        " must hold numbers, got column 'y': 1 × an empty cell, first in",
+    ),
+    "spaces": ("x,y\n1,2\n ,3\n", " must hold finite numbers, got column 'x': 1 × an empty cell"),
+    "null": ("x,y\n1,NA\n", " must hold numbers, got column 'y': 1 × 'NA', first in line 2"),
+    "grouped": ("x,y\n1_000,2\n", " must hold finite numbers, got column 'x': 1 × '1_000'"),
     "short": ("x,y\n1,2\n3\n", ", line 3: must have 2 cells as the header, got 1"),
     "long": ("x,y\r\n1,2\r\n3,4,5\r\n", ", line 3: must have 2 cells as the header, got 3"),
-    "infinite": ("x,y\n1,2\n\n-inf,3\n", ", line 4, column 'x': must be a finite number, got -inf"),
-    "large": ("x,y\n1,inf\n3,1e999\n", ", line 3, column 'y': must be at most 1.8e308 in size"),
+    "infinite": ("x,y\n1,2\n\n-inf,3\n", " must hold finite numbers, got column 'x': 1 × '-inf'"),
+    "large": (
+        "x,y\n1,inf\n3,1e999\n",
+        " must hold numbers, got column 'y': 1 × '1e999', first in line 3",
+    ),
     "large32": ("x,y\n1,inf\n3,1e39\n", ", line 3, column 'y': must be at most 3.4e+38 in size"),
     "quote": ('x,y\n1,2\n"3\n",4\n', ", line 3: must close its quotes; a file with line breaks"),
     "cr": ("x,y\r1,2\r", r" must end its header with \n or \r\n, got a line break inside it"),
     "utf-8": (b"x,\xe9\n1,2\n", " must be UTF-8 text, got other bytes in its header"),
-    "digits": ("x,y\n1,2\n\u0663,4\n", ", line 2 or after: must be CSV, got In CSV column #0"),
+    "digits": (
+        "x,y\n1,2\n\u0663,4\n",
+        " must hold finite numbers, got column 'x': 1 × '\u0663', first in line 3",
+    ),
 }
 
 

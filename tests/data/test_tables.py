@@ -1,149 +1,251 @@
+import io
 import math
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zeroproof.data import numbers, read_csv, write_csv
+from tests.data.dialects import NUMBERS, READ, REFUSED, XYZ, body, by_zeroproof, right
+from zeroproof.data import CellOptions, Kind, Reading, numbers, read_table, write_csv
+from zeroproof.data.cells import Marks
 from zeroproof.errors import DataError
 
 INF, NAN = math.inf, math.nan
 
 
 @pytest.fixture
-def table(tmp_path):
-    def make(content):
-        path = tmp_path / "data.csv"
+def file(tmp_path):
+    def make(content, name="data.csv"):
+        path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
     return make
 
 
-@pytest.mark.parametrize(
-    ("content", "columns", "cells"),
-    [
-        ("x,y\n1,2\n", ("x", "y"), [["1", "2"]]),
-        ("x,y\n1,2", ("x", "y"), [["1", "2"]]),
-        (b"\xef\xbb\xbfx,y\n1,2\n", ("x", "y"), [["1", "2"]]),
-        ("x,y\r\n1,2\r\n", ("x", "y"), [["1", "2"]]),
-        ("x,y\r1,2\r", ("x", "y"), [["1", "2"]]),
-        ('"a, b",y\n1,2\n', ("a, b", "y"), [["1", "2"]]),
-        ('"a ""b""",y\n"1","2"\n', ('a "b"', "y"), [["1", "2"]]),
-        ("\n x , y \n\n1,2\n , \n3,4\n\n", ("x", "y"), [["1", "2"], ["3", "4"]]),
-        ("a;b\n1\n", ("a;b",), [["1"]]),
-        ("größe,⊥\n1,2\n", ("größe", "⊥"), [["1", "2"]]),
-    ],
-    ids=["plain", "no-end", "bom", "crlf", "cr", "comma", "quotes", "blank", "semicolon", "utf-8"],
-)
-def test_a_table_is_read(table, content, columns, cells):
-    found = read_csv(table(content))
-    assert found.columns == columns
-    assert found.cells == cells
+@pytest.mark.parametrize("name", READ)
+def test_a_dialect_is_read(file, name):
+    assert right(by_zeroproof(file(READ[name], name)))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_one_reading_is_refused(file, name):
+    with pytest.raises(DataError) as error:
+        read_table(file(REFUSED[name], name))
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "told"),
     [
-        ("", "must name its columns in its first line, got an empty file"),
-        ("\n\n , \n", "must name its columns in its first line, got an empty file"),
-        ("x,y\n", "must have at least one row below its header, got none"),
-        ("x,,y\n1,2,3\n", "must name every column, got an empty name in the header"),
-        ("x,y, x \n1,2,3\n", "must name each column once, got 'x' twice"),
-        (
-            "x;y\n1.5;2\n",
-            "must have commas between its columns, got ';' between columns. This writes",
-        ),
-        ("x;y\n1.5;2\n", "tr ';' ',' < data.csv > commas.csv"),
-        (
-            "x;y\n1,5;2\n2;3\n",
-            "and points in its numbers, got ';' between columns and decimal commas",
-        ),
-        ("x;y\n1,5;2\n2;3\n", "tr ',;' '.,' < data.csv > commas.csv"),
-        ("x\ty\n1\t2\n", "tr '\\t' ',' < data.csv"),
-        ("x,y\n\n1,2\n3\n", "line 4: must have 2 cells as the header, got 1"),
-        ("x,y\n1,2\n3,4,5\n", "line 3: must have 2 cells as the header, got 3"),
-        ("x,y\n1,2\n3,\0\n", "line 3: must be text, got a NUL byte"),
-        ("x,y\n1,2\n".encode("utf-16-be"), "line 1: must be text, got a NUL byte"),
-        ("x,y\n1,2\n".encode("utf-16"), "line 1: must be UTF-8 text, got byte 0xff"),
-        (b"x,y\n1,2\n3,\xe9\n", "line 3: must be UTF-8 text, got byte 0xe9"),
-        ('x,y\n1,2\n3,"4\n', "line 3: must be CSV, got unexpected end of data"),
-        ('x,y\n1,"2"3\n', "line 2: must be CSV, got ',' expected after '\"'"),
+        ("", "an empty file"),
+        (XYZ, "--sep, --decimal, --skip"),
+        (XYZ + body() + "1,2\n", "line 42: must have 3 cells as the header, got 2: '1,2'"),
+        ("x;y\n1;1,234\n", "--sep ';' --decimal ',', or --sep ';' --decimal '.' --thousands ','"),
+        (XYZ + body() + "Mean,1,2\n", "line 42: must be a row of the table, got 'Mean'"),
+        (b"\x1f\x8b" + bytes(90), "must be a readable file"),
+        (b"PAR1" + bytes(90), "must be a readable Parquet or Arrow file"),
+        (b"PK\x03\x04" + bytes(90), "must be a readable workbook"),
     ],
 )
-def test_a_table_that_is_none_is_refused_in_one_sentence(table, content, sentence):
-    path = table(content)
-    with pytest.raises(DataError) as caught:
-        read_csv(path)
-    assert sentence in str(caught.value)
-    assert str(caught.value).startswith(str(path))
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"absent.csv must be .*: No such file or directory"):
-        read_csv(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="must be a readable CSV file: Is a directory"):
-        read_csv(tmp_path)
-
-
-def test_columns_become_numbers_in_the_order_asked_for(table):
-    found = read_csv(table("x,y,name\n1, -2.5e3 ,a\ninf,-Infinity,b\nnan,+.5,c\n"))
-    values = numbers(found, ["y", "x"])
-    assert values.dtype == torch.float64
-    expected = torch.tensor([[-2500.0, 1], [-INF, INF], [0.5, NAN]], dtype=torch.float64)
-    torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
-    assert numbers(found, []).shape == (3, 0)
+def test_a_refusal_says_what_helps(file, content, told):
+    with pytest.raises(DataError) as error:
+        read_table(file(content))
+    assert told in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("cell", "sentence"),
-    [
-        ("low", "line 3, column 'y': must be a number, got 'low'; ADVICE"),
-        ("", "line 3, column 'y': must be a number, got an empty cell; ADVICE"),
-        ("1_000", "line 3, column 'y': must be a number, got '1_000'; ADVICE"),
-        ("0x10", "line 3, column 'y': must be a number, got '0x10'; ADVICE"),
-        ("<0.5", "line 3, column 'y': must be a number, got '<0.5'; ADVICE"),
-        ("1e999", "line 3, column 'y': must be at most 1.8e308 in size, got '1e999'; ADVICE"),
-    ],
+    ("reading", "values"),
+    [(Reading(decimal=","), [1.234, 5.678]), (Reading(thousands=","), [1234.0, 5678.0])],
 )
-def test_a_cell_that_is_no_number_is_named(table, cell, sentence):
-    found = read_csv(table(f"x,y\n1,2\n3,{cell}\n"))
-    with pytest.raises(DataError) as caught:
-        numbers(found, ["y"], advice="; ADVICE")
-    assert str(caught.value) == f"{found.name}, {sentence}"
-    assert numbers(found, ["x"]).flatten().tolist() == [1, 3]
+def test_the_user_settles_what_the_file_does_not_tell(file, reading, values):
+    table = read_table(file("x;y\n1;1,234\n2;5,678\n"), reading)
+    assert table.cells("y").value.tolist() == values
 
 
-@pytest.mark.parametrize("cell", ["inf", "-inf", "nan", "NaN"])
-def test_finite_columns_hold_finite_numbers(table, cell):
-    found = read_csv(table(f"x\n1\n\n{cell}\n"))
-    with pytest.raises(DataError, match=rf"line 4, column 'x': must be a finite .* got '{cell}'"):
-        numbers(found, ["x"], finite=True)
+def test_what_is_not_usual_is_said(file):
+    found = read_table(file(READ["german.csv"]))
+    assert found.said == (
+        "semicolons between columns",
+        "decimal comma",
+        "lines above the header left out: 2",
+        "units s, mV, mol/l",
+        "text in cp1252",
+    )
+    assert found.units == {"x": "s", "y": "mV", "z": "mol/l"}
+    assert read_table(file(XYZ + body())).said == ()
 
 
-def test_a_line_is_counted_where_a_quoted_cell_spans_several(table):
-    found = read_csv(table('x,note\n1,"a\nb"\n2,c\nq,d\n'))
-    with pytest.raises(DataError, match="line 5, column 'x'"):
+def test_skip_says_where_the_header_is(file):
+    found = read_table(file("nonsense 3,4\n2019,2020\n1.5,2.5\n3.5,4.5\n"), Reading(skip=1))
+    assert list(found.columns) == ["2019", "2020"]
+    assert found.rows == 2
+
+
+def test_columns_without_a_name_of_their_own_are_left_out(file):
+    found = read_table(file(",x,y,y\n0,1,2,3\n1,4,5,6\n"))
+    assert list(found.columns) == ["x"]
+    with pytest.raises(DataError, match="more than one of that name"):
+        found.cells("y")
+    with pytest.raises(DataError, match="got none; did you mean 'x'"):
+        found.cells("X")
+
+
+def sheet(path, rows):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.active.title = "Data"
+    book.create_sheet("Other")
+    book.save(path)
+
+
+def test_a_workbook_is_read(tmp_path):
+    rows = [
+        ["Run 3"],
+        [],
+        ["", "x", "y"],
+        ["", "s", "mV"],
+        ["", 1, 2.5],
+        ["", 2, "<0.5"],
+        ["", 3, None],
+    ]
+    sheet(tmp_path / "book.xlsx", rows)
+    found = read_table(tmp_path / "book.xlsx")
+    assert found.units == {"x": "s", "y": "mV"}
+    assert found.cells("x").value.tolist() == [1, 2, 3]
+    assert found.cells("y").kind.tolist() == [Kind.NUMBER, Kind.BOUND, Kind.MISSING]
+    cut = read_table(tmp_path / "book.xlsx", sheet="Data!B3:C5")
+    assert cut.rows == 1
+    with pytest.raises(DataError, match="must have a sheet 'Dta', got Data, Other"):
+        read_table(tmp_path / "book.xlsx", sheet="Dta")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "pandas", "polars", "table"])
+def test_frames_and_files_of_arrow_are_read(tmp_path, kind):
+    frame = pd.DataFrame({"x": [1.5, INF, NAN], "n": [1, 2, 3], "s": ["a", None, "b"]})
+    table = pa.table({"x": pa.array([1.5, INF, NAN]), "n": [1, 2, 3], "s": ["a", None, "b"]})
+    source = {"pandas": frame, "polars": pl.from_arrow(table), "table": table}.get(kind)
+    if kind == "parquet":
+        source = tmp_path / "a.anything"
+        pyarrow.parquet.write_table(table, source)
+    if kind == "arrow":
+        source = tmp_path / "a.arrow"
+        pyarrow.feather.write_feather(table, source, compression="uncompressed")
+    found = read_table(source)
+    assert found.cells("x").kind.tolist() == [Kind.NUMBER, Kind.INFINITE, Kind.NAN]
+    assert found.cells("n").value.tolist() == [1, 2, 3]
+    assert found.cells("s").kind.tolist() == [Kind.TEXT, Kind.MISSING, Kind.TEXT]
+
+
+def test_standard_input_is_read(tmp_path):
+    code = "from zeroproof.data import read_table; print(read_table('-').cells('y').value.sum())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="x;y\n1;2,5\n2;4\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) == 6.5
+
+
+def test_devices_and_pipes_are_refused_at_once(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        with pytest.raises(DataError, match="must be a file, got a folder, pipe or device"):
+            read_table(path)
+    with pytest.raises(DataError, match="must be a readable file: No such file"):
+        read_table(tmp_path / "absent.csv")
+
+
+CELLS = [
+    ("1", Kind.NUMBER, 1),
+    (" -2.5e3 ", Kind.NUMBER, -2500),
+    ("+.5", Kind.NUMBER, 0.5),
+    ("1.D-01", Kind.NUMBER, 0.1),
+    ("−3", Kind.NUMBER, -3),
+    ("12 %", Kind.NUMBER, 0.12),
+    ("inf", Kind.INFINITE, INF),
+    ("-Infinity", Kind.INFINITE, -INF),
+    ("-∞", Kind.INFINITE, -INF),
+    ("#DIV/0!", Kind.BOTTOM, NAN),
+    ("NaN", Kind.NAN, NAN),
+    ("", Kind.MISSING, NAN),
+    ("N/A", Kind.MISSING, NAN),
+    ("#N/A", Kind.MISSING, NAN),
+    ("---", Kind.MISSING, NAN),
+    ("<0.05", Kind.BOUND, NAN),
+    ("≥ 4", Kind.BOUND, NAN),
+    ("[1,2.5]", Kind.BOUND, NAN),
+    ("1e999", Kind.TEXT, NAN),
+    ("1_000", Kind.TEXT, NAN),
+    ("0x10", Kind.TEXT, NAN),
+    ("1,5", Kind.TEXT, NAN),
+    ("5 mV", Kind.TEXT, NAN),
+    ("#VALUE!", Kind.TEXT, NAN),
+    ("2026-01-02", Kind.TEXT, NAN),
+    ("٣", Kind.TEXT, NAN),
+]
+
+
+def test_a_cell_says_what_it_is():
+    cells = read_table({"c": [cell for cell, _, _ in CELLS]}).cells("c")
+    assert [Kind(kind) for kind in cells.kind] == [kind for _, kind, _ in CELLS]
+    np.testing.assert_array_equal(cells.value, [value for _, _, value in CELLS])
+    bounds = cells.kind == Kind.BOUND
+    assert cells.low[bounds].tolist() == [-INF, 4, 1]
+    assert cells.high[bounds].tolist() == [0.05, INF, 2.5]
+    assert cells.tokens["5 mV"] == (1, Kind.TEXT)
+
+
+def test_the_user_says_what_words_mean():
+    options = CellOptions("missing", ("bad",), {"LOD": "<0.006", "OVRFLW": ">4.0"})
+    cells = read_table({"c": ["bad", "nan", "LOD", "<LOD", "OVRFLW", ">OVRFLW"]}).cells(
+        "c", options
+    )
+    assert cells.kind.tolist() == [Kind.MISSING] * 2 + [Kind.BOUND] * 4
+    assert cells.low[2:].tolist() == [-INF, -INF, 4, 4]
+    assert cells.high[2:].tolist() == [0.006, 0.006, INF, INF]
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1), st.sampled_from(".,"))
+def test_numbers_come_back_to_the_bit(values, decimal):
+    table = read_table({"y": [repr(value).replace(".", decimal) for value in values]})
+    assert table._replace(marks=Marks(decimal)).cells("y").value.tolist() == values
+
+
+def test_numbers_names_every_column_that_is_wrong(file):
+    found = read_table(file("x,y,z\n1,2,3\n1,bad,\n2,bad,5\n"))
+    with pytest.raises(DataError) as error:
+        numbers(found, ["x", "y", "z"])
+    assert "column 'y': 2 × 'bad', first in line 3" in str(error.value)
+    assert "column 'z': 1 × an empty cell, first in line 3" in str(error.value)
+
+
+def test_lines_are_counted_in_the_file(file):
+    found = read_table(file('# by X\n\nx,note\n1,"a\nb"\n\n# more\nq,c\n3,d\n4,d\n5,d\n'))
+    with pytest.raises(DataError, match="'q', first in line 8"):
         numbers(found, ["x"])
 
 
-def test_a_missing_column_is_named_beside_those_there_are(table):
-    with pytest.raises(DataError, match=r"must have a column 'z', got 'x', 'y'$"):
-        numbers(read_csv(table("x,y\n1,2\n")), ["x", "z"])
-
-
-@given(values=st.lists(st.floats(), min_size=1, max_size=20))
-def test_what_is_written_reads_back_the_same(tmp_path_factory, values):
-    path = tmp_path_factory.mktemp("written") / "data.csv"
-    write_csv(path, {"a, b": values, "n": range(len(values))})
-    found = numbers(read_csv(path), ["a, b", "n"])
-    expected = torch.tensor(values, dtype=torch.float64)
-    torch.testing.assert_close(found[:, 0], expected, rtol=0, atol=0, equal_nan=True)
-    assert found[:, 1].tolist() == list(range(len(values)))
-
-
-def test_columns_of_unequal_length_write_nothing(tmp_path):
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
-        write_csv(tmp_path / "data.csv", {"a": [1.0, 2.0], "b": [1.0]})
-    assert list(tmp_path.iterdir()) == []
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    write_csv(path, {"a, b": [0.1, INF, NAN], "n": [1, 2, 3]})
+    found = numbers(read_table(path), ["a, b", "n"])
+    assert torch.equal(found[:, 1], torch.tensor([1.0, 2.0, 3.0]).double())
+    assert found[:, 0].tolist()[:2] == [0.1, INF]
+    assert io.StringIO(path.read_text()).readline() == '"a, b",n\n'
+    assert NUMBERS.shape == (40, 3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from zeroproof.data import numbers, read_csv
+from zeroproof.data import numbers, read_table
 from zeroproof.estimators import FitOptions, fit_table
 from zeroproof.estimators.trained import TrainedCandidate, choose
 from zeroproof.export import predict_rows
@@ -25,7 +25,7 @@ def _one_thread():
 
 
 def hahn1():
-    table = read_csv("examples/data/hahn1.csv")
+    table = read_table("examples/data/hahn1.csv")
     return numbers(table, ["temperature_kelvin"]), numbers(table, ["thermal_expansion"])
 
 

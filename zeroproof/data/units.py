@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,6 +197,26 @@ class _Lines(NamedTuple):
     start: int
     text: bytes
 
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield rows, each with the line of the file on which it ends."""
+        reader = csv.reader(io.StringIO(self.text.decode("utf-8", "replace"), newline=""))
+        before = self.before()
+        return (
+            (before + reader.line_num, row) for row in reader if row
+        )  # as Arrow skips empty ones
+
+    def line_of(self, row: int) -> int | None:
+        """Return the line on which a row ends."""
+        return next((end for end, _ in islice(self.rows(), row, None)), None)
+
+    def before(self) -> int:
+        """Return how many lines of the file stand before."""
+        count, left = 0, self.start
+        with self.path.open("rb") as file:
+            while block := file.read(min(left, BYTES)):
+                count, left = count + block.count(b"\n"), left - len(block)
+        return count
+
 
 def byte_ranges(path: Path, columns: Columns) -> list[Unit]:
     """Return the stretches of a file, in bytes, from its size.
@@ -224,12 +244,13 @@ def read_lines(part: Part, columns: Columns) -> Iterator[Tensor]:
     _check_quotes(lines)
     arrow = require("pyarrow", extra="data")
     try:
-        rows = _parsed(lines, columns.names, arrow.float64())
+        cells = _parsed(lines, columns.names)
     except arrow.ArrowInvalid as error:
-        raise _explained(lines, columns, str(error)) from None
-    values = matrix(rows, columns, lambda row: f"{lines.path}, line {_table(lines).lines[row]}")
-    _check_infinite(lines, columns, values[:, len(columns.features) :].isinf())
-    yield values
+        raise _ragged(lines, str(error)) from None
+    table = Table(str(lines.path), dict(zip(cells.column_names, cells.columns, strict=True)), lines)
+    parts = (numbers(table, columns.features, finite=True), numbers(table, columns.targets))
+    rows = arrow.table(list(torch.cat(parts, 1).T.contiguous().numpy()), names=columns.names)
+    yield matrix(rows, columns, lambda row: f"{lines.path}, {table.place(row)}")
 
 
 def _header(path: Path) -> _Header:
@@ -274,13 +295,13 @@ def _check_quotes(lines: _Lines) -> None:
     for count, line in enumerate(lines.text.split(b"\n"), start=1):
         if line.count(b'"') % 2:
             raise DataError(
-                f"{lines.path}, line {_lines_before(lines) + count}: must close its quotes; "
+                f"{lines.path}, line {lines.before() + count}: must close its quotes; "
                 "a file with line breaks inside cells cannot be streamed"
             )
 
 
-def _parsed(lines: _Lines, columns: list[str], kind: Any) -> Any:
-    """Return columns as an Arrow table, all of one type."""
+def _parsed(lines: _Lines, columns: list[str]) -> Any:
+    """Return columns as an Arrow table of text."""
     arrow, reader = (require(name, extra="data") for name in ("pyarrow", "pyarrow.csv"))
     names = list(dict.fromkeys(columns))
     return reader.read_csv(
@@ -289,54 +310,17 @@ def _parsed(lines: _Lines, columns: list[str], kind: Any) -> Any:
             column_names=lines.names, use_threads=False, block_size=len(lines.text) + 1
         ),
         convert_options=reader.ConvertOptions(
-            include_columns=names, column_types=dict.fromkeys(names, kind), null_values=[]
+            include_columns=names, column_types=dict.fromkeys(names, arrow.string()), null_values=[]
         ),
     )
 
 
-def _check_infinite(lines: _Lines, columns: Columns, infinite: Tensor) -> None:
-    """Refuse targets such as 1e999: Arrow reads infinities where no cell says inf."""
-    if not infinite.any():
-        return
-    arrow, compute = (require(name, extra="data") for name in ("pyarrow", "pyarrow.compute"))
-    cells = _parsed(lines, list(columns.targets), arrow.string())
-    for place, name in enumerate(columns.targets):
-        said = compute.match_substring(cells.column(name), "inf", ignore_case=True)
-        wrong = infinite[:, place].numpy() & ~said.to_numpy()
-        if wrong.any():
-            numbers(_table(lines), [name])  # which refuses it, and names the line
-
-
-def _explained(lines: _Lines, columns: Columns, reason: str) -> DataError:
-    """Find the cell that Arrow could not read, for the sentence that `numbers` has for it."""
-    try:
-        table = _table(lines)
-        numbers(table, columns.features, finite=True)
-        numbers(table, columns.targets)
-    except DataError as error:
-        return error
-    return DataError(f"{lines.path}, line {table.lines[0]} or after: must be CSV, got {reason}")
-
-
-def _table(lines: _Lines) -> Table:
-    reader = csv.reader(io.StringIO(lines.text.decode("utf-8", "replace"), newline=""))
-    before = _lines_before(lines)
-    cells, ends = [], []
-    for row in reader:
-        if row and len(row) != len(lines.names):
-            raise DataError(
-                f"{lines.path}, line {before + reader.line_num}: must have {len(lines.names)} "
-                f"cells as the header, got {len(row)}"
+def _ragged(lines: _Lines, reason: str) -> DataError:
+    """Find the row that has more or fewer cells than the header."""
+    for end, row in lines.rows():
+        if len(row) != len(lines.names):
+            return DataError(
+                f"{lines.path}, line {end}: must have {len(lines.names)} cells as the header, got "
+                f"{len(row)}"
             )
-        if row:  # Arrow skips empty lines too
-            cells.append(row)
-            ends.append(before + reader.line_num)
-    return Table(str(lines.path), tuple(lines.names), cells, ends)
-
-
-def _lines_before(lines: _Lines) -> int:
-    count, left = 0, lines.start
-    with lines.path.open("rb") as file:
-        while block := file.read(min(left, BYTES)):
-            count, left = count + block.count(b"\n"), left - len(block)
-    return count
+    return DataError(f"{lines.path}, after line {lines.before()}: must be CSV, got {reason}")
