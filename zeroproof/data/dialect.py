@@ -214,11 +214,7 @@ def _layout(
         [n is not None or c.strip().lower() in SPECIAL for n, c in zip(ns, row, strict=True)]
         for ns, (_, row) in zip(read, tried, strict=True)
     ]
-    columns = [
-        j
-        for j in range(width)
-        if 2 * sum(k[j] for k in known) >= len(known) and any(ns[j] is not None for ns in read)
-    ]
+    columns = [j for j in range(width) if _holds_numbers(known, read, j)]
     fits = (
         place
         for place, (k, ns) in enumerate(zip(known, read, strict=True))
@@ -250,6 +246,17 @@ def _layout(
     if not any(row[-1].strip() for _, row in tried[first:]) and names:
         names = (*names[: width - 1], "") if len(names) >= width - 1 else names
     return _Layout(start, header, names, units, worth, body)
+
+
+def _holds_numbers(
+    known: Sequence[Sequence[bool]], read: Sequence[Sequence[float | None]], j: int
+) -> bool:
+    """Tell whether half of a column is numbers, below what may be a header."""
+    first = next((place for place, row in enumerate(read) if row[j] is not None), None)
+    if first is None:
+        return False
+    below = known[min(first, len(known) // 2 + 1) :]
+    return 2 * sum(row[j] for row in below) >= len(below)
 
 
 def _counted(row: Sequence[float | None], columns: Sequence[int]) -> bool:
