@@ -130,7 +130,7 @@ class _Text:
         self.lone_returns = "\r" in text.replace("\r\n", "")
         self.quoted = '"' in text
         self.dialect = sniff(lines if whole or len(lines) == 1 else lines[:-1], reading, name)
-        if whole and sum(line.count('"') for line in lines[self.dialect.start :]) % 2:
+        if whole and sum(line.count('"') for line in lines[self.dialect.skipped :]) % 2:
             raise DataError(f"{name} must close its quotes, got an odd number of them")
         self.said = (*self.dialect.said(), *([f"text in {self.encoding}"] * odd))
 
