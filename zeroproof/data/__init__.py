@@ -1,9 +1,10 @@
 """Data in and out."""
 
+from zeroproof.data.answers import write_csv, writing
 from zeroproof.data.cells import CellOptions, Cells, Kind
 from zeroproof.data.dialect import Reading
 from zeroproof.data.stream import TableStream
-from zeroproof.data.tables import Table, numbers, read_table, write_csv
+from zeroproof.data.tables import Table, numbers, read_pieces, read_table
 
 __all__ = [
     "CellOptions",
@@ -13,6 +14,8 @@ __all__ = [
     "Table",
     "TableStream",
     "numbers",
+    "read_pieces",
     "read_table",
     "write_csv",
+    "writing",
 ]

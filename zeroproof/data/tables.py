@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from zeroproof._extras import require
-from zeroproof._files import text_in_place
 from zeroproof.data.cells import SPECIAL, CellOptions, Cells, Kind, Marks, plain_number, read_cells
 from zeroproof.data.dialect import Reading, chosen, sniff, split
 from zeroproof.errors import DataError
 
-__all__ = ["Table", "numbers", "read_pieces", "read_table", "told", "write_csv"]
+__all__ = ["Table", "numbers", "read_pieces", "read_table", "told"]
 
 _SAMPLE, _MOST_SAMPLE, _LEAST_LINES = 2**18, 2**23, 40  # what shows how a text is written
 _BLOCK = 2**22
@@ -527,14 +526,3 @@ def numbers(table: Table, columns: Sequence[str], *, finite: bool = False) -> Te
         more = f"; and {len(wrong) - 8} more columns" if len(wrong) > 8 else ""
         raise DataError(f"{table.name} must hold {what}, got {'; '.join(wrong[:8])}{more}")
     return torch.from_numpy(np.column_stack([cells.value for cells in read.values()]))
-
-
-def write_csv(
-    path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[int] | Sequence[str]]
-) -> None:
-    """Write columns of equal length; floats in the shortest form that reads back the same."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    text_in_place(Path(path), text.getvalue())
