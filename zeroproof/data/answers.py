@@ -55,9 +55,11 @@ def _tables(file: Any, make: Callable[[Any, Any], Any]) -> Iterator[Callable[...
         writer = writer or make(file, table.schema)
         writer.write_table(table)
 
-    yield write
-    if writer is not None:
-        writer.close()
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _csv_writer(file: Any, schema: Any) -> Any:
