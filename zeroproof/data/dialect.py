@@ -239,7 +239,9 @@ def _layout(
     if shifted:  # names of rows are no numbers
         body = [row[1:] for row in body]
     numbers = sum(n is not None for ns in body for n in ns)
-    texts = sum(not k for ks in known for k in ks)
+    named = range(start if header is None else header, start)
+    cells = [ks for (i, _), ks in zip(tried, known, strict=True) if i not in named]
+    texts = sum(not k for ks in cells for k in ks)
     ragged = min(len(rows), few) - start - len(body)
     unnamed = header is None and start > 0
     worth = numbers - texts / 2 - width * ragged - unnamed / 2 - 2 * (sep == " ")
