@@ -18,8 +18,18 @@ __all__ = ["Dialect", "Reading", "chosen", "sniff", "split"]
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 _SPELLED = {"\t": "tab", " ": "blank"}
-_MARKS = (".", ""), (",", ""), (".", ","), (",", "."), (".", "'"), (".", " "), (",", " ")
+_MARKS = (
+    (".", ""),
+    (",", ""),
+    (".", ","),
+    (",", "."),
+    (".", "'"),
+    (".", " "),
+    (",", " "),
+    (",", "'"),
+)
 _COMMENTS = "#", "%", "!"
+_CLOSE = 1.0  # in numbers: a reading that is worth so little less is as good
 _CELLS = 20_000  # that one reading is tried on
 _FACTOR = (
     r"(?:[yzafpnuµμmcdhkMGTPE]?(?:m|s|g|A|V|W|J|N|Pa|Hz|Ω|Ohm|F|H|T|C|K|L|l|M|mol|eV|bar|rad|sr|lm|lx"
@@ -77,7 +87,12 @@ class _Layout(NamedTuple):
     names: tuple[str, ...]
     units: tuple[str, ...]
     worth: float
+    complete: bool  # no cell is text
     numbers: list[list[float | None]]
+
+
+def _alone(layout: _Layout) -> list[list[float]]:
+    return [[number for number in row if number is not None] for row in layout.numbers]
 
 
 def split(lines: Sequence[str], sep: str) -> Iterator[tuple[int, list[str]]]:
@@ -157,7 +172,9 @@ def chosen(
     found.sort(key=lambda each: -each[1].worth)
     best, table = found[0]
     for other, other_table in found[1:]:
-        if other_table.worth >= table.worth - 1e-9 and other_table.numbers != table.numbers:
+        close = other_table.worth >= table.worth - _CLOSE
+        close |= table.header is None and other_table.complete
+        if close and _alone(other_table) != _alone(table):
             raise DataError(
                 f"{name} must be written in one way, got two that fit: {_options(best)}, "
                 f"or {_options(other)}; give one of them"
@@ -181,9 +198,11 @@ def _is(line: str, comment: str) -> bool:
 def _comment(lines: Sequence[str], asked: Reading) -> str:
     if asked.comment is not None:
         return asked.comment
+    filled = [line for line in lines if line.strip()]
     for mark in _COMMENTS:
-        plain = sum(bool(line.strip()) and not _is(line, mark) for line in lines)
-        if plain > 1 and any(_is(line, mark) for line in lines):
+        plain = sum(not _is(line, mark) for line in filled)
+        # names of rows as #1, #2 below a header are none
+        if len(filled) > plain >= (1 if filled and _is(filled[0], mark) else 2):
             return mark
     return ""
 
@@ -244,10 +263,11 @@ def _layout(
     texts = sum(not k for ks in cells for k in ks)
     ragged = min(len(rows), few) - start - len(body)
     unnamed = header is None and start > 0
-    worth = numbers - texts / 2 - width * ragged - unnamed / 2 - 2 * (sep == " ")
+    # blanks stand in text, and so lose where all else is equal
+    worth = numbers - texts / 2 - width * ragged - unnamed / 2 - 0.75 * (sep == " ")
     if not any(row[-1].strip() for _, row in tried[first:]) and names:
         names = (*names[: width - 1], "") if len(names) >= width - 1 else names
-    return _Layout(start, header, names, units, worth, body)
+    return _Layout(start, header, names, units, worth, not texts and not ragged, body)
 
 
 def _holds_numbers(
@@ -288,8 +308,12 @@ def _header(
     if len(head) == width:
         return place, tuple(head), units, False
     if len(head) == width - 1:  # the trailing mark of the rows, or names of rows as R writes them
-        empty = not any(row[-1].strip() for row in rows[start:] if len(row) == width)
-        return place, (*head, "") if empty else ("", *head), units, not empty
+        own = [row for row in rows[start:] if len(row) == width]
+        if not any(row[-1].strip() for row in own):
+            return place, (*head, ""), units, False
+        firsts = [row[0].strip() for row in own]
+        if len(set(firsts)) == len(firsts) and not any(re.search(r"\d[.,]\d", f) for f in firsts):
+            return place, ("", *head), units, True
     return None, numbered, (), False
 
 
