@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
-from zeroproof._record import Stored, load_tensors, said
+from zeroproof._record import Stored, load_tensors, read_json, said
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
 from zeroproof.inference import InferenceConfig
 from zeroproof.inference.run import Run, TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
 
-__all__ = ["load_run", "save_run"]
+__all__ = ["MODULE", "load_run", "save_run"]
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -50,6 +50,7 @@ def load_run(folder: str | Path) -> Run:
         raise RunFolderError(
             f"{folder} must be a folder written by `zeroproof fit`, but has no run.json"
         )
+    _check_own(folder / "run.json")
     record = _STORED.read(folder)
     try:
         run = Run(
@@ -64,6 +65,19 @@ def load_run(folder: str | Path) -> Run:
     except Exception as error:  # whatever cannot be built from it, it is not as it was written
         raise RunFolderError(f"{folder} must hold a whole run, but has {said(error)}") from error
     return run
+
+
+def _check_own(path: Path) -> None:
+    """Check that a run is not one of a model from elsewhere: to build it is to run its code."""
+    record = read_json(path, RunFolderError)
+    names = {"kind": "module", "format": "zeroproof-module"}  # the latter in version 1
+    if isinstance(record, dict) and any(record.get(key) == name for key, name in names.items()):
+        place = str(path.with_name("model.safetensors"))
+        raise RunFolderError(
+            f"{path.parent} must hold a network of this package, got weights of "
+            f"{record.get('class_path')}: build that model in Python and load them with "
+            f"model.load_state_dict(safetensors.torch.load_file({place!r}))"
+        )
 
 
 def _model(spec: dict[str, Any], weights: dict[str, Tensor]) -> ProjectiveMLP:
@@ -85,6 +99,8 @@ def _older(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**record, "weights": load_tensors(folder / "model.safetensors")}
 
 
+# a run of a model that only its own code can build
+MODULE = Stored("module", "run.json", "model.safetensors", RunFolderError)
 _STORED = Stored(
     "run", "run.json", "model.safetensors", RunFolderError, older={"zeroproof-run": _older}
 )
