@@ -14,8 +14,7 @@ from zeroproof.autodiff.policies import PolicyModule
 from zeroproof.autodiff.sound import SoundRows
 from zeroproof.autodiff.torch_internals import is_recording, is_tracing, is_transforming
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.inference.config import InferenceConfig
-from zeroproof.inference.strict import StrictResult, checked_config, decided
+from zeroproof.inference.strict import InferenceConfig, StrictResult, checked_config, decided
 from zeroproof.projective.pair import Pair, gated
 from zeroproof.projective.scripted import scripted_decode, scripted_score, scripted_widen
 
