@@ -15,6 +15,7 @@ from zeroproof.estimators.labels import Labels, Region
 from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.uncertainty import NOISES, answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
+from zeroproof.inference.status import Status
 from zeroproof.inference.strict import decided
 from zeroproof.plots.fit import Answers, plot_curve, plot_parity
 from zeroproof.projective import denominator_score
@@ -129,6 +130,21 @@ class Fitted(NamedTuple):
         lost = found.bottom_mask | unknown
         gap = (found.gap_mask | (level > _RISKY)) & ~lost
         return StrictResult(torch.where(lost, torch.nan, found.decoded), lost, gap)
+
+    def status(self, X: Tensor, answers: StrictResult) -> Tensor:
+        """Return a `Status` for each entry of what `strict` answered, int8."""
+        N, D = self.tuples(X)
+        found = torch.full(N.shape, Status.POLE, dtype=torch.int8)
+        sure = denominator_score(N, D, "angle", self.thresholds.scale) >= self.thresholds.tau_infer
+        found[sure & ~torch.isfinite(N / D)] = Status.NO_VALUE
+        if self.region is not None:
+            found[self.region.holds(X)] = Status.NO_VALUE
+        found[self.fit.model.cancelled(X).expand_as(N)] = Status.INDETERMINATE
+        found[~(torch.isfinite(N) & torch.isfinite(D))] = Status.FAULT
+        found[~torch.isfinite(X).all(1)] = Status.INPUT
+        found[~answers.bottom_mask] = Status.ANSWER
+        found[answers.gap_mask] = Status.GAP
+        return found
 
     def errors(self, X: Tensor) -> Tensor:
         """Return the standard error of each answer, `(n, m)`; nan where it is not known."""

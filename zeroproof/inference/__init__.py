@@ -2,11 +2,15 @@
 
 from zeroproof.inference.calibrate import calibrated, choose_thresholds
 from zeroproof.inference.module import StrictModule
-from zeroproof.inference.strict import InferenceConfig, Reason, StrictResult, strict_inference
+from zeroproof.inference.status import Status
+from zeroproof.inference.strict import InferenceConfig, StrictResult, strict_inference
+
+Reason = Status  # its name where only ⊥ is asked about
 
 __all__ = [
     "InferenceConfig",
     "Reason",
+    "Status",
     "StrictModule",
     "StrictResult",
     "calibrated",

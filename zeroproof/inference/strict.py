@@ -1,7 +1,6 @@
 """Strict inference: finite answers where the denominator allows them, an explicit ⊥ elsewhere."""
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -9,8 +8,10 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, ordered, pair_shapes, positive, threshold
+from zeroproof._extras import require
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
-from zeroproof.errors import NotSupportedError, RangeError
+from zeroproof.errors import NotSupportedError, RangeError, ShapeError
+from zeroproof.inference.status import Status, columns_of
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.decoding import Thresholds, decode_within
 from zeroproof.projective.gauge import widen
@@ -19,7 +20,6 @@ from zeroproof.scm.pytree import register_class
 
 __all__ = [
     "InferenceConfig",
-    "Reason",
     "StrictResult",
     "checked_config",
     "decided",
@@ -94,27 +94,6 @@ class InferenceConfig:
         return cls(**fields)
 
 
-class Reason(enum.IntEnum):
-    """Why an answer is ⊥, in the order in which the causes are looked for.
-
-    | reason | what happened |
-    |---|---|
-    | `FINITE` | nothing: the answer is finite |
-    | `INPUT` | what was given is not finite: the row of x; for `strict_inference` N or D |
-    | `MODEL` | the row is finite, and the model made an N or D that is not; see `trace_bottom` |
-    | `INDETERMINATE` | ⟨0, 0⟩, no point of the projective line |
-    | `POLE` | the score is below τ_infer, or D = 0 |
-    | `OVERFLOW` | N / D leaves the range of its type |
-    """
-
-    FINITE = 0
-    INPUT = 1
-    MODEL = 2
-    INDETERMINATE = 3
-    POLE = 4
-    OVERFLOW = 5
-
-
 class _Fields(NamedTuple):
     decoded: Tensor
     bottom_mask: Tensor
@@ -136,7 +115,7 @@ class StrictResult(_Fields):
 
     @property
     def reasons(self) -> Any:
-        """A `Reason` for each entry as int8, worked out when asked.
+        """A `Status` for each entry as int8, the gap left out, worked out when asked.
 
         Raises:
             NotSupportedError: The result comes from a compiled or exported graph, a file or a
@@ -149,16 +128,55 @@ class StrictResult(_Fields):
             )
         N, D, config, broken, of_model = self.origin
         N, D = N.detach(), D.detach().expand(N.shape)
-        found = torch.full(N.shape, Reason.OVERFLOW, dtype=torch.int8, device=N.device)
+        found = torch.full(N.shape, Status.NO_VALUE, dtype=torch.int8, device=N.device)
         score = denominator_score(N, D, config.score, config.scale)
-        found[~(score >= config.tau_infer) | (D == 0)] = Reason.POLE
-        found[(N == 0) & (D == 0)] = Reason.INDETERMINATE
-        found[~(torch.isfinite(N) & torch.isfinite(D))] = Reason.MODEL if of_model else Reason.INPUT
+        found[~(score >= config.tau_infer) | (D == 0)] = Status.POLE
+        found[(N == 0) & (D == 0)] = Status.INDETERMINATE
+        found[~(torch.isfinite(N) & torch.isfinite(D))] = Status.FAULT if of_model else Status.INPUT
         if broken is not None:
-            found[broken.expand(N.shape)] = Reason.INPUT
+            found[broken.expand(N.shape)] = Status.INPUT
         bottom = torch.as_tensor(self.bottom_mask)
-        found = torch.where(bottom, found, Reason.FINITE)
+        found = torch.where(bottom, found, Status.ANSWER)
         return found if isinstance(self.bottom_mask, Tensor) else found.numpy()
+
+    @property
+    def status(self) -> Any:
+        """A `Status` for each entry as int8, worked out when asked.
+
+        Raises:
+            NotSupportedError: As `reasons`.
+        """
+        status = self.reasons
+        status[self.gap_mask] = Status.GAP
+        return status
+
+    def to_arrow(self, names: Sequence[str] | None = None) -> Any:
+        """Return a table of Arrow: for each output its value, nan at ⊥, and its status as a word.
+
+        Args:
+            names: Of the outputs; `y`, or `y0`, `y1` and so on.
+
+        Raises:
+            ShapeError: The answers are no column and no matrix, or there are not as many names.
+            NotSupportedError: As `reasons`.
+            MissingExtraError: pyarrow is not installed.
+        """
+        decoded, status = torch.as_tensor(self.decoded), torch.as_tensor(self.status)
+        if decoded.ndim == 1:
+            decoded, status = decoded[:, None], status[:, None]
+        if decoded.ndim != 2:
+            raise ShapeError(f"answers must be (n,) or (n, k), got {tuple(decoded.shape)}")
+        count = decoded.shape[1]
+        names = names or (["y"] if count == 1 else [f"y{j}" for j in range(count)])
+        if len(names) != count:
+            raise ShapeError(f"names must be {count}, one for each output, got {len(names)}")
+        columns = columns_of(names, decoded.detach().cpu(), status.cpu())
+        return require("pyarrow", extra="data").table(columns)
+
+    def to_pandas(self, names: Sequence[str] | None = None) -> Any:
+        """Return a frame of pandas, as `to_arrow`."""
+        require("pandas", extra="data")
+        return self.to_arrow(names).to_pandas()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StrictResult, tuple(self)
