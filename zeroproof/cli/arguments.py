@@ -4,15 +4,29 @@ import csv
 import difflib
 import io
 import re
+import textwrap
 from argparse import SUPPRESS
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zeroproof._extras import require
 from zeroproof.errors import DataError
 
-__all__ = ["OPTIONS", "SECTIONS", "listed", "parser", "sentence", "with_files", "yaml_text"]
+__all__ = [
+    "OPTIONS",
+    "SECTIONS",
+    "help_text",
+    "listed",
+    "parser",
+    "sentence",
+    "with_files",
+    "yaml_text",
+]
+
+
+_INDENT = 30  # of explanations in the help
+_FLAGS = {"drop_missing", "all"}  # options without a value
 
 
 def listed(values: Any) -> str:
@@ -24,66 +38,102 @@ def listed(values: Any) -> str:
     return text.getvalue()
 
 
-# options by the methods they belong to, each with its type and its help
-OPTIONS: Mapping[str, Mapping[str, tuple[Callable[[Any], Any], str]]] = {
+class Outcome(NamedTuple):
+    """What a command has to say."""
+
+    lines: Sequence[str]  # for a reader
+    record: Mapping[str, Any]  # for a program
+
+
+class Option(NamedTuple):
+    """An option of the command line."""
+
+    kind: Callable[[Any], Any]
+    text: str
+    usual: bool = False  # shown by --help; the others by --help-all
+    choices: tuple[str, ...] = ()
+
+
+# options of `fit`, by what they belong to: all of them, tables, one method
+OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "both": {
-        "target": (
-            listed,
-            "Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.",
-        ),
-        "features": (listed, "Columns to predict from; all others by default."),
-        "out": (str, "Folder to write; a run that is there is replaced."),
-        "method": (
+        "target": Option(listed, "Column to predict, or several: a,b.", usual=True),
+        "features": Option(listed, "Columns to predict from; all others by default.", usual=True),
+        "out": Option(str, "Folder to write; a run that is there is replaced.", usual=True),
+        "method": Option(
             str,
-            "solve, a closed form with its poles, which is the default, or train, a network.",
+            "solve: a closed form with its poles, the default; train: a network.",
+            usual=True,
+            choices=("solve", "train"),
         ),
-        "shared_denominator": (
-            bool,
-            "One for all targets? solve: found by default; train: true.",
+        "sigma": Option(
+            str, "Column of standard deviations of the target: rows weigh 1/sigma².", usual=True
         ),
-        "tau_infer": (float, "Below this score an answer is ⊥; read off the data by default."),
-        "tau_train": (
-            float,
-            "Below this score an answer is in the gap; read off the data by default.",
+        "group": Option(str, "Column of labels: a group is held out as a whole.", usual=True),
+        "shared_denominator": Option(
+            bool, "One for all targets? solve: found by default; train: true."
         ),
-        "seed": (int, "Same seed, same answer; 0."),
+        "tau_infer": Option(float, "Below this score an answer is ⊥; read off the data."),
+        "tau_train": Option(float, "Below this score an answer is in the gap; read off the data."),
+        "seed": Option(int, "Same seed, same answer; 0."),
+    },
+    "table": {
+        "sep": Option(str, "Between columns: a mark, tab or blank; found by default.", usual=True),
+        "decimal": Option(str, "Decimal mark; found by default.", usual=True),
+        "thousands": Option(str, "Mark between thousands; found by default."),
+        "comment": Option(str, "Mark at the beginning of lines to pass over; found by default."),
+        "skip": Option(int, "Lines above the header; found by default."),
+        "units_row": Option(bool, "Is there a row of units below the header? Found by default."),
+        "sheet": Option(str, "Of a workbook: a name, or a name and cells, Data!B3:D90."),
+        "missing_values": Option(listed, "Words that say that nothing was measured: bad,n.d."),
+        "nan": Option(
+            str,
+            "What nan in a target says: there is no finite answer, or it was not measured.",
+            usual=True,
+            choices=("bottom", "missing"),
+        ),
+        "limit": Option(
+            listed, "A word for a limit of detection: LOD=0.006; again: OVRFLW='>4.0'."
+        ),
+        "dates": Option(listed, "Columns of dates, read as days since 1970."),
+    },
+    "cells": {
+        "bounds": Option(
+            str,
+            "A makeshift for bounds such as <0.05: the limit itself, half of it, or no such rows.",
+            choices=("limit", "half", "drop"),
+        ),
+        "drop_missing": Option(bool, "Leave out rows with missing cells.", usual=True),
     },
     "solve": {
-        "features_family": (str, "auto, chebyshev, polynomial, random or fourier."),
-        "degrees": (listed, "Of N and D, p,q or one number for both; found by default."),
-        "topology": (str, "projective, or affine where +inf and -inf differ."),
-        "linear_in": (
-            listed,
-            "Columns in which N is linear and of which D is free; found by default.",
-        ),
-        "weight_power": (
-            float,
-            "Least squares are weighted by 1 / (1 + y²/s²)^weight_power; 0.",
-        ),
-        "time_budget": (float, "Seconds for the search; 10."),
-        "complex": (
-            listed,
-            "Real and imaginary part of a signal over one feature, a frequency, instead of a "
-            "target: re,im; of several signals re1,im1,re2,im2.",
-        ),
-        "symmetry": (
+        "features_family": Option(
             str,
-            "Of complex signals: conjugate, the response of a real system, poles in s = i times "
-            "the feature; none; auto, conjugate unless none does better; auto.",
+            "Of which functions.",
+            choices=("auto", "chebyshev", "polynomial", "random", "fourier"),
         ),
-        "nan": (
+        "degrees": Option(listed, "Of N and D, p,q or one number; found by default.", usual=True),
+        "topology": Option(str, "affine: +inf and -inf differ.", choices=("projective", "affine")),
+        "linear_in": Option(listed, "Columns in which N is linear and of which D is free."),
+        "weight_power": Option(float, "Least squares weigh 1 / (1 + y²/s²)^weight_power; 0."),
+        "time_budget": Option(float, "CPU seconds for the search; 10.", usual=True),
+        "complex": Option(
+            listed,
+            "Instead of a target: real and imaginary part of a signal over a frequency, re,im.",
+            usual=True,
+        ),
+        "symmetry": Option(
             str,
-            "What nan in a target says: bottom, there is no finite answer, or missing, it was not "
-            "measured, and the row is left out; bottom.",
+            "Of complex signals: conjugate, of a real system, poles in s = i times the feature.",
+            choices=("auto", "conjugate", "none"),
         ),
     },
     "train": {
-        "hidden": (listed, "Widths of the hidden layers, in their order; 64,64."),
-        "steps": (int, "Optimiser steps; 5000."),
-        "epochs": (int, "Passes over the data, instead of steps."),
-        "batch_size": (int, "Rows per step; 512."),
-        "learning_rate": (float, "Largest step of Adam, which falls along a cosine; 0.02."),
-        "held_out": (float, "Share of rows that chooses epoch and thresholds; 0.2."),
+        "hidden": Option(listed, "Widths of the hidden layers; 64,64."),
+        "steps": Option(int, "Optimiser steps; 5000.", usual=True),
+        "epochs": Option(int, "Passes over the data, instead of steps."),
+        "batch_size": Option(int, "Rows per step; 512."),
+        "learning_rate": Option(float, "Largest step of Adam, which falls along a cosine; 0.02."),
+        "held_out": Option(float, "Share of rows that chooses epoch and thresholds; 0.2."),
     },
 }
 # sections, which make a run of the trainer, and what a word alone stands for
@@ -97,46 +147,141 @@ SECTIONS = {
 }
 
 
+CHOICES = {
+    name: option.choices
+    for options in OPTIONS.values()
+    for name, option in options.items()
+    if option.choices
+}
+_TITLES = {
+    "both": "options",
+    "table": "how the table is read",
+    "cells": "cells that are no numbers",
+    "solve": "with --method solve",
+    "train": "with --method train",
+}
+_OF_FITS = {"nan", "limit", "dates"}
+_OUT = Option(str, "File to write: .csv, .parquet, .arrow, or - for standard output.", usual=True)
+COMMANDS: Mapping[str, tuple[str, str, Mapping[str, str], Mapping[str, Mapping[str, Option]]]] = {
+    "look": (
+        "Show what a table holds, before anything is fitted.",
+        "zeroproof look lens.csv",
+        {"data": "Text in any dialect, Parquet, Arrow, a workbook; - for standard input."},
+        {"table": OPTIONS["table"]},
+    ),
+    "fit": (
+        "Fit a model to a table, or train one, and write it to a folder.",
+        "zeroproof fit lens.csv --target magnification --out runs/lens",
+        {"data": "Text in any dialect, Parquet, Arrow, a workbook; - for standard input."},
+        OPTIONS,
+    ),
+    "predict": (
+        "Answer each row of a table, with a status: answer, gap, pole, 0/0 and so on.",
+        "zeroproof predict runs/lens new.csv --out answers.csv",
+        {"run": "Folder written by `zeroproof fit`.", "data": "A table with its features."},
+        {
+            "both": {
+                "out": _OUT,
+                "keep": Option(listed, "Columns of the table to hand on, or all.", usual=True),
+            },
+            "table": {
+                k: v for k, v in OPTIONS["table"].items() if k not in {"nan", "limit", "dates"}
+            },
+        },
+    ),
+    "poles": (
+        "List the poles and residues of a run with one feature, or trace those of two.",
+        "zeroproof poles runs/lens",
+        {"run": "Folder written by `zeroproof fit`."},
+        {
+            "both": {
+                "out": Option(str, "File to write: poles, or vertices of curves.", usual=True),
+                "all": Option(bool, "List spurious poles too.", usual=True),
+            }
+        },
+    ),
+}
+_GLOBAL = {
+    "json": "Print one JSON object instead of text.",
+    "quiet": "Print nothing but errors.",
+    "help": "Show this; --help-all shows every option.",
+}
+
+
+def help_text(command: str = "", *, everything: bool = False) -> str:
+    """Return help for a screen: of all commands, or of one."""
+    if command not in COMMANDS:
+        listing = "\n".join(f"  {name:<8} {text}" for name, (text, *_) in COMMANDS.items())
+        return (
+            "Fit and use models of functions that truly have singularities.\n\n"
+            f"{listing}\n\n"
+            "zeroproof COMMAND --help says more; zeroproof --version. Completion in bash:\n"
+            '  eval "$(register-python-argcomplete zeroproof)"'
+        )
+    text, example, places, groups = COMMANDS[command]
+    lines = [text, "", f"  {example}", ""]
+    lines += [_entry(name, what) for name, what in places.items()]
+    for group, options in groups.items():
+        shown = {name: each for name, each in options.items() if everything or each.usual}
+        if shown:
+            lines += ["", f"{_TITLES[group]}:"]
+        lines += [_entry(_shown(name, each), each.text) for name, each in shown.items()]
+    if command == "fit":
+        lines += ["", "-c FILE.yaml reads options; --print-config prints them and fits nothing."]
+    if command == "fit" and everything:
+        lines += ["", "sections, which make a run of the trainer (--trainer.max_epochs 50):"]
+        lines += [_entry(f"--{name}.", what) for name, (_, what) in SECTIONS.items()]
+        lines += [_entry("--resume", "Go on from trainer.checkpoint_dir.")]
+    lines += ["", *(_entry(f"--{name}", what) for name, what in _GLOBAL.items())]
+    return "\n".join(lines)
+
+
+_VALUES = {str: "TEXT", listed: "A,B", float: "NUMBER", int: "N", bool: "true|false"}
+
+
+def _shown(name: str, option: Option) -> str:
+    value = "" if name in _FLAGS else "|".join(option.choices) or _VALUES[option.kind]
+    return f"--{name.replace('_', '-')} {value}".rstrip()
+
+
+def _entry(name: str, text: str) -> str:
+    lines = textwrap.wrap(text, 96 - _INDENT)
+    if len(name) > _INDENT - 4:
+        return "\n".join([f"  {name}", *(" " * _INDENT + line for line in lines)])
+    return "\n".join(
+        [f"  {name:<{_INDENT - 2}}{lines[0]}", *(" " * _INDENT + x for x in lines[1:])]
+    )
+
+
 def parser() -> Any:
     """Return the parser of all commands."""
     jsonargparse = require("jsonargparse", extra="cli")
-
-    def part() -> Any:
-        return jsonargparse.ArgumentParser(exit_on_error=False, print_config=None)
-
-    whole = jsonargparse.ArgumentParser(
-        prog="zeroproof",
-        description="Fit and use models of functions that truly have singularities.",
-        exit_on_error=False,
-    )
+    whole = jsonargparse.ArgumentParser(prog="zeroproof", exit_on_error=False)
     commands = whole.add_subcommands(required=True, dest="command")
-    commands.add_subcommand("fit", _fit_arguments(part()))
-    predict, poles = part(), part()
-    for each in (predict, poles):
-        each.add_argument("run", type=str, help="folder written by `zeroproof fit`")
-    predict.add_argument("data", type=str, help="CSV file with the feature columns, in any order.")
-    predict.add_argument("--out", type=str, required=True, help="CSV file to write.")
-    poles.add_argument("--out", type=str, help="CSV file to write: poles, or vertices of curves.")
-    poles.add_argument("--all", action="store_true", help="List spurious poles too.")
-    commands.add_subcommand("predict", predict)
-    commands.add_subcommand("poles", poles)
+    for command, (_, _, places, groups) in COMMANDS.items():
+        part = jsonargparse.ArgumentParser(exit_on_error=False, print_config=None)
+        add = part.add_argument
+        if command == "fit":  # whose data may also stand in a file of options
+            add("table", metavar="data", type=str, nargs="?", default=SUPPRESS)
+            add("-c", "--config", action="config")
+            add("--print_config", action="store_true")
+            add("--resume", action="store_true")
+            for name in SECTIONS:
+                add(f"--{name}", type=dict)
+        else:
+            for name in places:
+                add(name, type=str)
+        for name, option in (pair for group in groups.values() for pair in group.items()):
+            if name in _FLAGS:
+                add(f"--{name}", action="store_true")
+            elif name == "limit":  # which may be given again and again
+                add(f"--{name}", action="append", type=listed)
+            else:
+                add(f"--{name}", type=option.kind)
+        for name in ("json", "quiet"):
+            add(f"--{name}", action="store_true")
+        commands.add_subcommand(command, part)
     return whole
-
-
-def _fit_arguments(parser: Any) -> Any:
-    add = parser.add_argument
-    add("table", metavar="data", type=str, nargs="?", default=SUPPRESS, help="CSV file with names.")
-    add("-c", "--config", action="config", help="YAML file of options; later ones overrule it.")
-    add("--print_config", action="store_true", help="Print all options as YAML and fit nothing.")
-    for method, options in OPTIONS.items():
-        group = parser.add_argument_group(f"options of {method}", name=method)
-        for name, (kind, text) in options.items():
-            group.add_argument(f"--{name}", type=kind, help=text)
-    group = parser.add_argument_group("sections: a run of the trainer", name="sections")
-    for name, (_, text) in SECTIONS.items():
-        group.add_argument(f"--{name}", type=dict, metavar=f"{name.upper()}.NAME", help=text)
-    group.add_argument("--resume", action="store_true", help="Go on from trainer.checkpoint_dir.")
-    return parser
 
 
 _LARGEST = 65536  # characters of a file of options; what nests deeper crashes the loader

@@ -4,52 +4,39 @@ In the order of the work: what was asked for, the rows, a closed form (`solve`) 
 (`train`), and what is written. Sections make a run of the trainer instead: `sections.py`.
 """
 
-import csv
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.errors import DataError, RangeError, RunFolderError
+from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.tables import TableRows, check_folder, column_names, read_rows, read_signals
+from zeroproof.errors import DataError, RangeError
 
 if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from torch import Tensor
 
     from zeroproof.estimators import TrainedFit
+    from zeroproof.estimators.diagnosis import RowView
     from zeroproof.estimators.fitted import Fitted
-    from zeroproof.inference import InferenceConfig
+    from zeroproof.inference import InferenceConfig, StrictResult
     from zeroproof.plots.fit import Answers
 
-__all__ = [
-    "DESCRIPTIONS",
-    "RUN_FILES",
-    "TableRows",
-    "answer_columns",
-    "check_answers",
-    "check_folder",
-    "column_names",
-    "fit",
-    "fit_lines",
-    "picture",
-    "print_report",
-    "read_rows",
-    "solve",
-    "train",
-    "write_fit",
-]
+__all__ = ["fit", "fit_lines", "picture", "solve", "told", "train", "write_fit"]
 
 _FITTING = ("shared_denominator", "tau_infer", "tau_train", "seed")  # what both methods hand on
 
 
-def fit(given: Mapping[str, Any], own: dict[str, Any]) -> None:
+def fit(given: Mapping[str, Any], own: dict[str, Any], *, quiet: bool = False) -> Outcome:
     """Fit a model to a table and write it to a run folder.
 
     Args:
         given: Options of `zeroproof fit`, `data`, `out` and `method` among them.
         own: Those of them that belong to the method alone.
+        quiet: Show no progress.
 
     Raises:
         ZeroProofError: Data, a folder or an option cannot be used, or training failed.
@@ -62,169 +49,37 @@ def fit(given: Mapping[str, Any], own: dict[str, Any]) -> None:
     check_options(FitOptions(**common))
     folder = Path(given["out"])
     check_folder(folder)
-    columns = given.get("target", ""), given.get("features", "")
     signals = own.pop("complex", "")
-    rows = (
-        read_signals(given["data"], signals, *columns)
-        if signals
-        else read_rows(given["data"], *columns)
-    )
+    rows = read_signals(given, signals) if signals else read_rows(given["data"], given)
     # miss what a fit needs before the work rather than after it
     require("safetensors.torch", extra="train")
     require("matplotlib.figure", extra="plots")
     if given["method"] == "solve":
         require("sklearn", extra="sklearn")
+    method = solve if given["method"] == "solve" else train
     with folder_in_place(folder) as fresh:
-        report = (solve if given["method"] == "solve" else train)(rows, fresh, common, own)
-    print_report(report, folder)
+        report, facts = method(rows, fresh, common, own, quiet=quiet)
+    return told([*rows.said, *report], facts, folder)
 
 
-def print_report(report: Iterable[str], folder: Path) -> None:
-    """Print a report, and which files were written."""
-    print("\n".join(report))
-    print(f"files: {', '.join(str(path) for path in sorted(folder.iterdir()))}")
-
-
-_ADVICE = "; write it as a number, or choose other columns with --features"
-_TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
-
-
-class TableRows(NamedTuple):
-    """Numbers of a table with the names of their columns."""
-
-    X: "Tensor"  # (rows, features), finite
-    y: "Tensor"  # (rows, targets), or complex with half as many columns
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Return a name for each output: that of a target, or of real and imaginary part."""
-        each = len(self.targets) // self.y.shape[1]
-        return tuple(
-            ",".join(self.targets[i : i + each]) for i in range(0, len(self.targets), each)
-        )
-
-
-def read_rows(data: str, target: str, features: str) -> TableRows:
-    """Read the columns that were asked for; all but the targets if no features are named.
-
-    Raises:
-        DataError: The table or a name cannot be used, or a target is ⊥ in all rows.
-    """
-    from zeroproof.data import numbers, read_csv
-
-    targets = column_names(target, "--target")
-    check_answers(targets)
-    table = read_csv(data)
-    rest = tuple(name for name in table.columns if name not in targets)
-    names = column_names(features, "--features") if features else rest
-    if set(names) & set(targets):
-        raise DataError(f"--features must not name a target, got {features!r}")
-    y = numbers(table, targets, advice=_TARGET_ADVICE)
-    if not names:
-        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
-    X = numbers(table, names, finite=True, advice=_ADVICE)
-    for name, column in zip(targets, y.T, strict=True):
-        if not column.isfinite().any():
-            raise DataError(
-                f"target {name!r} must have a finite value in some row, got ⊥ in all {len(y)}"
-            )
-    return TableRows(X, y, names, targets)
-
-
-def read_signals(data: str, signals: str, target: str, features: str) -> TableRows:
-    """Read complex signals, two columns each, and the column that they are over.
-
-    Args:
-        data: CSV file.
-        signals: Names of real and imaginary parts, `re1,im1,re2,im2`.
-        target: Further targets, which there must not be.
-        features: Name of the one feature; "" if no other column is there.
-
-    Raises:
-        DataError: As `read_rows`, or the names are not pairs, or there is not one feature.
-    """
-    import torch
-
-    names = column_names(signals, "--complex")
-    if target or len(names) % 2:
-        got = f"also --target {target}" if target else f"{len(names)} names"
-        raise DataError(f"--complex must list pairs of columns, real and imaginary, got {got}")
-    rows = read_rows(data, signals, features)
-    if len(rows.features) != 1:
-        raise DataError(
-            "--complex must come with one feature, the frequency; name it with --features, got "
-            + ", ".join(rows.features)
-        )
-    return rows._replace(y=torch.complex(rows.y[:, ::2], rows.y[:, 1::2]))
-
-
-def check_answers(targets: tuple[str, ...]) -> None:
-    """Check that no target is named as the answers for another one are.
-
-    Raises:
-        DataError: One is.
-    """
-    written = [name for target in targets for name in answer_columns(target)]
-    twice = [name for name in written if written.count(name) > 1]
-    if twice:
-        raise DataError(
-            f"targets must not be named as the answers for others are, TARGET_bottom or "
-            f"TARGET_gap, got {twice[0]!r}"
-        )
-
-
-def column_names(text: str, option: str) -> tuple[str, ...]:
-    """Split `a,b` into names; a name that holds a comma goes in double quotes, as in a CSV file.
-
-    Raises:
-        DataError: An empty name, or one given twice.
-    """
-    names = tuple(name.strip() for name in next(csv.reader([text]), []))
-    if not names or not all(names) or len(set(names)) < len(names):
-        raise DataError(f"{option} must list column names, each once, got {text!r}")
-    return names
-
-
-def answer_columns(target: str) -> tuple[str, str, str]:
-    """Return the columns that `zeroproof predict` writes for a target."""
-    return target, f"{target}_bottom", f"{target}_gap"
-
-
-DESCRIPTIONS = {"model.json", "run.json"}
-RUN_FILES = DESCRIPTIONS | {
-    *("model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"),
-}
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a run may be written here.
-
-    Raises:
-        RunFolderError: It holds anything but an earlier run, is a file, or cannot be a folder.
-    """
-    if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        if names and (not names & DESCRIPTIONS or names - RUN_FILES):
-            foreign = sorted(names - RUN_FILES)[:3] or ["no model.json or run.json"]
-            raise RunFolderError(
-                f"{folder} must be new, empty or an earlier run, but holds {', '.join(foreign)}"
-            )
-        if Path.cwd().is_relative_to(folder.resolve()):
-            raise RunFolderError(f"{folder} must not be the current folder or one above it")
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} must be a folder, got a file")
-    parent = next(place for place in folder.absolute().parents if place.exists())
-    if not parent.is_dir():
-        raise RunFolderError(f"{folder} must lie in a folder, but {parent} is a file")
+def told(report: Sequence[str], facts: Mapping[str, Any], folder: Path) -> Outcome:
+    """Return a report, and which files were written."""
+    files = sorted(str(path) for path in folder.iterdir())
+    return Outcome([*report, f"files: {', '.join(files)}"], {**facts, "files": files})
 
 
 _PASSED = ("topology", "weight_power", "time_budget", "symmetry")  # options as they are
 _SHOWN = 3000  # rows in the picture
 
 
-def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+def solve(
+    rows: TableRows,
+    folder: Path,
+    common: dict[str, Any],
+    own: dict[str, Any],
+    *,
+    quiet: bool = False,
+) -> tuple[list[str], dict[str, Any]]:
     """Solve and write a run into an existing folder.
 
     Args:
@@ -232,24 +87,28 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         folder: Where to write.
         common: Options of either method that were given, of the names in `FitOptions`.
         own: Options of this method that were given.
+        quiet: Show no progress.
 
     Returns:
-        The report, line by line.
+        The report, line by line, and facts.
     """
+    from zeroproof.cli.poles import listed_poles
+    from zeroproof.cli.runs import Solved
     from zeroproof.data import write_csv
     from zeroproof.estimators.diagnosis import errors_of
     from zeroproof.estimators.stored import write
     from zeroproof.estimators.summary import summary
 
     started = time.perf_counter()
-    fitted, options = _fitted(rows, common, own)
+    fitted, options = _fitted(rows, common, own, quiet=quiet)
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = fitted.view(X)
     said = summary(fitted).splitlines()
     explained = y.clone()
     explained[list(fitted.fit.left_out)] = float("nan")
     floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
-    sizes = errors_of(fitted.strict(X).decoded, explained, floor)
+    answers = fitted.strict(X)
+    sizes = errors_of(answers.decoded, explained, floor)
     seconds = time.perf_counter() - started
     facts = {
         "features": list(rows.features),
@@ -258,24 +117,45 @@ def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         "seconds": round(seconds, 3),
         "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),
         "report": said,
+        **rows.facts,
     }
     write(fitted, options, folder, facts)
-    write_csv(
-        folder / "rows.csv",
-        {
-            "row": range(1, len(X) + 1),
-            "score": view.score.tolist(),
-            "distance_to_pole": view.distance.tolist(),
-            "left_out": [int(row in set(fitted.fit.left_out)) for row in range(len(X))],
-        },
-    )
+    left_out = [0] * len(X)
+    for row in fitted.fit.left_out:
+        left_out[row] = 1
+    columns = _row_columns(rows, answers, fitted.status(X, answers), view)
+    write_csv(folder / "rows.csv", {**columns, "left_out": left_out})
+    if X.shape[1] == 1:
+        run = Solved(fitted, fitted.names, rows.targets, rows.outputs)
+        write_csv(folder / "poles.csv", listed_poles(run, everything=True)[1])
     _draw(fitted, rows, folder / "fit.png")
     missing = fitted.labels.missing if fitted.labels else 0
-    return [f"fitted {len(X) - missing} rows in {seconds:.1f} s", *said]
+    return [f"fitted {len(X) - missing} rows in {seconds:.1f} s", *said], facts
+
+
+def _row_columns(
+    rows: TableRows, answers: "StrictResult", status: "Tensor", view: "RowView"
+) -> dict[str, Any]:
+    """Return what a run says of its own rows: inputs, targets, answers, residuals."""
+    import torch
+
+    from zeroproof.inference.status import columns_of
+
+    decoded, y = answers.decoded, rows.y
+    if y.is_complex():
+        decoded, y = (torch.view_as_real(part).flatten(1) for part in (decoded, y))
+        status = status.repeat_interleave(2, 1)
+    places = range(len(y)) if rows.places is None else rows.places.tolist()
+    columns: dict[str, Any] = {"row": [place + 1 for place in places]}
+    columns |= {name: x.tolist() for name, x in zip(rows.features, rows.X.T, strict=True)}
+    columns |= {name: each.tolist() for name, each in zip(rows.targets, y.T, strict=True)}
+    told = columns_of(rows.targets, decoded, status, residual=y - decoded)
+    columns |= {f"{name}_answer" if name in rows.targets else name: c for name, c in told.items()}
+    return columns | {"score": view.score.tolist(), "distance_to_pole": view.distance.tolist()}
 
 
 def _fitted(
-    rows: TableRows, common: dict[str, Any], own: dict[str, Any]
+    rows: TableRows, common: dict[str, Any], own: dict[str, Any], *, quiet: bool
 ) -> tuple["Fitted", dict[str, Any]]:
     """Return the fit and the estimator's options, with columns counted among all features."""
     from zeroproof.estimators.options import FEATURES, POLYNOMIAL, columns_to_keep
@@ -299,13 +179,15 @@ def _fitted(
         degrees=_degrees(own),
         linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
         shared_denominator=common.get("shared_denominator", "auto"),
-        missing={"bottom": "bottom", "missing": "drop"}[
-            one_of(own.get("nan", "bottom"), ("bottom", "missing"), "--nan")
-        ],
         random_state=common["seed"],
-        verbose=sys.stderr.isatty(),
+        verbose=sys.stderr.isatty() and not quiet,
         **{k: own[k] for k in _PASSED if k in own},
-    ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
+    ).fit(
+        X[:, kept],
+        y[:, 0] if y.shape[1] == 1 else y,
+        None if rows.weight is None else rows.weight.numpy(),
+        **({} if rows.group is None else {"groups": rows.group.numpy()}),
+    )
     fitted = model.fitted_._replace(
         columns=tuple(kept),
         seen=rows.features,
@@ -363,7 +245,14 @@ def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
     fitted.picture(X, y, rows.targets, left_out).savefig(path, dpi=150)
 
 
-def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+def train(
+    rows: TableRows,
+    folder: Path,
+    common: dict[str, Any],
+    own: dict[str, Any],
+    *,
+    quiet: bool = False,
+) -> tuple[list[str], dict[str, Any]]:
     """Train and write a run into an existing folder.
 
     Args:
@@ -371,17 +260,20 @@ def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, 
         folder: Where to write.
         common: Options of either method that were given, of the names in `FitOptions`.
         own: Options of this method that were given.
+        quiet: Show no progress.
 
     Returns:
-        The report, line by line.
+        The report, line by line, and facts.
     """
     from zeroproof.estimators import FitOptions, fit_table
 
     if "hidden" in own:
         own = own | {"hidden": _widths(own["hidden"])}
-    fitted = fit_table(*rows, FitOptions(**common, **own))
+    options = FitOptions(**common, **own)
+    more = {"weight": rows.weight, "groups": rows.group}
+    fitted = fit_table(*rows[:4], options, **{k: v for k, v in more.items() if v is not None})
     write_fit(folder, fitted, rows)
-    return _report(fitted)
+    return _report(fitted), fitted.run.facts
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -395,18 +287,16 @@ def write_fit(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
     """Write model, history, rows and picture into an existing folder."""
     from zeroproof.data import write_csv
     from zeroproof.export import save_run
+    from zeroproof.inference.run import predict_rows
 
-    save_run(fitted.run, folder)
+    run = fitted.run
+    run.facts.update(rows.facts)
+    save_run(run, folder)
     fitted.history.save_json(folder / "history.json")
-    write_csv(
-        folder / "rows.csv",
-        {
-            "row": range(1, len(rows.X) + 1),
-            "score": fitted.view.score.tolist(),
-            "distance_to_pole": fitted.view.distance.tolist(),
-            "held_out": fitted.held_out.int().tolist(),
-        },
-    )
+    answers = predict_rows(run, rows.X)
+    columns = _row_columns(rows, answers, answers.status, fitted.view)
+    held_out = fitted.held_out.int().tolist()
+    write_csv(folder / "rows.csv", {**columns, "held_out": held_out})
     picture(fitted, rows.X, rows.y).savefig(folder / "fit.png", dpi=150)
 
 

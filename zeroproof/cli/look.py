@@ -1,24 +1,35 @@
 """`zeroproof look`: what was read from a table, before anything is fitted."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.tables import cell_options, opened_table
 
 if TYPE_CHECKING:
     from zeroproof.data import CellOptions, Table
 
-__all__ = ["lines", "looked"]
+__all__ = ["look"]
 
 _COLUMNS, _ROWS, _TOKENS, _WIDTH = 40, 5, 3, 24
 
 
-def looked(table: "Table", options: "CellOptions", target: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a table holds: columns with their cells, first rows, repeated inputs.
+def look(data: str, *, quiet: bool = False, **given: Any) -> Outcome:
+    """Show what a table holds.
 
     Args:
-        table: What was read.
-        options: What is known of its cells.
-        target: Columns that are no inputs.
+        data: A file, or - for standard input.
+        quiet: Has no effect: there is no work that takes time.
+        given: Options of tables.
+
+    Raises:
+        DataError: It cannot be read.
     """
+    table = opened_table(data, given)
+    record = _looked(table, cell_options(given))
+    return Outcome(_lines(record), record)
+
+
+def _looked(table: "Table", options: "CellOptions") -> dict[str, Any]:
     import numpy as np
 
     columns, inputs = [], []
@@ -36,7 +47,7 @@ def looked(table: "Table", options: "CellOptions", target: Sequence[str] = ()) -
                 "kinds_of_other": len(tokens),
             }
         )
-        if name not in target and len(finite) == table.rows:
+        if len(finite) == table.rows:
             inputs.append(cells.value)
     distinct = len(np.unique(np.stack(inputs, 1), axis=0)) if inputs else table.rows
     first = {
@@ -53,7 +64,7 @@ def looked(table: "Table", options: "CellOptions", target: Sequence[str] = ()) -
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def _lines(found: dict[str, Any]) -> list[str]:
     """Return it for a screen."""
     said = "; ".join(["", *found["read_as"]])
     head = f"{found['file']}: {found['rows']} rows, {len(found['columns'])} columns{said}"
@@ -88,4 +99,6 @@ def _row(column: dict[str, Any]) -> tuple[str, str, str, str]:
     span = " … ".join(f"{end:.6g}" for end in column["range"])
     other = [f"{n} × {word[:_WIDTH] or 'empty'} ({kind})" for word, n, kind in column["other"]]
     rest = column["kinds_of_other"] - len(other)
+    if rest and not column["numbers"] and all(n == 1 for _, n, _ in column["other"]):
+        return name, "0", "", f"{column['kinds_of_other']} texts, as {column['other'][0][0]!r}"
     return name, str(column["numbers"]), span, ", ".join(other) + (f", {rest} more" if rest else "")

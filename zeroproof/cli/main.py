@@ -3,6 +3,8 @@
 Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
 """
 
+import json
+import math
 import signal
 import sys
 import threading
@@ -11,16 +13,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from zeroproof import __version__
 from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.cli.arguments import OPTIONS, SECTIONS, parser, sentence, with_files, yaml_text
+from zeroproof.cli.arguments import (
+    CHOICES,
+    COMMANDS,
+    OPTIONS,
+    SECTIONS,
+    Outcome,
+    help_text,
+    parser,
+    sentence,
+    with_files,
+    yaml_text,
+)
 from zeroproof.cli.fit import fit
+from zeroproof.cli.look import look
 from zeroproof.cli.poles import poles
 from zeroproof.cli.runs import predict
 from zeroproof.errors import MissingExtraError, RangeError, TrainingError, ZeroProofError
 
 __all__ = ["main"]
 
+_COMMON = ("both", "table", "cells")
 # what an option of both or of train is called beside sections
 _SECTIONED = {
     "tau_infer": "trainer.tau_infer",
@@ -78,19 +94,59 @@ def _terminable() -> Iterator[None]:
 
 
 def _run(words: Sequence[str]) -> int:
+    command = words[0] if words and words[0] in COMMANDS else ""
+    asked = {"-h", "--help", "--help_all"} & set(words)
+    if asked or not words:
+        print(help_text(command, everything="--help_all" in words))
+        return 0 if asked else 2
+    if words[0] == "--version":
+        print(f"zeroproof {__version__}{_clash()}")
+        return 0
     jsonargparse = require("jsonargparse", extra="cli")
     try:
         given = parser().parse_args(
-            with_files(words) if words[:1] == ["fit"] else words, defaults=False
+            with_files(words) if words[0] == "fit" else words, defaults=False
         )
     except (jsonargparse.ArgumentError, RecursionError) as error:
         return _say(sentence(error), 2)
-    commands = {"fit": _fit, "predict": predict, "poles": poles}
-    commands[given.command](**given[given.command].as_dict())
+    options = given[given.command].as_dict()
+    as_json, quiet = (bool(options.pop(name, False)) for name in ("json", "quiet"))
+    for name, choices in CHOICES.items():
+        if options.get(name) is not None:
+            one_of(options[name], choices, f"--{name.replace('_', '-')}")
+    commands = {"fit": _fit, "look": look, "predict": predict, "poles": poles}
+    said = commands[given.command](**options, **({"quiet": True} if quiet or as_json else {}))
+    if as_json:
+        print(json.dumps(_strict(said.record), ensure_ascii=False, allow_nan=False))
+    elif not quiet:
+        print("\n".join(said.lines))
     return 0
 
 
-def _fit(**given: Any) -> None:
+def _strict(value: Any) -> Any:
+    """Return a value for JSON, which has no numbers that are not finite: they become text."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _clash() -> str:
+    """Say that another distribution has files of the same names, if one is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        other = version("zeroproofml")
+    except PackageNotFoundError:
+        return ""
+    return (
+        f"\nwarning: zeroproofml {other} installs into the same folder `zeroproof`, and each "
+        "overwrites files of the other: keep them in environments of their own"
+    )
+
+
+def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
     """Fit, train as sections say, or print all options.
 
     Raises:
@@ -115,12 +171,12 @@ def _fit(**given: Any) -> None:
     if sections:
         from zeroproof.cli.sections import fit_sections
 
-        fit_sections({**given, "data": data, "resume": resume}, printing=printing)
-    elif printing:
-        names = (*OPTIONS["both"], *OPTIONS[given["method"]])
-        print(yaml_text({"data": data.get("train"), **{k: given.get(k) for k in names}}), end="")
-    else:
-        fit({**given, "data": str(data["train"])}, own)
+        return fit_sections({**given, "data": data, "resume": resume}, printing=printing)
+    if not printing:
+        return fit({**given, "data": str(data["train"])}, own, quiet=quiet)
+    names = (*(name for group in _COMMON for name in OPTIONS[group]), *OPTIONS[given["method"]])
+    options = {"data": data.get("train"), **{name: given.get(name) for name in names}}
+    return Outcome([yaml_text(options).rstrip("\n")], options)
 
 
 def _check_sectioned(section: str, given: Mapping[str, Any]) -> None:
@@ -129,6 +185,8 @@ def _check_sectioned(section: str, given: Mapping[str, Any]) -> None:
     for name in given:
         if name in OPTIONS["solve"]:
             raise RangeError(f"--{name} must come with --method solve, got --{section}")
+        if name in {"sigma", "group"}:
+            raise RangeError(f"--{name} must come without sections, got --{section}")
         if name in _SECTIONED:
             raise RangeError(
                 f"--{name} must be given as --{_SECTIONED[name]} beside --{section}, got --{name}"

@@ -5,6 +5,7 @@ import textwrap
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zeroproof.cli.arguments import Outcome
 from zeroproof.cli.runs import Solved, check_file, open_run
 from zeroproof.errors import DataError, RunFolderError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from zeroproof.inference.run import Run
     from zeroproof.solve.poles import PoleTable
 
-__all__ = ["Singular", "curves_in", "poles", "singular", "table_of"]
+__all__ = ["Singular", "curves_in", "listed_poles", "poles", "singular", "table_of"]
 
 _COLUMNS = (
     "target",
@@ -49,15 +50,16 @@ class Singular(NamedTuple):
     system: bool = False
 
 
-def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
+def poles(run: str, *, out: str = "", all: bool = False, quiet: bool = False) -> Outcome:  # noqa: A002
     """List the poles and residues of a run with one feature, or trace the pole curves of two.
 
     Args:
         run: Folder written by `zeroproof fit`.
-        out: CSV file to write: the poles of each target, or the vertices of the curves.
+        out: File to write: the poles of each target, or the vertices of the curves.
         all: List spurious poles too, which a zero of N cancels.
+        quiet: Has no effect: there is no work that takes long.
     """
-    from zeroproof.data import write_csv
+    from zeroproof.data import writing
 
     if out:
         check_file(out)
@@ -65,22 +67,32 @@ def poles(run: str, *, out: str = "", all: bool = False) -> None:  # noqa: A002
     known = singular(opened)
     count = len(opened.features)
     if known.constant and count > 2:
-        print("no pole: the denominator is constant")
-        return
+        return Outcome(["no pole: the denominator is constant"], {"poles": []})
     if count > 2:
         raise DataError(
             f"a run must have one feature or two for its poles to be listed, got {count}: they are "
             "surfaces; `zeroproof predict` says of each row whether it is ⊥ or near it"
         )
-    columns = _listed(opened, known, everything=all) if count == 1 else _traced(opened, known)
+    if count == 1:
+        lines, columns = listed_poles(opened, everything=all)
+    else:
+        lines, columns = _traced(opened, known)
     if out:
-        write_csv(out, columns)
-        print(f"{len(next(iter(columns.values())))} rows -> {out}")
+        with writing(out) as write:
+            write(columns)
+        lines.append(f"{len(next(iter(columns.values())))} rows -> {out}")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Outcome(lines, {"poles" if count == 1 else "vertices": rows})
 
 
-def _listed(run: "Run | Solved", known: Singular, *, everything: bool) -> dict[str, list[Any]]:
+def listed_poles(
+    run: "Run | Solved", *, everything: bool
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return the poles of a run with one feature, as lines and as columns."""
+    known = singular(run)
     low, high = known.domain[:, 0].tolist()
     columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    lines: list[str] = []
     for output, target in enumerate(getattr(run, "outputs", run.targets)):
         table = table_of(run, known, output)
         kept = ~table.spurious | everything
@@ -88,9 +100,10 @@ def _listed(run: "Run | Solved", known: Singular, *, everything: bool) -> dict[s
         table = table.at(kept)
         count = len(table.position)
         number = f"{count or 'no'} pole{'' if count == 1 else 's'}"
-        print(f"{target}: {number}" + (f", and {hidden} spurious (--all)" if hidden else ""))
+        more = f", and {hidden} spurious (--all)" if hidden else ""
+        lines.append(f"{target}: {number}{more}")
         if count:
-            print(textwrap.indent(str(table), "  "))
+            lines.append(textwrap.indent(str(table), "  "))
         unknown = [math.nan] * count
         values = (
             [target] * count,
@@ -105,32 +118,31 @@ def _listed(run: "Run | Solved", known: Singular, *, everything: bool) -> dict[s
             [0] * count if table.inside is None else table.inside.int().tolist(),
             table.spurious.int().tolist(),
         )
-        for column, more in zip(columns.values(), values, strict=True):
-            column.extend(more)
+        for column, own in zip(columns.values(), values, strict=True):
+            column.extend(own)
     scope = "" if known.everywhere else "; only this interval was searched"
     scope += f"; poles are in s = i {run.features[0]}" if known.system else ""
-    print(f"data: {run.features[0]} from {low:g} to {high:g}{scope}")
-    return columns
+    return [*lines, f"data: {run.features[0]} from {low:g} to {high:g}{scope}"], columns
 
 
-def _traced(run: "Run | Solved", known: Singular) -> dict[str, list[Any]]:
+def _traced(run: "Run | Solved", known: Singular) -> tuple[list[str], dict[str, list[Any]]]:
     index = ("target", "curve")
     clash = [name for name in index if name in run.features]
     if clash:
         raise DataError(f"features must not be named target or curve, got {clash[0]!r}")
-    rows = []
+    rows, lines = [], []
     for output, target in enumerate(run.targets[:1] if known.shared else run.targets):
         name = ",".join(run.targets) if known.shared else target
         curves = curves_in(run, known, output)
         vertices = sum(map(len, curves))
         number = f"{len(curves) or 'no'} pole curve{'' if len(curves) == 1 else 's'}"
-        print(f"{name}: {number}" + (f", {vertices} vertices" if vertices else ""))
+        lines.append(f"{name}: {number}" + (f", {vertices} vertices" if vertices else ""))
         rows += [(name, k, *x) for k, line in enumerate(curves, 1) for x in line.tolist()]
     (low, high) = known.domain.tolist()
     box = (f"{n} from {a:g} to {b:g}" for n, a, b in zip(run.features, low, high, strict=True))
-    print(f"data: {', '.join(box)}; only this box was searched")
+    lines.append(f"data: {', '.join(box)}; only this box was searched")
     columns = (*index, *run.features)
-    return {name: [row[k] for row in rows] for k, name in enumerate(columns)}
+    return lines, {name: [row[k] for row in rows] for k, name in enumerate(columns)}
 
 
 def singular(run: "Run | Solved") -> Singular:

@@ -1,18 +1,25 @@
 """Run folders of either kind, opened and asked: `zeroproof predict`."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
-from zeroproof.cli.fit import DESCRIPTIONS, RUN_FILES, answer_columns
-from zeroproof.errors import DataError, RunFolderError
+from zeroproof._extras import require
+from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.tables import DESCRIPTIONS, RUN_FILES, cell_options, column_names, reading
+from zeroproof.errors import DataError, RangeError, RunFolderError
 
 if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from torch import Tensor
 
+    from zeroproof.data import Table
+    from zeroproof.data.schema import Schema
     from zeroproof.estimators.fitted import Fitted
-    from zeroproof.inference import StrictResult
     from zeroproof.inference.run import Run
+
+_NORMAL = 1.96  # standard errors, of 95 %
 
 __all__ = ["Solved", "answers_of", "check_file", "open_run", "predict"]
 
@@ -24,35 +31,89 @@ class Solved(NamedTuple):
     features: tuple[str, ...]  # those that are used
     targets: tuple[str, ...]  # of a complex output two, real and imaginary part
     outputs: tuple[str, ...]  # a name for each
+    facts: Mapping[str, Any] = {}
 
 
-def predict(run: str, data: str, *, out: str) -> None:
-    """Answer each row of a table, with ⊥ where the model says that there is no finite answer.
+def predict(
+    run: str, data: str, *, out: str = "", keep: str = "", quiet: bool = False, **given: Any
+) -> Outcome:
+    """Answer each row of a table, piece by piece, with a status that says when there is none.
 
     Args:
         run: Folder written by `zeroproof fit`.
-        data: CSV file with the feature columns, in any order; further columns are ignored.
-        out: CSV file to write. Per target: its decoded value (nan at ⊥), and 0 or 1 in
-            TARGET_bottom and TARGET_gap (a finite answer so close to a singularity that it is
-            risky).
+        data: A table with the feature columns, in any order; further columns are ignored.
+        out: File to write. Per target: its value, what is known of it (see `answers_of`), and its
+            `Status` as a word; `outside` is 1 where an input lies outside the data of the fit.
+        keep: Columns of the table to hand on, a,b or all.
+        quiet: Show no progress.
+        given: Options of tables.
     """
-    from zeroproof.data import numbers, read_csv, write_csv
+    from collections import Counter
 
-    check_file(out, data)
+    import torch
+
+    from zeroproof.data import read_pieces, writing
+
+    if not out:
+        raise RangeError("the following arguments are required: out; see zeroproof predict --help")
+    if out != "-":
+        check_file(out, data)
     opened = open_run(run)
-    advice = "; write it as a number, or nan where it is unknown, and the answer is ⊥"
-    X = numbers(read_csv(data), opened.features, advice=advice)
-    answer = answers_of(opened, X)
-    columns = {}
-    for place, name in enumerate(opened.targets):
-        decoded, bottom, gap = (part[:, place] for part in answer)
-        parts = (decoded.tolist(), bottom.int().tolist(), gap.int().tolist())
-        columns.update(zip(answer_columns(name), parts, strict=True))
-    write_csv(out, columns)
-    print(
-        f"{len(X)} rows -> {out}: {int(answer.bottom_mask.any(1).sum())} with ⊥, "
-        f"{int(answer.gap_mask.any(1).sum())} with an answer in the gap"
-    )
+    schema = schema_of(opened)
+    options = cell_options(given)
+    counts: Counter[str] = Counter()
+    rows = beyond = 0
+    pieces = read_pieces(data, reading(given), sheet=given.get("sheet"))
+    with writing(out) as write, _progress(quiet=quiet) as advance:
+        for table in pieces:
+            X, outside = schema.matrix(table, options)
+            places = [schema.names.index(name) for name in opened.features]
+            columns = answers_of(opened, torch.from_numpy(X[:, places].copy()))
+            kept = _kept(table, keep)
+            if clash := kept.keys() & {*columns, "outside"}:
+                raise DataError(f"--keep must not name a column of the answers, got {min(clash)}")
+            write({**kept, **columns, "outside": outside.astype("int8")})
+            counts.update(word for t in opened.targets for word in columns[f"{t}_status"])
+            rows, beyond = rows + table.rows, beyond + int(outside.sum())
+            advance(table.rows)
+    words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
+    more = f"; {beyond} rows outside the data of the fit" if beyond else ""
+    record = {"rows": rows, "out": out, "status": dict(counts), "outside": beyond}
+    return Outcome([] if out == "-" else [f"{rows} rows -> {out}: {words}{more}"], record)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int], Any]]:
+    tqdm = require("tqdm.auto", extra="train").tqdm
+    shown = sys.stderr.isatty() and not quiet
+    with tqdm(desc="predict", unit=" rows", disable=not shown, leave=False) as bar:
+        yield bar.update
+
+
+def _kept(table: "Table", keep: str) -> dict[str, Any]:
+    names = tuple(table.columns) if keep == "all" else column_names(keep, "--keep") if keep else ()
+    for name in names:
+        if name not in table.columns:
+            raise DataError(f"--keep must name columns, got {name!r}: {table.near(name)}")
+    kept = {}
+    for name in names:
+        cells = table.cells(name)
+        plain = not cells.tokens and not cells.percent
+        kept[name] = cells.value if plain else table.columns[name]
+    return kept
+
+
+def schema_of(run: "Run | Solved") -> "Schema":
+    """Return what the columns of a run mean; of earlier versions numbers."""
+    from zeroproof.data.schema import Column, Schema
+
+    facts = run.facts.get("schema")
+    if facts is None:
+        return Schema(tuple(Column(name) for name in run.features))
+    try:
+        return Schema.of_record(facts).using(run.features)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"a run must tell what its columns mean, got {error}") from error
 
 
 def open_run(folder: str | Path) -> "Run | Solved":
@@ -74,20 +135,52 @@ def open_run(folder: str | Path) -> "Run | Solved":
     return load_run(folder)
 
 
-def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
-    """Return answers with masks for rows, `(n, targets)`; a row that is not finite is ⊥.
+def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
+    r"""Return columns of answers for rows of the features of a run.
+
+    For each target: its value in the units of the target, nan at ⊥, or inf and -inf where a model
+    tells them apart; `error`, its standard error, which is how far the fit may be off, nan where it
+    is not known; `low` and `high`, where it lies with 95 %: if low is above high, this is all above
+    low and all below high, through ∞; `score`, and `status`, a word of `Status`.
 
     Warns:
         UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
     """
+    import torch
+
+    from zeroproof.inference.status import Status, columns_of
+    from zeroproof.projective import denominator_score
+
     if isinstance(run, Solved):
-        from zeroproof.estimators.fitted import parts_of
+        fitted = run.fitted
+        fitted.warn_outside(X)
+        answers = fitted.strict(X)
+        status, decoded = fitted.status(X, answers), answers.decoded
+        N, D = fitted.tuples(X)
+        score = denominator_score(N, D, "angle", fitted.thresholds.scale)
+        error = fitted.errors(X).expand(decoded.shape)
+        if fitted.affine:
+            decoded = torch.where(status == Status.POLE, N.sign() * torch.inf, decoded)
+        if decoded.is_complex():
+            decoded = torch.view_as_real(decoded.resolve_conj()).flatten(1)
+            status, score, error = (p.repeat_interleave(2, 1) for p in (status, score, error))
+        scale = fitted.thresholds.scale
+    else:
+        from zeroproof.inference.run import predict_rows
 
-        run.fitted.warn_outside(X)
-        return parts_of(run.fitted.strict(X))
-    from zeroproof.inference.run import predict_rows
-
-    return predict_rows(run, X)
+        answers = predict_rows(run, X)
+        assert answers.origin is not None
+        status, decoded = answers.status, answers.decoded
+        N, D, config, *_ = answers.origin
+        score = denominator_score(N, D, config.score, config.scale).double()
+        error, scale = torch.full_like(decoded, torch.nan), 1.0
+    # the angle to ⊥ is known as well next to a pole as elsewhere
+    angle, reach = (decoded / scale).atan(), _NORMAL * error / scale
+    reach = reach / (1 + (decoded / scale) ** 2)
+    low, high = (scale * (angle + side * reach).tan() for side in (-1, 1))
+    anything = reach >= torch.pi / 2
+    low, high = low.masked_fill(anything, -torch.inf), high.masked_fill(anything, torch.inf)
+    return columns_of(run.targets, decoded, status, error=error, low=low, high=high, score=score)
 
 
 def _solved(folder: Path) -> Solved:
@@ -110,7 +203,7 @@ def _solved(folder: Path) -> Solved:
                 f"{folder / 'model.json'} must name {wanted} {what}, got {names!r}"
             )
     outputs = (",".join(targets[i : i + each]) for i in range(0, len(targets), each))
-    return Solved(fitted, tuple(fitted.names), tuple(targets), tuple(outputs))
+    return Solved(fitted, tuple(fitted.names), tuple(targets), tuple(outputs), facts)
 
 
 def _are_names(names: object) -> TypeGuard[Sequence[str]]:

@@ -22,18 +22,17 @@ from zeroproof._checks import whole
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place, text_in_place
 from zeroproof._record import said
-from zeroproof.cli.arguments import SECTIONS, listed, sentence, yaml_text
-from zeroproof.cli.fit import (
+from zeroproof.cli.arguments import OPTIONS, SECTIONS, Outcome, sentence, yaml_text
+from zeroproof.cli.fit import fit_lines, told, write_fit
+from zeroproof.cli.tables import (
     TableRows,
     check_answers,
     check_folder,
     column_names,
-    fit_lines,
-    print_report,
     read_rows,
-    write_fit,
 )
 from zeroproof.data import TableStream
+from zeroproof.data.schema import Schema
 from zeroproof.errors import DataError, RangeError, TrainingError, ZeroProofError
 from zeroproof.estimators import TrainedFit
 from zeroproof.estimators.diagnosis import diagnose, errors_of, view_rows
@@ -48,6 +47,7 @@ __all__ = ["DataSection", "fit_sections"]
 
 _MODEL = {"class_path": "zeroproof.layers.ProjectiveMLP"}
 _OPTIMIZER = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
+_OF_TABLES = ("target", "features", *OPTIONS["table"], *OPTIONS["cells"])
 _COLUMNS = ("in_features", "out_features")  # the data say them
 _CLASSES = ("model", "optimizer", "scheduler")  # sections that name a class
 _CALLED = {
@@ -128,10 +128,11 @@ class TrainerRun(NamedTuple):
     loss: SCMTrainingLoss
     trainer: TrainingConfig
     text: str  # the same as YAML
+    table: Mapping[str, Any]  # target, features, and how tables are read
 
 
-def fit_sections(given: Mapping[str, Any], *, printing: bool) -> None:
-    """Train as the sections say, write the run folder and print a report; or print all options.
+def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Outcome:
+    """Train as the sections say, write the run folder and report; or return all options.
 
     Args:
         given: Options of `zeroproof fit`, sections as they were written.
@@ -152,15 +153,16 @@ def fit_sections(given: Mapping[str, Any], *, printing: bool) -> None:
     # by position: its third argument, whether to leave out null, has had several names
     filled = json.loads(parser.dump(full, "json", False))
     values = {"seed": 0, **given, "method": "train", **filled, **aside}
-    names = ("data", "target", "features", "out", "method", "seed", "resume", *SECTIONS)
+    used = [name for name in _OF_TABLES[2:] if name in given]
+    names = ("data", "target", "features", "out", "method", "seed", "resume", *used, *SECTIONS)
     text = yaml_text({name: values.get(name) for name in names})
     if printing:
-        print(text, end="")
-        return
+        return Outcome([text.rstrip("\n")], {name: values.get(name) for name in names})
     parts = built("a section", lambda: _instances(parser, full))
+    table = {name: given[name] for name in _OF_TABLES if name in given}
     plain = {name: values.get(name, "") for name in ("target", "features", "out", "seed", "resume")}
     sections = {name: parts[name] for name in (*_FIELDS, *_CLASSES)}
-    train_run(TrainerRun(**plain, **sections, text=text))
+    return train_run(TrainerRun(**plain, **sections, text=text, table=table))
 
 
 def _spec(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,13 +283,12 @@ class Loaded(NamedTuple):
     held_out: Tensor | None  # which of them
 
 
-def load(data: DataSection, target: str, features: str, *, dtype: torch.dtype, seed: int) -> Loaded:
+def load(data: DataSection, table: Mapping[str, Any], *, dtype: torch.dtype, seed: int) -> Loaded:
     """Read or open the rows to train on and to validate on.
 
     Args:
         data: Which.
-        target: Names of the targets, `a,b`.
-        features: Names of the features; `""` for all other columns of a single CSV file.
+        table: Names of targets and features, and how tables are read.
         dtype: Of the inputs.
         seed: Of held-out rows, and of the order.
 
@@ -295,7 +296,7 @@ def load(data: DataSection, target: str, features: str, *, dtype: torch.dtype, s
         DataError: They cannot be used, or all features are constant.
     """
     read = _streamed if data.stream else _in_memory
-    loaded = read(data, target, features, dtype, seed)
+    loaded = read(data, table, dtype, seed)
     flat = (loaded.spread.low == loaded.spread.high).tolist()
     constant = [name for name, same in zip(loaded.features, flat, strict=True) if same]
     if len(constant) == len(flat):
@@ -306,15 +307,15 @@ def load(data: DataSection, target: str, features: str, *, dtype: torch.dtype, s
 
 
 def _in_memory(
-    data: DataSection, target: str, features: str, dtype: torch.dtype, seed: int
+    data: DataSection, table: Mapping[str, Any], dtype: torch.dtype, seed: int
 ) -> Loaded:
-    rows = _rows(data.train, target, features)
+    rows = _rows(data.train, table)
     held_out = torch.zeros(len(rows.X), dtype=torch.bool)
     order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(seed))
     held_out[order[: min(round(data.held_out * len(order)), len(order) - 1)]] = True
     check = None
     if data.validation:
-        others = _rows(data.validation, target, listed(rows.features))
+        others = _rows(data.validation, table, rows.schema)
         check = _batches(others.X, others.y, dtype, data.batch_size, None)
     elif held_out.any():
         check = _batches(rows.X[held_out], rows.y[held_out], dtype, data.batch_size, None)
@@ -331,13 +332,12 @@ def _in_memory(
     )
 
 
-def _rows(source: str, target: str, features: str) -> TableRows:
+def _rows(source: str, table: Mapping[str, Any], schema: Schema | None = None) -> TableRows:
     """Read all rows of a file or folder."""
-    path = Path(source)
-    if not path.is_dir() and path.suffix.lower() != ".parquet":
-        rows = read_rows(source, target, features)
+    if not Path(source).is_dir():
+        rows = read_rows(source, table, schema)
     else:
-        names, targets = _names(source, target, features)
+        names, targets = _names(source, table)
         parts = list(_stream(source, names, targets, torch.float64))
         X, y = (torch.cat(part) for part in zip(*parts, strict=True))
         rows = TableRows(X, y, names, targets)
@@ -351,8 +351,8 @@ def _rows(source: str, target: str, features: str) -> TableRows:
     return rows
 
 
-def _names(source: str, target: str, features: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    targets = column_names(target, "--target")
+def _names(source: str, table: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    targets, features = column_names(table["target"], "--target"), table.get("features", "")
     check_answers(targets)
     if not features:
         raise DataError(f"--features must name the columns to predict from, for {source}, got none")
@@ -376,11 +376,9 @@ def _stream(
     )
 
 
-def _streamed(
-    data: DataSection, target: str, features: str, dtype: torch.dtype, seed: int
-) -> Loaded:
+def _streamed(data: DataSection, table: Mapping[str, Any], dtype: torch.dtype, seed: int) -> Loaded:
     source = data.train
-    names, targets = _names(source, target, features)
+    names, targets = _names(source, table)
     columns = {"features": names, "targets": targets, "dtype": dtype}
     train = TableStream(
         source,
@@ -517,8 +515,8 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def train_run(run: TrainerRun) -> None:
-    """Train, write the run folder and print a report.
+def train_run(run: TrainerRun) -> Outcome:
+    """Train, write the run folder and report.
 
     Raises:
         ZeroProofError: Data, a folder or an option cannot be used, or training failed.
@@ -529,9 +527,9 @@ def train_run(run: TrainerRun) -> None:
     if own and not run.data.stream:
         require("matplotlib.figure", extra="plots")
     with folder_in_place(folder) as fresh:
-        report = _trained(run, fresh, own=own)
+        report, facts = _trained(run, fresh, own=own)
         text_in_place(fresh / "config.yaml", run.text)
-    print_report(report, folder)
+    return told(report, facts, folder)
 
 
 def _check(run: TrainerRun, folder: Path) -> None:
@@ -550,11 +548,11 @@ def _check(run: TrainerRun, folder: Path) -> None:
     check_folder(folder)
 
 
-def _trained(run: TrainerRun, folder: Path, *, own: bool) -> list[str]:
+def _trained(run: TrainerRun, folder: Path, *, own: bool) -> tuple[list[str], dict[str, Any]]:
     started = time.perf_counter()
     seed = run.seed if run.trainer.seed is None else run.trainer.seed
     dtype = torch.float64 if own else torch.get_default_dtype()
-    loaded = load(run.data, run.target, run.features, dtype=dtype, seed=seed)
+    loaded = load(run.data, run.table, dtype=dtype, seed=seed)
     torch.manual_seed(seed)
     model = build_model(run.model, loaded)
     trainer = _trainer(run, model, loaded, replace(run.trainer, seed=seed))
@@ -572,9 +570,9 @@ def _trained(run: TrainerRun, folder: Path, *, own: bool) -> list[str]:
     }
     if isinstance(model, ProjectiveMLP) and own:
         with trainer.in_training_units():  # those of the frame
-            return _write_own(run, model, trainer, loaded, facts, folder)
+            return _write_own(run, model, trainer, loaded, facts, folder), facts
     _write_module(run, model, trainer, loaded, facts, folder)
-    return _summary(facts, trainer)
+    return _summary(facts, trainer), facts
 
 
 def _trainer(

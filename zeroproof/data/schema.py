@@ -67,6 +67,12 @@ class Schema(NamedTuple):
         """Return the names of the features, as the model has them."""
         return tuple(name for column in self.features for name in column.features)
 
+    def using(self, names: Sequence[str]) -> "Schema":
+        """Return the schema of the columns that become these features."""
+        return self._replace(
+            features=tuple(c for c in self.features if set(c.features) & set(names))
+        )
+
     def record(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
@@ -160,8 +166,13 @@ class Rows(NamedTuple):
     said: tuple[str, ...]
 
 
-def rows_of(table: Table, wanted: Wanted) -> Rows:
+def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> Rows:
     """Read what is to be fitted.
+
+    Args:
+        table: Where from.
+        wanted: Which columns, and what their cells say.
+        schema: What features mean, if that is known from other rows.
 
     Raises:
         DataError: Columns are missing, or hold what cannot be fitted: all of it is named.
@@ -174,14 +185,17 @@ def rows_of(table: Table, wanted: Wanted) -> Rows:
         targets.append(column)
         y.append(values)
         unmeasured |= missing
+    known = {} if schema is None else {column.name: column for column in schema.features}
     own = {*wanted.targets, wanted.sigma, wanted.group}
-    names = wanted.features or tuple(name for name in table.columns if name not in own)
+    names = (
+        tuple(known) or wanted.features or tuple(name for name in table.columns if name not in own)
+    )
     if set(names) & set(wanted.targets):
         raise DataError(f"--features must not name a target, got {', '.join(names)}")
     said, features, parts = list(table.said), [], []
     for name in names:
         cells = table.cells(name, _as_missing(wanted.cells))
-        column = _feature(table, name, cells, wanted, wrong)
+        column = known.get(name) or _feature(table, name, cells, wanted, wrong)
         if column is None:
             said.append(f"text of more than {_LEVELS} values left out: {name!r}")
             continue
@@ -217,7 +231,7 @@ def rows_of(table: Table, wanted: Wanted) -> Rows:
     places = np.cumsum([0, *(len(column.features) for column in features)])
     features = [
         column
-        if column.levels
+        if column.levels or known
         else column._replace(low=float(X[:, j].min()), high=float(X[:, j].max()))
         for column, j in zip(features, places, strict=False)
     ]

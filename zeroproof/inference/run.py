@@ -52,7 +52,10 @@ def predict_rows(run: Run, X: Tensor) -> StrictResult:
     X = X.masked_fill(~torch.isfinite(standardised), math.nan)  # beyond the network's own numbers
     module = StrictModule(run.model, config=run.config).eval()
     with torch.no_grad():
-        decoded, bottom, gap = module(X)
+        answers = module(X)
+    decoded, bottom, gap = answers
     center = torch.tensor(run.frame.center, dtype=torch.float64)
     scale = torch.tensor(run.frame.scale, dtype=torch.float64)
-    return StrictResult(center + scale * decoded.double(), bottom, gap)
+    found = StrictResult(center + scale * decoded.double(), bottom, gap)
+    found.origin = answers.origin
+    return found
