@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     with warnings.catch_warnings(), _terminable():
+        warnings.filterwarnings("always", category=UserWarning, module="zeroproof")
         warnings.showwarning = _say_warning
         try:
             return _run([_spelled(word) for word in (sys.argv[1:] if argv is None else argv)])
