@@ -10,7 +10,7 @@ from torch import Tensor
 from zeroproof.cli.rows import TableRows
 from zeroproof.errors import RangeError
 from zeroproof.export import predict_rows
-from zeroproof.plots.fit import Answers, plot_curve, plot_parity
+from zeroproof.plots import Answers, plot_curve, plot_parity
 from zeroproof.projective import denominator_score
 
 if TYPE_CHECKING:

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof._checks import pair_shapes
+from zeroproof._checks import from_array, is_array, pair_shapes, widen
+from zeroproof.autodiff.compiled import register_class
 from zeroproof.errors import NotSupportedError, RangeError
 from zeroproof.inference.config import InferenceConfig
 from zeroproof.projective.angle import denominator_score
 from zeroproof.projective.decoding import Thresholds, decode_within
-from zeroproof.projective.gauge import widen
-from zeroproof.scm.arrays import from_array, is_array
-from zeroproof.scm.pytree import register_class
 
 __all__ = ["Reason", "StrictResult", "checked_config", "decided", "strict_inference"]
 

@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, positive, same_shape
-from zeroproof.autodiff.eager import chunk_size, chunks
-from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
-from zeroproof.projective.gauge import least_square, rescaled, widen
+from zeroproof._checks import one_of, pair_shapes, positive, same_shape, widen
+from zeroproof.native import is_forward_mode, is_tracing
+from zeroproof.projective.tuples import chunks, least_square, rescaled, squared
 from zeroproof.scm.division import divisible
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "denominator_score",
     "misalignment",
     "norm",
-    "squared",
     "turned",
 ]
 
@@ -31,11 +29,6 @@ def norm(N: Tensor, D: Tensor) -> Tensor:
     r"""Return √(\|N\|² + \|D\|²) of rescaled tuples, 1 (without a gradient) where both are 0."""
     squares = squared(N) + squared(D)
     return torch.where(squares == 0, 1, squares).sqrt()  # nan stays nan
-
-
-def squared(x: Tensor) -> Tensor:
-    r"""Return \|x\|², real, without a square root whose derivative fails at 0."""
-    return x.real.square() + x.imag.square() if x.is_complex() else x.square()
 
 
 def cross(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
@@ -194,7 +187,7 @@ def _angle_now(N: Tensor, D: Tensor, scale: float) -> Tensor:
     """The same chunk by chunk, in eager mode; rescaled only where squares would leave the range."""
     score = N.new_empty(N.shape)
     least = least_square(N.dtype)
-    for n, d, out in chunks(chunk_size(), D.numel(), N, D, score):
+    for n, d, out in chunks(N, D, score):
         torch.div(n, scale, out=out).square_().addcmul_(d, d)
         if out.amax().item() < math.inf and out.amin().item() >= least:
             torch.div(d, out.sqrt_(), out=out).abs_()
