@@ -198,6 +198,31 @@ def _stamp() -> str:
     return sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 
+class _Kept:
+    """Numba's cache of a kernel on disk: one that cannot be read is made anew, or done without."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        cache._cache_file._source_stamp = _stamp()  # Numba offers no other way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            return self._cache.load_overload(signature, context)
+        except Exception:  # what was cut off may fail in any way when it is read
+            try:
+                self._cache.flush()
+            except OSError:
+                self._cache.disable()
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        with contextlib.suppress(OSError):  # as of a full disk: the kernel itself is there
+            self._cache.save_overload(signature, compiled)
+
+
 def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
     from numba import njit
 
@@ -206,9 +231,8 @@ def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
         kept: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
         return njit(**options)(function)
-    index = getattr(getattr(kept, "_cache", None), "_cache_file", None)
-    if index is not None:
-        index._source_stamp = _stamp()  # Numba offers no other way
+    if hasattr(kept, "_cache"):  # not with compilation switched off, NUMBA_DISABLE_JIT
+        kept._cache = _Kept(kept._cache)
     return kept
 
 

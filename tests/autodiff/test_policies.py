@@ -18,8 +18,7 @@ from zeroproof.autodiff import (
     gradient_policy,
     register_policy,
 )
-from zeroproof.autodiff.compiled import stash, stashed
-from zeroproof.autodiff.policies import _STASH, PolicyModule, ruling_in_force
+from zeroproof.autodiff.policies import PolicyModule, _stash, _stashed, ruling_in_force
 from zeroproof.errors import RangeError
 from zeroproof.projective import decode
 from zeroproof.projective.decoding import decode_scored
@@ -208,11 +207,11 @@ def test_stash_is_believed_on_a_different_thread_alone(
 ) -> None:
     seen = []
     with gradient_policy(REJECT):
-        home, state = stashed(_STASH)
+        home, state = _stashed()
 
     # as in a worker of autograd: torch's own stash came along, the context did not
     def worker() -> None:
-        stash(_STASH, (threading.get_ident() if owner == "same" else home, state))
+        _stash((threading.get_ident() if owner == "same" else home, state))
         seen.append(contextvars.Context().run(active_policy))
 
     thread = threading.Thread(target=worker)

@@ -41,8 +41,6 @@ __all__ = [
     "register_namedtuple",
     "row_length",
     "set_function_modes",
-    "stash",
-    "stashed",
     "stored",
 ]
 
@@ -139,16 +137,6 @@ def row_length(n: int) -> int | None:
 
 MODULE_CALL = torch.nn.Module._call_impl.__code__  # its frame has the module that is called
 is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers
-
-
-def stash(key: str, entry: Any) -> None:
-    """Put an entry into torch's thread-local store, which autograd's worker threads inherit."""
-    torch._C._stash_obj_in_tls(key, entry)
-
-
-def stashed(key: str) -> Any:
-    """Return what is stored under `key` in this thread, or `None`."""
-    return torch._C._get_obj_in_tls(key) if torch._C._is_key_in_tls(key) else None
 
 
 def has_values(x: Tensor) -> bool:

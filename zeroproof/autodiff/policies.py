@@ -13,6 +13,8 @@ Which one is in force is read while backward runs: that of a module, of a contex
 - A tensor hook sees dL/dy, while the policies speak of dL/dN and dL/dD.
 """
 
+# pyright: reportPrivateUsage=false
+
 import contextlib
 import enum
 import functools
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import positive
-from zeroproof.autodiff.compiled import operation, stash, stashed
+from zeroproof.autodiff.compiled import operation
 from zeroproof.errors import RangeError
 from zeroproof.native import is_forward_mode, is_tracing, is_transforming, ordinary
 
@@ -85,6 +87,16 @@ _context: ContextVar[_State | None] = ContextVar("zeroproof_gradient_policy", de
 _STASH = "zeroproof_gradient_policy"
 
 
+def _stash(entry: Any) -> None:
+    """Put an entry into torch's thread-local store, which autograd's worker threads inherit."""
+    torch._C._stash_obj_in_tls(_STASH, entry)
+
+
+def _stashed() -> Any:
+    """Return what is stored in this thread, or `None`."""
+    return torch._C._get_obj_in_tls(_STASH) if torch._C._is_key_in_tls(_STASH) else None
+
+
 def _checked(policy: object) -> GradientPolicy:
     """Return a policy that is one.
 
@@ -125,21 +137,21 @@ def gradient_policy(
     """
     policy = _checked(policy)
     scale = _state().loss_scale if loss_scale is None else positive(loss_scale, "loss_scale")
-    state, previous = _State(policy, scale), stashed(_STASH)
+    state, previous = _State(policy, scale), _stashed()
     token = _context.set(state)
-    stash(_STASH, (threading.get_ident(), state))
+    _stash((threading.get_ident(), state))
     try:
         yield policy
     finally:
         _context.reset(token)
-        stash(_STASH, previous)
+        _stash(previous)
 
 
 def _state() -> _State:
     state = _context.get()
     if state is not None:
         return state
-    entry: tuple[int, _State] | None = stashed(_STASH)
+    entry: tuple[int, _State] | None = _stashed()
     if entry is None or entry[0] == threading.get_ident():
         return _DEFAULT
     return entry[1]
