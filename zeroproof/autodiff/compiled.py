@@ -1,7 +1,7 @@
 """Compiled graphs, and what torch offers only under private names.
 
 A vectorised loop stores and loads bools many times more slowly than floats. So a mask that leaves a
-graph is written as bytes and turned into bools outside of the kernel (`as_mask`); and a mask that
+graph is written as bytes and turned into bools outside of the kernel (`masks`); and a mask that
 backward needs is computed anew, for which it may consist only of operations that the partitioner
 repeats: neither `|`, nor a comparison that reads more than four times what it writes, as that
 within `isfinite` does.
@@ -22,9 +22,6 @@ from zeroproof.native import is_transforming
 __all__ = [
     "LANES",
     "MODULE_CALL",
-    "as_bytes",
-    "as_mask",
-    "as_two_masks",
     "compiling",
     "copy_all",
     "either",
@@ -36,7 +33,6 @@ __all__ = [
     "is_scripting",
     "learns_alone",
     "number_of",
-    "operation",
     "register_class",
     "register_namedtuple",
     "row_length",
@@ -73,53 +69,6 @@ def stored(mask: Tensor) -> Tensor:
     return torch.where(mask, 1.0, 0.0).to(torch.uint8)
 
 
-_library = torch.library.Library("zeroproof", "DEF")
-
-
-def operation(
-    schema: str,
-    run: Callable[..., Any],
-    fake: Callable[..., Any],
-    vmap: Callable[..., Any] | None = None,
-) -> Any:
-    """Register an operation that a graph calls at run time, and does not look into.
-
-    `torch.library.custom_op` does the same for a gradient too, and takes ten times as long.
-
-    Args:
-        schema: Name and types, as torch writes them.
-        run: What it does; it returns nothing that shares memory with an argument.
-        fake: What it returns, without values.
-        vmap: What `torch.func.vmap` makes of it: (info, dimensions, *arguments) -> (result, dims).
-    """
-    name = schema.partition("(")[0]
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"zeroproof::{name}", fake, lib=_library)
-    if vmap is not None:
-        torch.library.register_vmap(f"zeroproof::{name}", vmap, lib=_library)
-    return getattr(torch.ops.zeroproof, name).default
-
-
-# bytes as booleans, outside of the kernel that made them; and booleans as bytes
-as_mask = operation(
-    "as_mask(Tensor flags) -> Tensor",
-    lambda flags: flags.view(torch.bool).clone(),
-    lambda flags: torch.empty_like(flags, dtype=torch.bool),
-)
-as_bytes = operation(
-    "as_bytes(Tensor mask) -> Tensor",
-    lambda mask: mask.view(torch.uint8).clone(),
-    lambda mask: torch.empty_like(mask, dtype=torch.uint8),
-)
-# where the lowest bit of a byte is set, and where the next one is: of 0, 1 and 2
-as_two_masks = operation(
-    "as_two_masks(Tensor flags) -> (Tensor, Tensor)",
-    lambda flags: ((flags & 1).view(torch.bool), (flags >> 1).view(torch.bool)),
-    lambda flags: tuple(torch.empty_like(flags, dtype=torch.bool) for _ in range(2)),
-)
-
-
 def row_length(n: int) -> int | None:
     """Return the length of rows into which a long sum of n terms is cut, a multiple of `LANES`.
 
@@ -133,7 +82,7 @@ def row_length(n: int) -> int | None:
     return next((k for k in range(_LONGEST, _SHORTEST - 1, -LANES) if n % k == 0), None)
 
 
-# --- private names of torch ---------------------------------------------------------------
+# --- private names of torch -----------------------------------------------------------------------
 
 MODULE_CALL = torch.nn.Module._call_impl.__code__  # its frame has the module that is called
 is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers

@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import positive
-from zeroproof.autodiff.compiled import operation
 from zeroproof.errors import RangeError
 from zeroproof.native import is_forward_mode, is_tracing, is_transforming, ordinary
 
@@ -220,16 +219,20 @@ def scope_of(code: int) -> Iterator[None]:
 # --- the gate: it acts on gradients while backward runs -------------------------------------------
 
 
-def _scalars(gradient: Tensor, fixed: int) -> Tensor:
+@torch.library.custom_op("zeroproof::policy_scalars", mutates_args=())
+def _policy_scalars(gradient: Tensor, fixed: int) -> Tensor:
+    """Return what `ruling_in_force` returns, where `gradient` is."""
     return torch.tensor([float(x) for x in ruling_in_force(fixed)], device=gradient.device)
 
 
-_policy_scalars = operation(
-    "policy_scalars(Tensor gradient, int fixed) -> Tensor",
-    _scalars,
-    lambda gradient, fixed: torch.empty(3, dtype=torch.float32, device=gradient.device),
-    lambda info, dims, gradient, fixed: (_scalars(gradient, fixed), None),
-)
+@_policy_scalars.register_fake
+def _(gradient: Tensor, fixed: int) -> Tensor:
+    return torch.empty(3, dtype=torch.float32, device=gradient.device)
+
+
+@_policy_scalars.register_vmap
+def _(info: object, in_dims: object, gradient: Tensor, fixed: int) -> tuple[Tensor, None]:
+    return _policy_scalars(gradient, fixed), None
 
 
 class _ReadPolicy(torch.autograd.Function):

@@ -23,8 +23,6 @@ import zeroproof.layers.rational_formulas as F  # noqa: N812 - as torch names it
 from zeroproof._checks import one_of, whole, widen
 from zeroproof.autodiff.compiled import (
     LANES,
-    as_bytes,
-    as_mask,
     compiling,
     finite,
     row_length,
@@ -258,6 +256,8 @@ def _quotient(
         value, lost = function(x, P, Q, bottom, form)
         note(value, x, P, Q)
         return value, lost
+    from zeroproof.autodiff.masks import as_bytes, as_mask
+
     value, mask = function(x, P, Q, None if bottom is None else as_bytes(bottom), form)
     return value, as_mask(mask)
 

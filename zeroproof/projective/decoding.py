@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zeroproof._checks import one_of, pair_shapes, positive, threshold, widen
-from zeroproof.autodiff.compiled import as_two_masks, compiling, either, finite
+from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.scm.division import divide, quotients
@@ -70,6 +70,8 @@ def _compiled(
     N: Tensor, D: Tensor, score: Tensor, tau_infer: float, tau_train: float, fixed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the same for real tuples in one loop, whose masks follow from the decoded value."""
+    from zeroproof.autodiff.masks import as_two_masks
+
     # a quotient of anything else that is not finite, or by 0, is not finite itself
     value, _ = divide(N, D, either(~(score >= tau_infer), ~finite(D)), fixed)
     sound = finite(value.detach())
