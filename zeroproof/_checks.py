@@ -164,17 +164,12 @@ def from_array(x: Any, name: str) -> "Tensor":
     if x.dtype.kind not in "biufc":
         raise RangeError(f"{name} must be an array of numbers, got the dtype {x.dtype}")
     numpy = sys.modules["numpy"]
-    x = x.astype(_type_for_torch(numpy, x.dtype), copy=False)
+    widest = numpy.dtype(numpy.complex128 if x.dtype.kind == "c" else numpy.float64)
+    exact = x.dtype.kind in "fc" and x.dtype.itemsize <= widest.itemsize
+    x = x.astype(x.dtype.newbyteorder("=") if exact else widest, copy=False)
     if isinstance(x, numpy.ma.MaskedArray):
         x = x.filled(numpy.nan)
     import torch
 
     # torch takes neither read-only arrays nor negative strides; all others share their memory
     return torch.from_numpy(numpy.require(x, requirements="CAWE"))
-
-
-def _type_for_torch(numpy: Any, dtype: Any) -> Any:
-    if dtype.kind in "biu":
-        return numpy.dtype(numpy.float64)
-    widest = numpy.dtype(numpy.complex128 if dtype.kind == "c" else numpy.float64)
-    return widest if dtype.itemsize > widest.itemsize else dtype.newbyteorder("=")

@@ -297,17 +297,14 @@ def _draw_residuals(numpy: Any, axis: Any, x: Any, residual: Any, left_out: Any)
     """Draw data less fit over x; next to a pole they grow, so their body sets the limits."""
     used = residual[numpy.isfinite(residual) & ~left_out]
     if len(used):
-        axis.set_ylim(*_symmetric(*_body(numpy, used)))
+        low, high = _body(numpy, used)
+        size = max(-low, high) or 1.0
+        axis.set_ylim(-size, size)
     axis.axhline(0, color=_COLORS["train"], lw=1)
     _points(numpy, axis, x, residual, left_out, "")
     axis.set_ylabel("data - fit")
     axis.grid(visible=True, alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def _symmetric(low: float, high: float) -> tuple[float, float]:
-    size = max(-low, high) or 1.0
-    return -size, size
 
 
 def _draw_score(axis: Any, grid: Any, score: Any, thresholds: tuple[float, float]) -> None:

@@ -83,7 +83,7 @@ TUPLES = (
     _tuples("cosine", (projective.cosine, angle.norm, tuples.rescaled), projective.cosine, *FOUR),
     _tuples(
         "misalignment",
-        (projective.misalignment, angle.turned, angle.squared),
+        (projective.misalignment, tuples.squared),
         projective.misalignment,
         *FOUR,
     ),

@@ -130,17 +130,13 @@ def _inside(x: Tensor, bottom: Tensor | None, limit: Tensor, form: _Kind) -> Ten
 def _pulled(g: Tensor, x: Tensor, c: Tensor, form: _Kind, row: int | None) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and of the coefficients c for g = dL / d(Σ c_k B_k(x))."""
     by_x = polynomial(x, derivative(c, form.basis, form.domain), form.basis, form.domain)
-    return g * by_x.conj(), _moments(g, x, c, form, row is not None)
-
-
-def _moments(g: Tensor, x: Tensor, like: Tensor, form: _Kind, rows: bool) -> Tensor:
-    """Return Σ g · B_k(x) for each row of coefficients, in the shape of `like`."""
     t = x if form.basis == "monomial" else unit(x, form.domain)
     t = t.conj() if t.is_complex() else t
     terms = [g, g]  # g goes first: 0 times an overflowing power would be nan
-    for k in range(1, len(like)):
+    for k in range(1, len(c)):
         terms.append(F.next_row(terms[-1], terms[-2], t, k == 1, form.basis == "chebyshev"))
-    return torch.stack([_total(term, like, rows) for term in terms[1:]])
+    moments = [_total(term, c, row is not None) for term in terms[1:]]
+    return g * by_x.conj(), torch.stack(moments)
 
 
 def _total(term: Tensor, like: Tensor, rows: bool) -> Tensor:
@@ -235,7 +231,7 @@ class _QuotientNow(torch.autograd.Function):
     backward = staticmethod(_Quotient.backward)  # pyright: ignore[reportAssignmentType]
 
 
-def _quotient(
+def _machine_quotient(
     x: Tensor, P: Tensor, Q: Tensor, bottom: Tensor | None, form: _Kind, gated: bool
 ) -> tuple[Tensor, Tensor]:
     """Return (P(x) / Q(x), ⊥), nan at ⊥; the policy acts on dL/dP and dL/dQ if `gated`.
@@ -319,7 +315,7 @@ class _Tuples(torch.autograd.Function):
         return g_x.reshape(x.shape), *sums, None
 
 
-def _tuples(
+def _machine_tuples(
     x: Tensor, P: Tensor, Q: Tensor, form: _Kind, gated: bool
 ) -> tuple[Tensor, Tensor] | None:
     """Return (P(x), Q(x)), nan where one could overflow; `None` where plain operations serve.
@@ -508,7 +504,7 @@ class Rational(_RationalBase):
             dtype = _joint_dtype(wide[0], wide[1])
             X, P, Q = (z.to(dtype) for z in wide)
             form = _Kind(self.basis, self.domain, self.policy_code)
-            return _quotient(X, P, Q, bottom, form, gated)
+            return _machine_quotient(X, P, Q, bottom, form, gated)
         P, Q, beyond = self._polynomials(x)
         beyond = beyond | (Q == 0)
         return divide(P, Q, beyond if bottom is None else beyond | bottom, self.policy_code)
@@ -583,7 +579,7 @@ class ProjectiveRational(_RationalBase):
         wanted = torch.is_grad_enabled() and any(z.requires_grad for z in wide)
         if not is_forward_mode() and (gating(*wide) or not (wanted or is_tracing())):
             form = _Kind(self.basis, self.domain, self.policy_code)
-            pair = _tuples(*wide, form, wanted)
+            pair = _machine_tuples(*wide, form, wanted)
             if pair is not None:
                 return gated(*pair, self.policy_code)
         N, D, beyond = self._polynomials(x)

@@ -18,7 +18,6 @@ __all__ = [
     "denominator_score",
     "misalignment",
     "norm",
-    "turned",
 ]
 
 SCORES = ("denominator", "angle")
@@ -60,9 +59,7 @@ def cosine(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         >>> cosine(one, zero, -one, zero)  # +∞ and -∞
         tensor([-1.])
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     product = N * Y_n.conj() + D * Y_d.conj()
     if product.is_complex():
         product = product.real
@@ -76,16 +73,10 @@ def misalignment(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
 
     Shapes, errors and the value 1 where a tuple is ⟨0, 0⟩ (without a gradient) follow `cosine`.
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
-    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, turned(N, D, Y_n, Y_d))
-
-
-def turned(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
-    """Return 1 - cosine of rescaled tuples that are not ⟨0, 0⟩."""
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     size, Y_size = norm(N, D), norm(Y_n, Y_d)
-    return (squared(N / size - Y_n / Y_size) + squared(D / size - Y_d / Y_size)) / 2
+    turned = (squared(N / size - Y_n / Y_size) + squared(D / size - Y_d / Y_size)) / 2
+    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, turned)
 
 
 def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
@@ -112,17 +103,16 @@ def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         >>> chordal_distance(one, zero, -one, zero)  # +∞ and -∞
         tensor([0.])
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     distance = cross(N, D, Y_n, Y_d).abs() / (norm(N, D) * norm(Y_n, Y_d))
     return torch.where(_no_direction(N, D, Y_n, Y_d), 1, distance.clamp(max=1))
 
 
-def _two_tuples(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
+def _of_unit_size(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> tuple[Tensor, ...]:
     pair_shapes(N, D)
     pair_shapes(Y_n, Y_d, "Y_n and Y_d")
     same_shape(Y_n, N, "Y_n", "N")
+    return *rescaled(widen(N), widen(D))[:2], *rescaled(widen(Y_n), widen(Y_d))[:2]
 
 
 def _no_direction(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
