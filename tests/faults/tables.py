@@ -29,8 +29,8 @@ OPTIONS = (
     b"data: {train: a.csv, batch_size: 8}\ntarget: y\nout: run\nseed: 1\nloss: {lambda_sign: 0}\n"
     b"trainer: {max_epochs: 2, device: cpu}\noptimizer: {class_path: SGD, init_args: {lr: 1}}\n",
 )
-WORDS = [b"null", b"{}", b"[]", b"[[[[", b"!!python/object:os.system", b"&a [*a]", b"- ", b": ",
-         b"-1", b"yes", b"1e400", b"\xff", b"\t", b"'", b'"', b"{class_path: builtins.eval}"]  # fmt: skip
+WORDS = [b"null", b"{}", b"[]", b"[[[[", b"!!python/object:os.system", b"- ", b": ",
+         b"yes", b"1e400", b"\xff", b"\t", b"'", b'"', b"{class_path: builtins.eval}"]  # fmt: skip
 
 
 def mutated(content, words, rng):
