@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -160,8 +160,8 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         scale_numerator(head, progress["scale"])
 
 
-# Open files whose flock is held here. The system lets go of it when every process that has the file
-# is gone, and a loader's worker, which is forked, would hold it for some seconds after a kill.
+# Open files whose lock is held here. The system lets go of it when no process has the file open any
+# more, and a worker of a loader, which is forked, lives on for some seconds after a kill.
 _LOCKS: set[IO[str]] = set()
 
 
@@ -173,6 +173,32 @@ def _leave_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_locks)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[tuple[str, str]]:
+    """Hold a folder for one run; yield why that cannot be, and what is doubtful about it."""
+    lock, problem, doubt = (folder / ".lock").open("a"), "", ""
+    _LOCKS.add(lock)
+    try:
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = (
+                f"checkpoint_dir must belong to one run at a time, but another one is writing to "
+                f"{folder}: wait until it is over, or choose another folder"
+            )
+        except (ImportError, OSError) as error:
+            doubt = (
+                f"checkpoint_dir {folder} cannot be locked ({error}): "
+                "see to it that no second run writes there"
+            )
+        yield problem, doubt
+    finally:
+        lock.close()
+        _LOCKS.discard(lock)
 
 
 class Checkpoints:
@@ -221,52 +247,35 @@ class Checkpoints:
                     "hold: a run that goes on may end with other bits",
                     stacklevel=4,
                 )
-        lock, problem = None, ""
-        try:
+        problem = doubt = ""
+        with ExitStack() as until_over:
             if self._accelerator.is_main_process:
                 try:
                     self._folder.mkdir(parents=True, exist_ok=True)
                     with tempfile.TemporaryFile(dir=self._folder):
                         pass
-                    lock = (self._folder / ".lock").open("a")
-                    problem = self._unfit(lock, fresh=fresh)
+                    problem, doubt = until_over.enter_context(_locked(self._folder))
+                    if not problem:
+                        problem = self._cleared(fresh=fresh)
                 except OSError as error:
                     problem = (
                         f"checkpoint_dir must be a folder that can be written, got {self._folder}: "
                         f"{error.strerror}"
                     )
-            problem = from_all([problem], self._accelerator)[0]
+            problem, doubt = from_all([(problem, doubt)], self._accelerator)[0]
             if problem:
                 raise CheckpointError(problem)
+            if doubt:
+                warnings.warn(doubt, stacklevel=4)
             yield
-        finally:
-            if lock is not None:
-                lock.close()
-                _LOCKS.discard(lock)
 
-    def _unfit(self, lock: IO[str], *, fresh: bool) -> str:
-        """Lock the folder and remove what a killed process left; return why it cannot be used."""
-        _LOCKS.add(lock)
-        try:
-            import fcntl  # not on Windows
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return (
-                f"checkpoint_dir must belong to one run at a time, but another one is writing to "
-                f"{self._folder}: wait until it is over, or choose another folder"
-            )
-        except (ImportError, OSError) as error:
-            warnings.warn(
-                f"checkpoint_dir {self._folder} cannot be locked ({error}): nothing but care keeps "
-                "a second run from writing there too",
-                stacklevel=5,
-            )
+    def _cleared(self, *, fresh: bool) -> str:
+        """Remove what a process left that was killed; return why a new run cannot begin here."""
         for path in self._folder.iterdir():
             if _STALE.match(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-        there = list_checkpoints(self._folder) if fresh else []
-        if not there:
+        there = list_checkpoints(self._folder)
+        if not (fresh and there):
             return ""
         return (
             f"checkpoint_dir must hold no checkpoint when a run begins, but {self._folder} has "
