@@ -4,7 +4,7 @@ Beside counters and sums these are the weights to end with: of the best epoch, o
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -18,6 +18,7 @@ from zeroproof.errors import CheckpointError
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.loaders import Batch, Source, from_all
 from zeroproof.training.report import History, Tally, Totals
+from zeroproof.training.step import Forward
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 
 __all__ = [
@@ -46,7 +47,8 @@ class Progress:
     Args:
         config: Options.
         sources: The loaders, `"train"` and perhaps `"val"`.
-        roots: Returns the other objects whose generators belong to the run, by name.
+        model: The model, whose generators belong to the run.
+        forward: What has the loss, whose generators do too.
 
     Attributes:
         epoch: Index of the running epoch, or of the next one.
@@ -70,9 +72,10 @@ class Progress:
         self,
         config: TrainingConfig,
         sources: Mapping[str, Source],
-        roots: Callable[[], Mapping[str, Any]],
+        model: nn.Module,
+        forward: Forward,
     ) -> None:
-        self._config, self.sources, self._others = config, sources, roots
+        self._config, self.sources, self._model, self._forward = config, sources, model, forward
         self.scale: float | None = None
         self.in_head = False
         self.epoch = self.step = self.stalled = 0
@@ -101,7 +104,7 @@ class Progress:
         """Return what may hold generators; a loader that keeps its place keeps them too."""
         sources = self.sources.items()
         loaders = {f"{part}_loader": s.loader for part, s in sources if not s.keeps_place}
-        return {**loaders, **self._others()}
+        return {**loaders, "model": self._model, "loss_fn": self._forward.loss_fn}
 
     @property
     def seconds(self) -> float:

@@ -120,7 +120,12 @@ class SCMTrainer:
         self.config = config or TrainingConfig()
         self.accelerator = _engine(accelerator)
         _check_parameters(model, optimizer, loss_fn, self.accelerator)
-        _check_schedule(scheduler, self.config)
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if plateau and self.config.scheduler_cadence == "step":
+            raise RangeError(
+                "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss "
+                "of an epoch, got 'step'"
+            )
         self._sources = {
             part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
@@ -132,7 +137,8 @@ class SCMTrainer:
         self.model, wrapped, self.optimizer = _placed(
             model, optimizer, self.accelerator, self.device, self.config
         )
-        self.scheduler, self.callbacks = scheduler, tuple(callbacks)
+        self.scheduler: Any = scheduler
+        self.callbacks = tuple(callbacks)
         self._forward = Forward(wrapped, loss_fn, self.config, self.accelerator, self.device)
         self._stepper = Stepper(
             self._forward,
@@ -422,8 +428,7 @@ class SCMTrainer:
         return found
 
     def _renew(self) -> None:
-        roots = lambda: {"model": self.model, "loss_fn": self.loss_fn}  # noqa: E731
-        self._progress = Progress(self.config, self._sources, roots)
+        self._progress = Progress(self.config, self._sources, self.model, self._forward)
         watched = "val" if "val" in self._sources else "train"
         self._judge = Judge(self.config, self._progress, watched)
         decay = self.config.ema_decay
@@ -453,8 +458,7 @@ class SCMTrainer:
             while self.stop_reason is None:
                 self._epoch(bar)
                 bar.update()
-            if self.config.checkpoint_dir is not None:
-                self._save()
+            self._save()
 
     def _epoch(self, bar: Any) -> None:
         progress = self._progress
@@ -464,7 +468,10 @@ class SCMTrainer:
             self._events("on_validate_end", self)
         progress.row["time_epoch_s"] = progress.seconds
         if self.scheduler is not None and self.config.scheduler_cadence == "epoch":
-            self._schedule()
+            if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self.scheduler.step()
+            elif (loss := self._judge.loss) is not None:
+                self.scheduler.step(loss)
         progress.end()
         self._judge.offer(self._judged)
         self._events("on_epoch_end", self)
@@ -472,7 +479,7 @@ class SCMTrainer:
         bar.set_postfix(shown(self.row))
         progress.epoch += 1
         self.stop_reason = progress.reason = self._judge.verdict(self.accelerator)
-        if self.config.checkpoint_dir is not None and self.config.checkpoint_every_steps is None:
+        if self.config.checkpoint_every_steps is None:
             self._save()
 
     def _stream(self) -> Iterator[Batch]:
@@ -502,7 +509,13 @@ class SCMTrainer:
         row = progress.row
         row.update(totals.means("train"))
         row.update(self._parts("train", progress.tally))
-        self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
+        # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
+        finding = self._stepper.scaler.is_enabled() and "train_loss" in row
+        if totals.skipped == sum(progress.drawn.counts) and not finding:
+            raise TrainingError(
+                f"every step of epoch {self.epoch + 1} had a non-finite loss or gradient and was "
+                f"skipped; {_ADVICE}"
+            )
         row.update(progress.drawn.summary())
         row["skipped_steps"] = int(totals.skipped)
         row["masked_rows"] = int(totals.masked_rows)
@@ -546,7 +559,9 @@ class SCMTrainer:
 
     def _validate(self) -> dict[str, float]:
         model = self._judged
-        _same_buffers(model, self.accelerator)
+        if self.accelerator.num_processes > 1:  # running statistics of the first: one model
+            buffers, utils = Buffers(model), require("accelerate.utils", extra="train")
+            buffers.set([utils.broadcast(buffer.clone()) for buffer in buffers.now()])
         tally, sums = self._progress.new_tally(), dict[str, Parts]()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
@@ -559,15 +574,6 @@ class SCMTrainer:
             row["val_loss"] = float(loss)
         return row
 
-    def _check_progress(self, *, none_taken: bool) -> None:
-        # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
-        finding = self._stepper.scaler.is_enabled() and "train_loss" in self.row
-        if none_taken and not finding:
-            raise TrainingError(
-                f"every step of epoch {self.epoch + 1} had a non-finite loss or gradient and was "
-                f"skipped; {_ADVICE}"
-            )
-
     @property
     def _judged(self) -> nn.Module:
         """The model that is validated, and kept: never a wrapper, which waits for the others."""
@@ -578,15 +584,9 @@ class SCMTrainer:
         alone = self.accelerator.num_processes == 1
         return self._judge.steps_are_over() or bool(alone and self._progress.wish)
 
-    def _schedule(self) -> None:
-        if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step()
-        elif (loss := self._judge.loss) is not None:
-            self.scheduler.step(loss)
-
     def _save(self) -> None:
         now = (self.step, self._progress.running)
-        if now == self._saved:
+        if self.config.checkpoint_dir is None or now == self._saved:
             return
         path = self._checkpoints.save()
         if path is not None:
@@ -642,20 +642,6 @@ def _engine(given: Any) -> Any:
             f"and write Accelerator({cpu}) where it makes its first accelerator, or make none"
         )
     return accelerator
-
-
-def _check_schedule(scheduler: Any, config: TrainingConfig) -> None:
-    """Find out whether a scheduler can step when it will be asked to.
-
-    Raises:
-        RangeError: It needs the loss of an epoch after every step.
-    """
-    needs_loss = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if needs_loss and config.scheduler_cadence == "step":
-        raise RangeError(
-            "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss of an "
-            "epoch, got 'step'"
-        )
 
 
 def _check_parameters(
@@ -741,14 +727,6 @@ def _seed_run(
     if together and seed is None:
         (seed,) = utils.broadcast_object_list([int(torch.randint(2**31, ()))])
     return None if seed is None else torch.Generator().manual_seed(seed)
-
-
-def _same_buffers(model: nn.Module, accelerator: Any) -> None:
-    """Give all processes the running statistics of the first: what is validated is one model."""
-    if accelerator.num_processes > 1:
-        buffers = Buffers(model)
-        broadcast = require("accelerate.utils", extra="train").broadcast
-        buffers.set([broadcast(buffer.clone()) for buffer in buffers.now()])
 
 
 def _learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -308,8 +308,17 @@ def _train(
         )
         h = trunk(part.x)
         if not joint:
-            _resolve(head, h.detach(), part, error, first=error == 1)
-        mean = _chordal(head, h, part)
+            wide = torch.complex128 if part.Y_n.is_complex() else torch.float64
+            a, b = head_weights(head)
+            pair = a.to(wide), b.to(wide)
+            rows = with_ones(h.detach()).to(wide), part.Y_n.to(wide), part.Y_d.to(wide)
+            rho = max(_RHO_PER_ERROR * error, _LEAST_RHO)
+            for _ in range(_FIRST_SWEEPS if error == 1 else 1):
+                pair = resolved_head(pair, *rows, part.weight.double(), rho)
+            set_head(head, *pair)
+        N, D = head(h)
+        square = squared(cross(N, D, part.Y_n, part.Y_d) / norm(N, D)).mean(1, keepdim=True)
+        mean = (part.weight * square).sum() / part.weight.sum()
         loss = mean if joint else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
         optimizer.zero_grad()
         loss.backward()
@@ -327,22 +336,6 @@ def _batches(table: _Table, size: int) -> Iterator[_Table]:
         order = torch.randperm(rows).to(table.x.device)
         for start in range(0, rows - size + 1, size):
             yield table.cut(order[start : start + size])
-
-
-def _resolve(head: ProjectiveHead, h: Tensor, part: _Table, error: float, *, first: bool) -> None:
-    wide = torch.complex128 if part.Y_n.is_complex() else torch.float64
-    a, b = head_weights(head)
-    pair = a.to(wide), b.to(wide)
-    rows = (with_ones(h).to(wide), part.Y_n.to(wide), part.Y_d.to(wide), part.weight.double())
-    for _ in range(_FIRST_SWEEPS if first else 1):
-        pair = resolved_head(pair, *rows, rho=max(_RHO_PER_ERROR * error, _LEAST_RHO))
-    set_head(head, *pair)
-
-
-def _chordal(head: ProjectiveHead, h: Tensor, part: _Table) -> Tensor:
-    N, D = head(h)
-    square = squared(cross(N, D, part.Y_n, part.Y_d) / norm(N, D)).mean(1, keepdim=True)
-    return (part.weight * square).sum() / part.weight.sum()
 
 
 @torch.no_grad()
