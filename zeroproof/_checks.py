@@ -1,9 +1,10 @@
-"""Checks of arguments at the public border, on the host: what must hold, then what came."""
+"""Arguments at the public border: what must hold, then what came; arrays and half precision."""
 
 import math
+import sys
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zeroproof.defaults import Parameter
 from zeroproof.errors import RangeError, ShapeError
@@ -122,3 +123,53 @@ def same_shape(x: "Tensor", like: "Tensor", name: str, like_name: str) -> None:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, int | float | Real) and not isinstance(value, bool)
+
+
+def widen(x: "Tensor") -> "Tensor":
+    """Return `x` in at least float32 (complex64); half precision and integers are converted."""
+    import torch
+
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return x.float()
+    if x.dtype == torch.complex32:
+        return x.to(torch.complex64)
+    return x if x.is_floating_point() or x.is_complex() else x.to(torch.get_default_dtype())
+
+
+def is_array(x: object) -> bool:
+    """Tell whether `x` is a NumPy array, without importing NumPy."""
+    numpy = sys.modules.get("numpy")  # whoever holds an array has imported it
+    return numpy is not None and isinstance(x, numpy.ndarray)
+
+
+def from_array(x: Any, name: str) -> "Tensor":
+    """Return a NumPy array of numbers as a tensor; it may share the memory of the array.
+
+    Integers and booleans become float64, as in NumPy's own division; a masked entry becomes nan.
+
+    Args:
+        x: An array of any shape, byte order and memory layout.
+        name: What the message calls it.
+
+    Raises:
+        RangeError: It is not an array of numbers.
+
+    Examples:
+        >>> import numpy
+        >>> from_array(numpy.array([1, 2])[::-1], "y")
+        tensor([2., 1.], dtype=torch.float64)
+    """
+    if not is_array(x):
+        raise RangeError(f"{name} must be a tensor or a NumPy array, got {type(x).__name__}")
+    if x.dtype.kind not in "biufc":
+        raise RangeError(f"{name} must be an array of numbers, got the dtype {x.dtype}")
+    numpy = sys.modules["numpy"]
+    widest = numpy.dtype(numpy.complex128 if x.dtype.kind == "c" else numpy.float64)
+    exact = x.dtype.kind in "fc" and x.dtype.itemsize <= widest.itemsize
+    x = x.astype(x.dtype.newbyteorder("=") if exact else widest, copy=False)
+    if isinstance(x, numpy.ma.MaskedArray):
+        x = x.filled(numpy.nan)
+    import torch
+
+    # torch takes neither read-only arrays nor negative strides; all others share their memory
+    return torch.from_numpy(numpy.require(x, requirements="CAWE"))

@@ -7,7 +7,10 @@ to rounding. The environment variable `ZEROPROOF_NATIVE=0` turns them off.
 """
 
 # A room keeps its kernels in a file `*loops.py`, beside the formulas that they run, and imports it
-# by `loops_for` alone: the file imports Numba. Here stand what such files share, and who uses them.
+# by `loops_for` alone: the file imports Numba. Here stand what such files share, and which tensors
+# kernels may take, also those that torch runs in chunks.
+
+# pyright: reportPrivateUsage=false
 
 import contextlib
 import os
@@ -23,9 +26,8 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-
-from zeroproof.autodiff.eager import ordinary
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 __all__ = [
     "array",
@@ -34,15 +36,74 @@ __all__ = [
     "empty",
     "for_numbers",
     "in_parts",
+    "is_forward_mode",
+    "is_recording",
+    "is_tracing",
+    "is_transforming",
     "kernel",
     "loops_for",
+    "ordinary",
     "served",
     "summing",
 ]
 
 Result = TypeVar("Result")
 
-# --- whether kernels are used ---------------------------------------------------------------------
+# --- which tensors kernels may take ---------------------------------------------------------------
+
+_REAL = (torch.float32, torch.float64)
+_KINDS = (Tensor, nn.Parameter)  # a subclass may mean anything by an operation
+
+
+def is_tracing() -> bool:
+    """Tell whether `torch.jit.trace` is recording."""
+    return torch._C._get_tracing_state() is not None
+
+
+def is_transforming() -> bool:
+    """Tell whether a transform of `torch.func` is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_forward_mode() -> bool:
+    """Tell whether derivatives may travel forward: by dual tensors or `torch.func.jvp`.
+
+    Not while compiling: torch's compiler refuses autograd functions with a `jvp`.
+    """
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def is_recording() -> bool:
+    """Tell whether `make_fx` records operations, for which tensors have no values."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def ordinary(*tensors: Tensor) -> bool:
+    """Tell whether these are real tensors on a CPU, of one type, that nobody but autograd watches.
+
+    Compilers, `torch.func` and forward mode need operations which they know, and which do not
+    depend on values; an accelerator would be waited for.
+    """
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    if is_tracing() or is_transforming() or is_forward_mode() or is_recording():
+        return False
+    dtype = tensors[0].dtype
+    return dtype in _REAL and all(
+        type(x) in _KINDS and x.is_cpu and x.dtype == dtype and _has_memory(x) for x in tensors
+    )
+
+
+def _has_memory(x: Tensor) -> bool:
+    """Tell a tensor from a stand-in for many, as gradients taken in batches are."""
+    try:
+        x.data_ptr()
+    except RuntimeError:
+        return False
+    return True
+
+
+# --- whether Numba's are used ---------------------------------------------------------------------
 
 _wanted = os.environ.get("ZEROPROOF_NATIVE", "1") != "0"
 
@@ -137,6 +198,31 @@ def _stamp() -> str:
     return sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 
+class _Kept:
+    """Numba's cache of a kernel on disk: one that cannot be read is made anew, or done without."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        cache._cache_file._source_stamp = _stamp()  # Numba offers no other way
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            return self._cache.load_overload(signature, context)
+        except Exception:  # what was cut off may fail in any way when it is read
+            try:
+                self._cache.flush()
+            except OSError:
+                self._cache.disable()
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        with contextlib.suppress(OSError):  # as of a full disk: the kernel itself is there
+            self._cache.save_overload(signature, compiled)
+
+
 def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
     from numba import njit
 
@@ -145,9 +231,8 @@ def _compiled(function: Callable[..., Any], flags: set[str]) -> Any:
         kept: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written
         return njit(**options)(function)
-    index = getattr(getattr(kept, "_cache", None), "_cache_file", None)
-    if index is not None:
-        index._source_stamp = _stamp()  # noqa: SLF001 - Numba offers no other way
+    if hasattr(kept, "_cache"):  # not with compilation switched off, NUMBA_DISABLE_JIT
+        kept._cache = _Kept(kept._cache)
     return kept
 
 

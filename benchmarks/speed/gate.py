@@ -8,7 +8,7 @@ from benchmarks.speed.cases import Step
 from benchmarks.speed.measure import compare
 from zeroproof import native
 from zeroproof.projective import decode
-from zeroproof.scm.arithmetic import div
+from zeroproof.scm.division import divide
 
 __all__ = ["gate_rows"]
 
@@ -20,7 +20,7 @@ def gate_rows() -> Iterator[tuple[str, str, str]]:
     N, D = (x.requires_grad_() for x in torch.randn(2, ROWS))
     ones, none = torch.ones(ROWS), torch.zeros(ROWS, dtype=torch.bool)
     gated = {
-        "scm.div": Step(lambda N, D: div(N, D, none)[0], (N, D), (N, D), ones),
+        "scm.div": Step(lambda N, D: divide(N, D, none)[0], (N, D), (N, D), ones),
         "decode": Step(lambda N, D: decode(N, D)[0], (N, D), (N, D), ones),
     }
     plain = Step(torch.div, (N, D), (N, D), ones)

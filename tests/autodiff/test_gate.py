@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy
-from zeroproof.autodiff.gate import gate
+from zeroproof.autodiff.policies import gate
 from zeroproof.projective.decoding import decode_scored
 from zeroproof.scm.division import divide
 

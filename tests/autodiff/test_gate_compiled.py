@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
-from zeroproof.autodiff.gate import gate
-from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.policies import PolicyModule, gate
 from zeroproof.losses import implicit_loss, margin_loss
 from zeroproof.projective import decode
 from zeroproof.scm.division import divide

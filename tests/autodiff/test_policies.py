@@ -18,9 +18,7 @@ from zeroproof.autodiff import (
     gradient_policy,
     register_policy,
 )
-from zeroproof.autodiff.in_force import _STASH, policy_in_force
-from zeroproof.autodiff.policies import PolicyModule
-from zeroproof.autodiff.torch_internals import stash, stashed
+from zeroproof.autodiff.policies import PolicyModule, _stash, _stashed, ruling_in_force
 from zeroproof.errors import RangeError
 from zeroproof.projective import decode
 from zeroproof.projective.decoding import decode_scored
@@ -144,15 +142,15 @@ def test_illegal_loss_scale_is_refused(bad: float) -> None:
 def test_loss_scale_is_inherited_by_inner_contexts() -> None:
     with gradient_policy(PROJECT, loss_scale=16.0):
         with gradient_policy(CLAMP):
-            assert policy_in_force(-1) == (CLAMP, 16.0)
+            assert ruling_in_force(-1).bound == 16.0
         with gradient_policy(CLAMP, loss_scale=2.0):
-            assert policy_in_force(-1) == (CLAMP, 2.0)
-    assert policy_in_force(-1) == (CLAMP, 1.0)
+            assert ruling_in_force(-1).bound == 2.0
+    assert ruling_in_force(-1).bound == 1.0
 
 
 def test_loss_scale_reaches_a_layer_with_a_policy_of_its_own() -> None:
     with gradient_policy(PROJECT, loss_scale=16.0):
-        assert policy_in_force(int(CLAMP)) == (CLAMP, 16.0)
+        assert ruling_in_force(int(CLAMP)).bound == 16.0
 
 
 @both
@@ -209,11 +207,11 @@ def test_stash_is_believed_on_a_different_thread_alone(
 ) -> None:
     seen = []
     with gradient_policy(REJECT):
-        home, state = stashed(_STASH)
+        home, state = _stashed()
 
     # as in a worker of autograd: torch's own stash came along, the context did not
     def worker() -> None:
-        stash(_STASH, (threading.get_ident() if owner == "same" else home, state))
+        _stash((threading.get_ident() if owner == "same" else home, state))
         seen.append(contextvars.Context().run(active_policy))
 
     thread = threading.Thread(target=worker)

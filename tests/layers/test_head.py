@@ -8,7 +8,7 @@ from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers import ProjectiveHead
 from zeroproof.projective import Pair
-from zeroproof.projective.pair import gated
+from zeroproof.projective.tuples import gated
 
 
 @pytest.fixture(autouse=True)

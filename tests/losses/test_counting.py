@@ -8,7 +8,7 @@ import torch
 from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.losses import implicit_loss, margin_loss, sign_consistency_loss
-from zeroproof.losses.counting import mean, parts, weighted
+from zeroproof.losses.gradients import mean, parts, weighted
 
 LOSSES = {
     "detached": implicit_loss,

@@ -122,6 +122,42 @@ def test_kernels_work_where_nothing_can_be_written(tmp_path):
     assert run(code, NUMBA_CACHE_DIR="") == f"True {ANSWER}"
 
 
+DIVISION = """
+    import torch
+    from zeroproof.scm import SCM
+    x = torch.tensor([0.5, 0.0], requires_grad=True)
+    y = SCM(torch.ones(2)) / SCM(x)
+    y.payload[0].backward()
+    print(y.bottom.tolist(), y.payload[0].item(), x.grad.tolist())
+"""
+QUOTIENT = "[False, True] 2.0 [-1.0, 0.0]"
+
+
+def test_kernels_that_were_cut_off_on_disk_are_made_anew(tmp_path):
+    def kept(pattern):
+        return {path: path.stat().st_size for path in tmp_path.rglob(pattern)}
+
+    assert run(DIVISION, NUMBA_CACHE_DIR=str(tmp_path)) == QUOTIENT
+    for pattern in ("*.nbc", "*.nbi"):  # kernels, and the list of them
+        whole = kept(pattern)
+        assert len(whole) > 2
+        for path, size in whole.items():
+            os.truncate(path, size // 2)
+        assert run(DIVISION, NUMBA_CACHE_DIR=str(tmp_path)) == QUOTIENT
+        assert kept(pattern).keys() == whole.keys()
+        assert all(size > whole[path] // 2 for path, size in kept(pattern).items())
+
+
+def test_kernels_work_where_the_disk_is_full(tmp_path):
+    full = f"""
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    {DIVISION}"""
+    pytest.importorskip("resource")
+    assert run(full, NUMBA_CACHE_DIR=str(tmp_path)) == QUOTIENT
+    assert not [path for path in tmp_path.rglob("*.nb*") if path.stat().st_size]
+
+
 @pytest.fixture
 def two_threads():
     before = torch.get_num_threads()

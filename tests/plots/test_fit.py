@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zeroproof.errors import MissingExtraError
-from zeroproof.plots.fit import Answers, plot_curve, plot_parity
+from zeroproof.plots import Answers, plot_curve, plot_parity
 
 
 def answers(decoded, gap=None, bottom=None):

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zeroproof.autodiff import eager
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import (
     chordal_distance,
@@ -15,7 +14,7 @@ from zeroproof.projective import (
     misalignment,
 )
 from zeroproof.projective.angle import norm
-from zeroproof.projective.gauge import renormalize
+from zeroproof.projective.tuples import renormalize
 
 coordinates = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-3)
 points = st.tuples(coordinates, coordinates).filter(any)
@@ -196,7 +195,7 @@ def test_the_origin_has_score_zero_without_nan():
 def test_the_angle_score_at_the_edges_of_the_range(monkeypatch, chunk, scale, shape):
     if chunk is None:  # the plain operations of all other modes
         monkeypatch.setattr("zeroproof.projective.angle.divisible", lambda *_: False)
-    monkeypatch.setattr(eager, "CHUNK", chunk)
+    monkeypatch.setattr("zeroproof.projective.tuples.CHUNK", chunk)
     edges = [0.0, 1e-30, 1e-18, 1.0, 1e15, 1e30]
     edges = [*edges, *(-x for x in edges[:-1]), math.inf, math.nan, *torch.randn(7).tolist()]
     N, D = torch.tensor(list(itertools.product(edges, edges))).T.reshape(2, *shape)

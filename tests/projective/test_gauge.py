@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zeroproof.autodiff import eager
+from zeroproof._checks import widen
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.projective import renormalize, target_scale
-from zeroproof.projective.gauge import rescaled, widen
+from zeroproof.projective.tuples import rescaled
 
 sizes = st.sampled_from([1e-20, 1e-10, 1.0, 1e10, 1e20])
 
@@ -119,8 +119,8 @@ EDGES = [0.0, 1e-45, 1e-38, 1e-25, 1e-20, 1e-18, 1e-9, 1.0, 1e18, 1e20, 2e38, 3e
 @pytest.mark.parametrize("largest", [1e18, 1e20, 3e38, math.inf, math.nan])
 def test_the_formula_at_the_edges_of_the_range(monkeypatch, chunk, shape, gamma, largest):
     if chunk is None:  # the plain operations of all other modes
-        monkeypatch.setattr("zeroproof.projective.gauge.divisible", lambda *_: False)
-    monkeypatch.setattr(eager, "CHUNK", chunk)
+        monkeypatch.setattr("zeroproof.projective.tuples.divisible", lambda *_: False)
+    monkeypatch.setattr("zeroproof.projective.tuples.CHUNK", chunk)
     edges = [x for x in EDGES if not x > largest] + [largest]
     signed = [*edges, *(-x for x in edges), 3.0, 4.0]
     N, D = torch.tensor(list(itertools.product(signed, signed))).T.reshape(2, *shape)

@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, jacrev, jvp, vmap
 from zeroproof.autodiff import GradientPolicy, gradient_policy, register_policy
 from zeroproof.layers import ProjectiveHead, ProjectiveMLP
 from zeroproof.losses import implicit_loss
-from zeroproof.projective.radial import tangential
+from zeroproof.projective.tuples import tangential
 
 SIZES = (1e-30, 1e-12, 1.0, 1e12, 1e30)
 

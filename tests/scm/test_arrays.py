@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
+from zeroproof._checks import from_array, is_array
 from zeroproof.errors import RangeError
-from zeroproof.scm.arrays import from_array, is_array
 
 
 def _read_only(array):

@@ -3,8 +3,8 @@ from typing import NamedTuple
 import torch
 from torch.utils import _pytree as pytree
 
+from zeroproof.autodiff.compiled import register_namedtuple
 from zeroproof.scm import SCM
-from zeroproof.scm.pytree import register_namedtuple
 
 
 def test_scm_flattens_to_its_fields_and_back() -> None:

@@ -4,15 +4,7 @@ from hypothesis import find, given
 from hypothesis import strategies as st
 
 from zeroproof.errors import MissingExtraError
-from zeroproof.testing import (
-    BOTTOM,
-    Exact,
-    assert_valid_scm,
-    exact_values,
-    scm_values,
-    sizes,
-    strategies,
-)
+from zeroproof.testing import BOTTOM, Exact, assert_valid_scm, exact_values, scm_values, sizes
 
 
 @given(data=st.data(), dtype=st.sampled_from([torch.float32, torch.complex64]))
@@ -51,6 +43,6 @@ def test_missing_hypothesis_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     def missing(module: str, *, extra: str) -> None:
         raise MissingExtraError(f"{module} {extra}")
 
-    monkeypatch.setattr(strategies, "require", missing)
+    monkeypatch.setattr("zeroproof.testing.require", missing)
     with pytest.raises(MissingExtraError, match=r"hypothesis\.strategies testing"):
         scm_values()

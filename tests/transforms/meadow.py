@@ -2,8 +2,8 @@
 
 from tests.transforms.functions import Input, computed
 from zeroproof import scm
-from zeroproof.scm import SCM, arithmetic, division, operation, value
-from zeroproof.scm.powers import complex_dtype, integer_power, real_power
+from zeroproof.scm import SCM, division, operation, value
+from zeroproof.scm.operation import complex_dtype, integer_power, real_power
 
 __all__ = ["MEADOW"]
 
@@ -23,16 +23,15 @@ def _function(name, covers, call, *inputs, **options):
 
 
 OPERATORS = (
-    _operator("SCM(x)", (arithmetic.fill, value.as_scm, value.trusted), lambda x: +SCM(x), X),
+    _operator("SCM(x)", (operation.fill, value.as_scm, value.trusted), lambda x: +SCM(x), X),
     _operator("from_ieee(x)", (scm.from_ieee,), scm.from_ieee, X),
     _operator("to_ieee(x)", (scm.to_ieee,), lambda x: scm.to_ieee(SCM(x)), X),
-    _operator("x + y", (arithmetic.add,), lambda x, y: SCM(x) + SCM(y), X, Y, broadcasts=True),
-    _operator("x - y", (arithmetic.sub,), lambda x, y: SCM(x) - y, X, Y, broadcasts=True),
-    _operator("x * y", (arithmetic.mul,), lambda x, y: SCM(x) * y, X, Y, broadcasts=True),
+    _operator("x + y", (operation.add,), lambda x, y: SCM(x) + SCM(y), X, Y, broadcasts=True),
+    _operator("x - y", (operation.sub,), lambda x, y: SCM(x) - y, X, Y, broadcasts=True),
+    _operator("x * y", (operation.mul,), lambda x, y: SCM(x) * y, X, Y, broadcasts=True),
     _operator(
         "x / y",
         (
-            arithmetic.div,
             division.divide,
             division.quotients,
             operation.evaluate,
@@ -43,8 +42,8 @@ OPERATORS = (
         DENOMINATOR,
         broadcasts=True,
     ),
-    _operator("-x", (arithmetic.neg,), lambda x: -SCM(x), X),
-    _operator("x.inv()", (arithmetic.inv,), lambda x: SCM(x).inv(), DENOMINATOR),
+    _operator("-x", (operation.neg,), lambda x: -SCM(x), X),
+    _operator("x.inv()", (operation.inv,), lambda x: SCM(x).inv(), DENOMINATOR),
     _operator(
         "x ** y",
         (real_power, complex_dtype),

@@ -2,7 +2,7 @@
 
 from tests.transforms.functions import REAL, WIDTH, Input, computed, layer
 from zeroproof import projective, training
-from zeroproof.autodiff.gate import gate
+from zeroproof.autodiff.policies import gate
 from zeroproof.defaults import GAMMA
 from zeroproof.inference import (
     InferenceConfig,
@@ -12,7 +12,7 @@ from zeroproof.inference import (
     strict_inference,
 )
 from zeroproof.layers import ProjectiveMLP
-from zeroproof.projective import angle, decoding, gauge
+from zeroproof.projective import angle, decoding, tuples
 
 __all__ = ["TUPLES"]
 
@@ -43,7 +43,7 @@ TUPLES = (
     _tuples("encode", (projective.encode, projective.Pair), projective.encode, Y),
     _tuples(
         "decode",
-        (projective.decode, decoding.decode_scored, decoding.decode_within, gauge.widen),
+        (projective.decode, decoding.decode_scored, decoding.decode_within),
         projective.decode,
         N,
         D,
@@ -80,10 +80,10 @@ TUPLES = (
         D,
     ),
     _tuples("cross", (projective.cross,), projective.cross, *FOUR, scripts=True),
-    _tuples("cosine", (projective.cosine, angle.norm, gauge.rescaled), projective.cosine, *FOUR),
+    _tuples("cosine", (projective.cosine, angle.norm, tuples.rescaled), projective.cosine, *FOUR),
     _tuples(
         "misalignment",
-        (projective.misalignment, angle.turned, angle.squared),
+        (projective.misalignment, tuples.squared),
         projective.misalignment,
         *FOUR,
     ),

@@ -1,4 +1,4 @@
-"""Masks in compiled graphs: what the kernels of a vector unit are slow at, and how to go around it.
+"""Compiled graphs, and what torch offers only under private names.
 
 A vectorised loop stores and loads bools many times more slowly than floats. So a mask that leaves a
 graph is written as bytes and turned into bools outside of the kernel (`masks`); and a mask that
@@ -7,17 +7,36 @@ repeats: neither `|`, nor a comparison that reads more than four times what it w
 within `isfinite` does.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from zeroproof.native import is_transforming
 
 __all__ = [
     "LANES",
+    "MODULE_CALL",
     "compiling",
+    "copy_all",
     "either",
     "finite",
+    "flag_nonfinite",
+    "function_modes",
+    "has_values",
+    "is_autocast",
+    "is_scripting",
+    "learns_alone",
+    "number_of",
+    "register_class",
+    "register_namedtuple",
     "row_length",
+    "set_function_modes",
     "stored",
 ]
 
@@ -61,3 +80,93 @@ def row_length(n: int) -> int | None:
     if not has_static_value(n) or n <= _LONGEST:
         return None
     return next((k for k in range(_LONGEST, _SHORTEST - 1, -LANES) if n % k == 0), None)
+
+
+# --- private names of torch -----------------------------------------------------------------------
+
+MODULE_CALL = torch.nn.Module._call_impl.__code__  # its frame has the module that is called
+is_scripting = torch.jit.is_scripting  # documented, but not re-exported for type checkers
+
+
+def has_values(x: Tensor) -> bool:
+    """Tell whether numbers stand behind a tensor: not on the meta device, not behind a fake one."""
+    return not (x.is_meta or hasattr(x, "fake_mode"))
+
+
+def is_autocast(device: str) -> bool:
+    """Tell whether autocast is on for a kind of device; some, as "meta", have none."""
+    return torch._C._is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def learns_alone(parameter: Tensor) -> bool:
+    """Tell whether no derivative is taken here but, at most, one gradient by this parameter.
+
+    In `grad(loss)(parameters)` so; not where a transform takes derivatives by inputs, or of
+    derivatives.
+    """
+    if torch.compiler.is_compiling() or not is_transforming():
+        return True
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    kinds = [layer.key() for layer in functorch.get_interpreter_stack() or ()]
+    gradients = kinds.count(functorch.TransformType.Grad)
+    if functorch.TransformType.Jvp in kinds or gradients > 1:
+        return False
+    while gradients and functorch.is_batchedtensor(parameter):
+        parameter = functorch.get_unwrapped(parameter)
+    return not gradients or functorch.is_gradtrackingtensor(parameter)
+
+
+def function_modes() -> list[Any]:
+    """Return the modes that see the calls of torch's functions, the outermost first."""
+    return list(torch.overrides._get_current_function_mode_stack())
+
+
+def number_of(node: Any) -> int:
+    """Return the number that autograd gave a node of its graph, in the order of their making."""
+    return node._sequence_nr()
+
+
+def set_function_modes(modes: Sequence[Any]) -> None:
+    """Put these modes in the place of those there are."""
+    for _ in function_modes():
+        torch.overrides._pop_mode()
+    for mode in modes:
+        torch.overrides._push_mode(mode)
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy tensors in place, in one call."""
+    if targets:
+        torch._foreach_copy_(list(targets), list(sources))
+
+
+def flag_nonfinite(tensors: list[Tensor], flag: Tensor, one: Tensor) -> None:
+    """Set `flag`, a scalar, to 1 if a number is not finite; in one pass, where a norm takes three.
+
+    The tensors have one floating-point type and one device; `one` is the scalar 1 on it.
+    """
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, flag, one)
+
+
+def register_namedtuple(kind: type) -> None:
+    """Register a NamedTuple type: `torch.export.save` refuses to return any other."""
+    torch.serialization.add_safe_globals([kind])
+    pytree._register_namedtuple(kind, serialized_type_name=f"{kind.__module__}.{kind.__name__}")
+
+
+def register_class(kind: type, fields: tuple[str, ...], make: Callable[..., Any]) -> None:
+    """Register a class by the names of its fields; `make(*values)` builds it back unchecked."""
+
+    def with_keys(x: Any) -> tuple[list[tuple[pytree.KeyEntry, Any]], Any]:
+        return [(pytree.GetAttrKey(name), getattr(x, name)) for name in fields], None  # pyright: ignore[reportReturnType]
+
+    torch.serialization.add_safe_globals([kind])
+    pytree.register_pytree_node(
+        kind,
+        lambda x: ([getattr(x, name) for name in fields], None),
+        lambda values, _: make(*values),
+        serialized_type_name=f"{kind.__module__}.{kind.__name__}",
+        flatten_with_keys_fn=with_keys,
+        to_dumpable_context=lambda _: None,
+        from_dumpable_context=lambda _: None,
+    )

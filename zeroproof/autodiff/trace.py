@@ -16,21 +16,16 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from zeroproof.autodiff.torch_internals import (
-    MODULE_CALL,
-    function_modes,
-    is_transforming,
-    number_of,
-    set_function_modes,
-)
+from zeroproof.autodiff.compiled import MODULE_CALL, function_modes, number_of, set_function_modes
 from zeroproof.errors import RangeError
+from zeroproof.native import is_transforming
 
 __all__ = ["Finding", "Trace", "note", "trace_bottom"]
 
 _MOST = 16  # findings, after which nothing is looked at any more
 _PACKAGE, _TORCH = Path(__file__).parents[1], Path(str(torch.__file__)).parent
 # these tell by `note` what an operation made, not each of its steps
-_ROOMS = {"autodiff", "inference", "losses", "native.py", "projective", "scm"}
+_ROOMS = {"_checks.py", "autodiff", "inference", "losses", "native.py", "projective", "scm"}
 _KINDS = (Tensor, nn.Parameter)  # a subclass may have no values
 _TYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _TYPES |= {torch.complex64, torch.complex128}

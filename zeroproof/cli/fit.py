@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from zeroproof.estimators import TrainedFit
     from zeroproof.estimators.fitted import Fitted
     from zeroproof.inference import InferenceConfig
-    from zeroproof.plots.fit import Answers
+    from zeroproof.plots import Answers
 
 __all__ = [
     "DESCRIPTIONS",
@@ -473,7 +473,7 @@ def picture(fitted: "TrainedFit", X: "Tensor", y: "Tensor") -> Any:
     """Return the figure for a fit: a curve for one input, else predictions against targets."""
     import torch
 
-    from zeroproof.plots.fit import plot_curve, plot_parity
+    from zeroproof.plots import plot_curve, plot_parity
 
     run = fitted.run
     shown = run.targets[:_MOST_TARGETS]
@@ -496,7 +496,7 @@ def _answers(fitted: "TrainedFit", X: "Tensor", count: int) -> list["Answers"]:
     import torch
 
     from zeroproof.inference.run import predict_rows
-    from zeroproof.plots.fit import Answers
+    from zeroproof.plots import Answers
     from zeroproof.projective import denominator_score
 
     result = predict_rows(fitted.run, X)

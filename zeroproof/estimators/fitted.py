@@ -16,11 +16,10 @@ from zeroproof.estimators.model import FormModel
 from zeroproof.estimators.uncertainty import NOISES, answer_errors, pole_errors
 from zeroproof.inference import InferenceConfig, StrictResult
 from zeroproof.inference.strict import decided
-from zeroproof.plots.fit import Answers, plot_curve, plot_parity
+from zeroproof.plots import Answers, plot_curve, plot_parity
 from zeroproof.projective import denominator_score
 from zeroproof.projective.angle import chordal_distance
-from zeroproof.projective.gauge import rescaled
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair, rescaled
 from zeroproof.solve.poles import RESOLUTION, TOLERANCE, PoleTable
 from zeroproof.solve.race import SIGNIFICANT
 from zeroproof.solve.recipe import lift

@@ -14,7 +14,7 @@ from torch import Tensor
 from zeroproof._checks import one_of
 from zeroproof.errors import RangeError
 from zeroproof.layers.features import Features, feature_matrix
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair
 from zeroproof.solve.centres import distances
 from zeroproof.solve.forms import Form, interpolated, quotient_slopes
 from zeroproof.solve.poles import PoleTable, pole_curve

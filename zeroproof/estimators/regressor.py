@@ -40,7 +40,7 @@ from zeroproof.estimators.summary import summary, summary_html
 from zeroproof.estimators.thresholds import limits_of
 from zeroproof.estimators.uncertainty import spread_of
 from zeroproof.inference import InferenceConfig, StrictResult
-from zeroproof.projective.gauge import target_scale
+from zeroproof.projective.tuples import target_scale
 from zeroproof.solve.poles import PoleTable
 from zeroproof.solve.race import Budget
 

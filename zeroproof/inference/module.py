@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zeroproof._checks import pair_shapes
-from zeroproof.autodiff.in_force import scope_of
-from zeroproof.autodiff.policies import PolicyModule
+from zeroproof.autodiff.policies import PolicyModule, scope_of
 from zeroproof.autodiff.sound import SoundRows
-from zeroproof.autodiff.torch_internals import is_recording, is_tracing, is_transforming
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.inference.strict import InferenceConfig, StrictResult, checked_config, decided
-from zeroproof.projective.pair import Pair, gated
-from zeroproof.projective.scripted import scripted_decode, scripted_score, scripted_widen
+from zeroproof.native import is_recording, is_tracing, is_transforming
+from zeroproof.projective.decoding import scripted_decode, scripted_score, scripted_widen
+from zeroproof.projective.tuples import Pair, gated
 
 __all__ = ["StrictModule"]
 

@@ -8,14 +8,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, ordered, pair_shapes, positive, threshold
+from zeroproof._checks import (
+    from_array,
+    is_array,
+    one_of,
+    ordered,
+    pair_shapes,
+    positive,
+    threshold,
+    widen,
+)
+from zeroproof.autodiff.compiled import register_class
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
 from zeroproof.errors import NotSupportedError, RangeError
 from zeroproof.projective.angle import SCORES, denominator_score
 from zeroproof.projective.decoding import Thresholds, decode_within
-from zeroproof.projective.gauge import widen
-from zeroproof.scm.arrays import from_array, is_array
-from zeroproof.scm.pytree import register_class
 
 __all__ = [
     "InferenceConfig",

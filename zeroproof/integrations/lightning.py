@@ -15,7 +15,7 @@ from zeroproof.autodiff import GradientPolicy, gradient_policy
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.inference import InferenceConfig, StrictResult, strict_inference
 from zeroproof.integrations.objective import ProjectiveObjective
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.gradients import Parts
 from zeroproof.metrics import coverage_share, gap_share, rate
 from zeroproof.training import SoundRows, TrainingConfig
 from zeroproof.training.forward import as_pair

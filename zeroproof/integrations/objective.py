@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from zeroproof._checks import same_shape
 from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff.compiled import is_autocast
 from zeroproof.autodiff.sound import SoundRows
-from zeroproof.autodiff.torch_internals import is_autocast
 from zeroproof.errors import RangeError
 from zeroproof.inference import StrictModule, StrictResult, strict_inference
-from zeroproof.losses.counting import Parts, finite_rows
+from zeroproof.losses.gradients import Parts, finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
 from zeroproof.training.forward import accepted, as_pair, offered_to, policy_of_values
 from zeroproof.training.joint import parts_of, whole

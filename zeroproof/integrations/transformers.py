@@ -12,7 +12,7 @@ from zeroproof._extras import require
 from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError
 from zeroproof.integrations.objective import ProjectiveObjective
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.gradients import Parts
 from zeroproof.metrics import Share, rate
 from zeroproof.training import SoundRows, TrainingConfig
 from zeroproof.training.joint import added

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import zeroproof.layers.rational_formulas as F  # noqa: N812 - as torch names its own
-from zeroproof._checks import one_of, whole
+from zeroproof._checks import one_of, whole, widen
 from zeroproof.errors import RangeError
-from zeroproof.projective.gauge import widen
 
 __all__ = [
     "BASES",

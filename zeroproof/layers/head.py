@@ -6,14 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zeroproof._checks import whole
+from zeroproof._checks import whole, widen
+from zeroproof.autodiff.compiled import is_autocast, is_scripting
 from zeroproof.autodiff.policies import PolicyModule
-from zeroproof.autodiff.torch_internals import is_autocast, is_scripting
 from zeroproof.errors import ShapeError
-from zeroproof.projective.gauge import widen
-from zeroproof.projective.pair import Pair, gated
-from zeroproof.projective.radial import tangential
-from zeroproof.projective.scripted import scripted_widen
+from zeroproof.projective.decoding import scripted_widen
+from zeroproof.projective.tuples import Pair, gated, tangential
 
 __all__ = ["ProjectiveHead"]
 

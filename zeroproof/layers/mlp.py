@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from zeroproof._checks import one_of, whole
-from zeroproof.autodiff.torch_internals import has_values, is_scripting
+from zeroproof.autodiff.compiled import has_values, is_scripting
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair
 
 __all__ = ["ACTIVATIONS", "ProjectiveMLP"]
 

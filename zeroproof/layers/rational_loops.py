@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import zeroproof.layers.rational_formulas as F  # noqa: N812 - as torch names its own
-from zeroproof.autodiff.gate import Ruling
+from zeroproof.autodiff.policies import Ruling
 from zeroproof.native import array, empty, for_numbers, in_parts, kernel, summing
 from zeroproof.scm.division_loops import bounded, slopes
 

@@ -6,11 +6,10 @@ No gradient policy acts here: under REJECT this is what a model still learns fro
 import torch
 from torch import Tensor
 
-from zeroproof._checks import in_range, positive
+from zeroproof._checks import in_range, positive, widen
 from zeroproof.defaults import TARGET_COVERAGE, TAU_TRAIN, TEMPERATURE
 from zeroproof.errors import RangeError, ShapeError
 from zeroproof.losses.gradients import LossRecipe, covered
-from zeroproof.projective.gauge import widen
 
 __all__ = ["coverage", "rejection_loss", "soft_coverage"]
 

@@ -4,11 +4,9 @@ from typing import Unpack
 
 from torch import Tensor
 
-from zeroproof._checks import in_range, one_of
+from zeroproof._checks import in_range, one_of, widen
 from zeroproof.defaults import GAMMA
-from zeroproof.losses.counting import Counting
-from zeroproof.losses.gradients import LossRecipe, single
-from zeroproof.projective.gauge import widen
+from zeroproof.losses.gradients import Counting, LossRecipe, single
 
 __all__ = ["NORMALIZERS", "implicit_loss"]
 

@@ -5,13 +5,11 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, positive, threshold
+from zeroproof._checks import one_of, pair_shapes, positive, threshold, widen
 from zeroproof.defaults import TAU_TRAIN
 from zeroproof.errors import RangeError
-from zeroproof.losses.counting import Counting
-from zeroproof.losses.gradients import LossRecipe, single
+from zeroproof.losses.gradients import Counting, LossRecipe, single
 from zeroproof.projective.angle import SCORES
-from zeroproof.projective.gauge import widen
 
 __all__ = ["margin_loss"]
 

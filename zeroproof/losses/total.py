@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zeroproof._checks import in_range, one_of, positive, threshold
+from zeroproof._checks import in_range, one_of, positive, threshold, widen
 from zeroproof.defaults import (
     GAMMA,
     LAMBDA_MARGIN,
@@ -17,13 +17,23 @@ from zeroproof.defaults import (
     TEMPERATURE,
 )
 from zeroproof.errors import RangeError
-from zeroproof.losses.counting import Parts, Terms, finite_rows, mean, parts, weighted
 from zeroproof.losses.coverage import rejection_loss
-from zeroproof.losses.gradients import APART, LossRecipe, combined, loss_type, terms
+from zeroproof.losses.gradients import (
+    APART,
+    LossRecipe,
+    Parts,
+    Terms,
+    combined,
+    finite_rows,
+    loss_type,
+    mean,
+    parts,
+    terms,
+    weighted,
+)
 from zeroproof.losses.implicit import NORMALIZERS
 from zeroproof.losses.sign import VARIANTS
 from zeroproof.projective.angle import SCORES
-from zeroproof.projective.gauge import widen
 
 __all__ = ["SCMTrainingLoss"]
 

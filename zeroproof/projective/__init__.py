@@ -8,8 +8,7 @@ from zeroproof.projective.angle import (
     misalignment,
 )
 from zeroproof.projective.decoding import decode
-from zeroproof.projective.gauge import renormalize, target_scale
-from zeroproof.projective.pair import Pair, encode
+from zeroproof.projective.tuples import Pair, encode, renormalize, target_scale
 
 __all__ = [
     "Pair",

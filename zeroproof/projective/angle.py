@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, positive, same_shape
-from zeroproof.autodiff.eager import chunk_size, chunks
-from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
-from zeroproof.projective.gauge import least_square, rescaled, widen
+from zeroproof._checks import one_of, pair_shapes, positive, same_shape, widen
+from zeroproof.native import is_forward_mode, is_tracing
+from zeroproof.projective.tuples import chunks, least_square, rescaled, squared
 from zeroproof.scm.division import divisible
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "denominator_score",
     "misalignment",
     "norm",
-    "squared",
-    "turned",
 ]
 
 SCORES = ("denominator", "angle")
@@ -31,11 +28,6 @@ def norm(N: Tensor, D: Tensor) -> Tensor:
     r"""Return √(\|N\|² + \|D\|²) of rescaled tuples, 1 (without a gradient) where both are 0."""
     squares = squared(N) + squared(D)
     return torch.where(squares == 0, 1, squares).sqrt()  # nan stays nan
-
-
-def squared(x: Tensor) -> Tensor:
-    r"""Return \|x\|², real, without a square root whose derivative fails at 0."""
-    return x.real.square() + x.imag.square() if x.is_complex() else x.square()
 
 
 def cross(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
@@ -67,9 +59,7 @@ def cosine(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         >>> cosine(one, zero, -one, zero)  # +∞ and -∞
         tensor([-1.])
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     product = N * Y_n.conj() + D * Y_d.conj()
     if product.is_complex():
         product = product.real
@@ -83,16 +73,10 @@ def misalignment(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
 
     Shapes, errors and the value 1 where a tuple is ⟨0, 0⟩ (without a gradient) follow `cosine`.
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
-    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, turned(N, D, Y_n, Y_d))
-
-
-def turned(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
-    """Return 1 - cosine of rescaled tuples that are not ⟨0, 0⟩."""
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     size, Y_size = norm(N, D), norm(Y_n, Y_d)
-    return (squared(N / size - Y_n / Y_size) + squared(D / size - Y_d / Y_size)) / 2
+    turned = (squared(N / size - Y_n / Y_size) + squared(D / size - Y_d / Y_size)) / 2
+    return torch.where(_no_direction(N, D, Y_n, Y_d), 1, turned)
 
 
 def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
@@ -119,17 +103,16 @@ def chordal_distance(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
         >>> chordal_distance(one, zero, -one, zero)  # +∞ and -∞
         tensor([0.])
     """
-    _two_tuples(N, D, Y_n, Y_d)
-    N, D, _ = rescaled(widen(N), widen(D))
-    Y_n, Y_d, _ = rescaled(widen(Y_n), widen(Y_d))
+    N, D, Y_n, Y_d = _of_unit_size(N, D, Y_n, Y_d)
     distance = cross(N, D, Y_n, Y_d).abs() / (norm(N, D) * norm(Y_n, Y_d))
     return torch.where(_no_direction(N, D, Y_n, Y_d), 1, distance.clamp(max=1))
 
 
-def _two_tuples(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> None:
+def _of_unit_size(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> tuple[Tensor, ...]:
     pair_shapes(N, D)
     pair_shapes(Y_n, Y_d, "Y_n and Y_d")
     same_shape(Y_n, N, "Y_n", "N")
+    return *rescaled(widen(N), widen(D))[:2], *rescaled(widen(Y_n), widen(Y_d))[:2]
 
 
 def _no_direction(N: Tensor, D: Tensor, Y_n: Tensor, Y_d: Tensor) -> Tensor:
@@ -194,7 +177,7 @@ def _angle_now(N: Tensor, D: Tensor, scale: float) -> Tensor:
     """The same chunk by chunk, in eager mode; rescaled only where squares would leave the range."""
     score = N.new_empty(N.shape)
     least = least_square(N.dtype)
-    for n, d, out in chunks(chunk_size(), D.numel(), N, D, score):
+    for n, d, out in chunks(N, D, score):
         torch.div(n, scale, out=out).square_().addcmul_(d, d)
         if out.amax().item() < math.inf and out.amin().item() >= least:
             torch.div(d, out.sqrt_(), out=out).abs_()

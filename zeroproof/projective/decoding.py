@@ -1,4 +1,8 @@
-"""Decoding: from a tuple back to a value, or to ⊥ where the denominator says so."""
+"""Decoding: from a tuple back to a value, or to ⊥ where the denominator says so.
+
+What `torch.jit.script` compiles equals it bit by bit: that compiler takes no keyword options, dicts
+of dtypes, contexts or autograd functions, so the few formulas stand here again, plain.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,14 +10,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from zeroproof._checks import one_of, pair_shapes, positive, threshold
+from zeroproof._checks import one_of, pair_shapes, positive, threshold, widen
 from zeroproof.autodiff.compiled import compiling, either, finite
 from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import SCORES, denominator_score
-from zeroproof.projective.gauge import widen
 from zeroproof.scm.division import divide, quotients
 
-__all__ = ["Thresholds", "decode", "decode_scored", "decode_within"]
+__all__ = [
+    "Thresholds",
+    "decode",
+    "decode_scored",
+    "decode_within",
+    "scripted_decode",
+    "scripted_score",
+    "scripted_widen",
+]
 
 
 class Thresholds(NamedTuple):
@@ -127,3 +138,50 @@ def decode(
     thresholds = Thresholds(score, scale, tau_infer)
     value, bottom, _ = decode_within(widen(N), widen(D), thresholds)
     return value, bottom
+
+
+# --- for torch.jit.script -------------------------------------------------------------------------
+
+
+def scripted_widen(x: Tensor) -> Tensor:
+    """Return `x` in at least float32 (complex64); half precision and integers are converted."""
+    if x.dtype == torch.float16 or x.dtype == torch.bfloat16:  # noqa: PLR1714 - no sets in scripts
+        return x.to(torch.float32)
+    if x.dtype == torch.complex32:
+        return x.to(torch.complex64)
+    if x.is_floating_point() or x.is_complex():
+        return x
+    return torch.true_divide(x, 1)  # in the default type, whose name no script can ask for
+
+
+def _rescaled(N: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    m = torch.maximum(N.abs(), D.abs())
+    m = torch.where(m == 0, 1, m)
+    return N / m, D / m
+
+
+def _squared(x: Tensor) -> Tensor:
+    if x.is_complex():
+        return torch.real(x).square() + torch.imag(x).square()
+    return x.square()
+
+
+def scripted_score(N: Tensor, D: Tensor, angle: bool, scale: float) -> Tensor:
+    """Return the `"angle"` or the `"denominator"` score in the shape of N, without a gradient."""
+    N, D = N.detach(), D.detach()
+    if not angle:
+        return D.abs().expand(N.size())
+    N, D = _rescaled(N, D)
+    root = math.sqrt(scale)
+    N, D = _rescaled(N / root, D * root)
+    squares = _squared(N) + _squared(D)
+    return D.abs() / torch.where(squares == 0, 1, squares).sqrt()
+
+
+def scripted_decode(N: Tensor, D: Tensor, score: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Return (value, bottom) for scores already computed; N and D in at least float32."""
+    bottom = ~(score >= tau) | (D == 0) | ~torch.isfinite(N) | ~torch.isfinite(D)
+    value = torch.where(bottom, 0, N) / torch.where(bottom, 1, D)
+    bottom = bottom | ~torch.isfinite(value)  # an overflow must be safe to differentiate, too
+    value = torch.where(bottom, 0, N) / torch.where(bottom, 1, D)
+    return torch.where(bottom, math.nan, value), bottom

@@ -7,9 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zeroproof.scm.functions import cos, exp, log, power, sin, sqrt, tan
-    from zeroproof.scm.reduce import coverage, masked_mean, masked_sum
-    from zeroproof.scm.sign import weak_sign
+    from zeroproof.scm.functions import (
+        cos,
+        coverage,
+        exp,
+        log,
+        masked_mean,
+        masked_sum,
+        power,
+        sin,
+        sqrt,
+        tan,
+        weak_sign,
+    )
     from zeroproof.scm.value import SCM, from_ieee, to_ieee
 
 __all__ = [
@@ -29,17 +39,12 @@ __all__ = [
     "weak_sign",
 ]
 
-_HOME = {
-    **dict.fromkeys(("SCM", "from_ieee", "to_ieee"), "value"),
-    **dict.fromkeys(("coverage", "masked_mean", "masked_sum"), "reduce"),
-    "weak_sign": "sign",
-}
-
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'functions')}"), name)
+    home = "value" if name in {"SCM", "from_ieee", "to_ieee"} else "functions"
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

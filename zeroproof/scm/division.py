@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.compiled import compiling
-from zeroproof.autodiff.eager import ordinary
-from zeroproof.autodiff.gate import rule
-from zeroproof.autodiff.in_force import scoped
+from zeroproof.autodiff.policies import rule, scoped
 from zeroproof.autodiff.trace import note
-from zeroproof.native import loops_for
+from zeroproof.native import loops_for, ordinary
 from zeroproof.scm.operation import Operation, evaluate, pull
 
 __all__ = ["divide", "divisible", "quotients", "slopes"]

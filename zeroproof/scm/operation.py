@@ -1,4 +1,13 @@
-"""One autograd function for every operation: total forward, gradient policy in backward."""
+"""Operations that are total on (payload, bottom), and the autograd function that runs them all.
+
+Every operation takes plain tensors, the mask `bottom` of entries that are ⊥ in any operand (in the
+broadcast shape), and `fixed`, the policy code of a layer or -1 for the context. It returns
+(payload, bottom): the payload is nan at ⊥, and what overflows becomes ⊥. Operations that only
+absorb ⊥ mask gradients at ⊥ and leave all others alone; `inv`, powers and division, which make ⊥,
+obey the whole policy. Division has loops of its own, in `division.py`.
+
+Laws: Bergstra & Ponse, arXiv:1406.6878; Bergstra & Tucker, arXiv:2307.04270.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,13 +17,24 @@ import torch
 from torch import Tensor
 
 from zeroproof.autodiff.compiled import compiling, either, finite
-from zeroproof.autodiff.eager import any_true, ordinary, surely_finite
-from zeroproof.autodiff.gate import Ruling, gating, rule, shielded, submit
-from zeroproof.autodiff.in_force import scoped
-from zeroproof.autodiff.torch_internals import is_forward_mode, is_tracing
+from zeroproof.autodiff.policies import Ruling, gating, rule, scoped, shielded, submit
 from zeroproof.autodiff.trace import note
+from zeroproof.native import is_forward_mode, is_tracing, ordinary
 
-__all__ = ["Operation", "evaluate", "pull"]
+__all__ = [
+    "Operation",
+    "add",
+    "complex_dtype",
+    "evaluate",
+    "fill",
+    "integer_power",
+    "inv",
+    "mul",
+    "neg",
+    "pull",
+    "real_power",
+    "sub",
+]
 
 
 class Operation(NamedTuple):
@@ -92,24 +112,36 @@ class _Immediate(torch.autograd.Function):
         return None, None, None, *pull(ctx.operation, g, bottom, tuple(operands), ctx.fixed)
 
 
+def _surely_finite(x: Tensor) -> bool:
+    """Tell by one reduction that all numbers are finite; false also where a square overflows."""
+    x = x if x.ndim == 1 else x.reshape(-1)
+    return torch.dot(x, x).item() < math.inf
+
+
+def _any_true(mask: Tensor) -> bool:
+    """Tell whether anything in a mask, which is not empty, is true."""
+    # the largest byte is found ten times faster than a truth value
+    return mask.view(torch.uint8).amax().item() > 0
+
+
 def _look(
     operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, bool]:
     """Return (value, ⊥, whether nothing is ⊥)."""
-    value, known = operation.value(*operands), any_true(bottom)
-    if not known and surely_finite(value):
+    value, known = operation.value(*operands), _any_true(bottom)
+    if not known and _surely_finite(value):
         return value, torch.zeros_like(value, dtype=torch.bool), True
     spoilt = torch.empty_like(value, dtype=torch.bool).copy_(value - value)  # of 0 and nan
     bottom = bottom | spoilt
-    return value.masked_fill_(bottom, math.nan), bottom, not (known or any_true(bottom))
+    return value.masked_fill_(bottom, math.nan), bottom, not (known or _any_true(bottom))
 
 
 def _recorded(
     operation: Operation, bottom: Tensor, operands: tuple[Tensor, ...], fixed: int
 ) -> tuple[Tensor, Tensor]:
-    if not operation.partial and operation.steep is None and not any_true(bottom):
+    if not operation.partial and operation.steep is None and not _any_true(bottom):
         value = operation.value(*operands)
-        if surely_finite(value.detach()):  # nothing to mask, and no policy: autograd does the same
+        if _surely_finite(value.detach()):  # nothing to mask, and no policy: autograd does the same
             return value, torch.zeros_like(bottom)
     return _Immediate.apply(operation, bottom, fixed, *operands)
 
@@ -238,3 +270,117 @@ def _evaluate(
         # a plain graph is recorded for others to differentiate: overflow must be safe in it too
         value, settled = _settle(operation, settled, operands)
     return value, settled
+
+
+# --- + - · and inverse ----------------------------------------------------------------------------
+
+
+def _inverse_pullback(g: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (-(g / x.conj()) / x.conj(),)
+
+
+_FILL = Operation(torch.clone, lambda g, _: (g,), safe=(0,))
+_ADD = Operation(torch.add, lambda g, _x, _y: (g, g), safe=(0, 0))
+_SUB = Operation(torch.sub, lambda g, _x, _y: (g, -g), safe=(0, 0))
+_MUL = Operation(torch.mul, lambda g, x, y: (g * y.conj(), g * x.conj()), safe=(0, 0))
+_NEG = Operation(torch.neg, lambda g, _: (-g,), safe=(0,))
+_INV = Operation(torch.reciprocal, _inverse_pullback, safe=(1,), partial=True)
+
+
+def fill(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x itself, nan at ⊥; entries that are not finite are ⊥."""
+    return evaluate(_FILL, bottom, x, fixed=fixed)
+
+
+def add(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x + y; x + ⊥ = ⊥."""
+    return evaluate(_ADD, bottom, x, y, fixed=fixed)
+
+
+def sub(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x - y; x - ⊥ = ⊥ - x = ⊥."""
+    return evaluate(_SUB, bottom, x, y, fixed=fixed)
+
+
+def mul(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x · y; x · ⊥ = ⊥, for x = 0 too."""
+    return evaluate(_MUL, bottom, x, y, fixed=fixed)
+
+
+def neg(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return -x; -⊥ = ⊥."""
+    return evaluate(_NEG, bottom, x, fixed=fixed)
+
+
+def inv(x: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x⁻¹; 0⁻¹ = ⊥⁻¹ = ⊥."""
+    return evaluate(_INV, either(bottom, x == 0), x, fixed=fixed)
+
+
+# --- powers ---------------------------------------------------------------------------------------
+
+_COMPLEX = {torch.float16: torch.complex32, torch.float64: torch.complex128}
+
+
+def complex_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the complex type that holds a floating-point type (bfloat16: complex64)."""
+    return _COMPLEX.get(dtype, torch.complex64)
+
+
+def _complex(x: Tensor) -> Tensor:
+    return x if x.is_complex() else x.to(complex_dtype(x.dtype))
+
+
+def _no_power(x: Tensor, y: Tensor) -> Tensor:
+    if x.is_complex():
+        return (x == 0) & (torch.real(y) <= 0) & (y != 0)
+    return ((x == 0) & (y < 0)) | ((x < 0) & (y != torch.round(y)))
+
+
+def _raised(x: Tensor, y: Tensor) -> Tensor:
+    # 0^y is taken out: autograd would find its slope nan, and torch calls the complex 0^0 nan
+    zero = (x == 0) & (torch.real(y) >= 0)
+    value = torch.pow(torch.where(zero, 1, x), y)
+    return torch.where(zero, (y == 0).to(value.dtype), value)
+
+
+def _power_pullback(g: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    slope_x = torch.where(y == 0, 0, y * _raised(x, torch.where(y == 0, 1, y - 1)))
+    # no slope in y: 0^y does not vary, and a real x^y with x < 0 exists at isolated exponents only
+    flat = (x == 0 if x.is_complex() else x <= 0) & ~_no_power(x, y)
+    base = torch.where(flat, 1, x)
+    slope_y = torch.where(flat, 0, torch.pow(base, y) * torch.log(base))
+    return g * slope_x.conj(), g * slope_y.conj()
+
+
+def _steep(x: Tensor, y: Tensor) -> Tensor:
+    return (x == 0) & (y != 0) & (torch.real(y) < 1)
+
+
+_POWER = Operation(_raised, _power_pullback, safe=(1, 1), partial=True, steep=_steep)
+
+
+def real_power(x: Tensor, y: Tensor, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return x^y; ⊥ for 0^negative, and for a fractional power of a real x < 0; 0⁰ = 1."""
+    if x.is_complex() != y.is_complex():
+        x, y = _complex(x), _complex(y)
+    return evaluate(_POWER, bottom | _no_power(x, y), x, y, fixed=fixed)
+
+
+def integer_power(x: Tensor, n: int, bottom: Tensor, fixed: int = -1) -> tuple[Tensor, Tensor]:
+    """Return xⁿ by repeated multiplication, (x⁻¹)⁻ⁿ for n < 0; x⁰ = 1 + 0x."""
+    if n < 0:
+        x, bottom = inv(x, bottom, fixed)
+        n = -n
+    if n == 0:
+        zero, bottom = mul(x, torch.zeros_like(x), bottom, fixed)
+        return add(zero, torch.ones_like(x), bottom, fixed)
+    return _natural_power(x, n, bottom, fixed)
+
+
+def _natural_power(x: Tensor, n: int, bottom: Tensor, fixed: int) -> tuple[Tensor, Tensor]:
+    if n == 1:
+        return x, bottom
+    root, bottom = _natural_power(x, n // 2, bottom, fixed)
+    value, bottom = mul(root, root, bottom, fixed)
+    return mul(value, x, bottom, fixed) if n % 2 else (value, bottom)

@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.overrides import resolve_name
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from zeroproof._checks import same_shape
-from zeroproof.autodiff.compiled import compiling, either, finite
+from zeroproof._checks import from_array, is_array, same_shape
+from zeroproof.autodiff.compiled import compiling, either, finite, register_class
 from zeroproof.errors import NotSupportedError, RangeError, ShapeError
-from zeroproof.scm.arithmetic import add, div, fill, inv, mul, neg, sub
-from zeroproof.scm.arrays import from_array, is_array
-from zeroproof.scm.powers import complex_dtype, integer_power, real_power
-from zeroproof.scm.pytree import register_class
+from zeroproof.scm.division import divide
+from zeroproof.scm.operation import (
+    add,
+    complex_dtype,
+    fill,
+    integer_power,
+    inv,
+    mul,
+    neg,
+    real_power,
+    sub,
+)
 
-__all__ = [
-    "MEANINGS",
-    "SCM",
-    "Operand",
-    "as_scm",
-    "from_ieee",
-    "to_ieee",
-    "trusted",
-]
+__all__ = ["MEANINGS", "SCM", "Operand", "as_scm", "from_ieee", "to_ieee", "trusted"]
 
 MEANINGS: dict[str, Callable[..., Any]] = {}  # of torch's functions, by name
 # those that only move entries: both fields alike
@@ -163,12 +163,14 @@ class SCM:
 
     def sum(self, dim: Any = None, keepdim: bool = False) -> "SCM":
         """Sum; ⊥ where one of the terms is. `masked_sum` leaves those out."""
-        return SCM(_total(self.payload, dim, keepdim))  # nan absorbs, and what is ⊥ has gradient 0
+        return SCM(
+            self.payload.sum(dim, keepdim=keepdim)
+        )  # nan absorbs, and what is ⊥ has gradient 0
 
     def mean(self, dim: Any = None, keepdim: bool = False) -> "SCM":
         """Average; ⊥ where one of the terms is, or over none. `masked_mean` leaves those out."""
-        count = _total(torch.ones_like(self.payload), dim, True)
-        mean = _total(self.payload / count, dim, keepdim)  # terms first: a sum may overflow
+        count = torch.ones_like(self.payload).sum(dim, keepdim=True)
+        mean = (self.payload / count).sum(dim, keepdim=keepdim)  # terms first: a sum may overflow
         return SCM(mean, count.reshape(mean.shape) == 0)
 
     def matmul(self, other: "Operand") -> "SCM":
@@ -221,28 +223,28 @@ class SCM:
         self.payload, self.bottom = state
 
     def __add__(self, other: "Operand") -> "SCM":
-        return _plus(self, other)
+        return _binary(add, self, other)
 
     def __radd__(self, other: "Operand") -> "SCM":
-        return _plus(other, self)
+        return _binary(add, other, self)
 
     def __sub__(self, other: "Operand") -> "SCM":
-        return _minus(self, other)
+        return _binary(sub, self, other)
 
     def __rsub__(self, other: "Operand") -> "SCM":
-        return _minus(other, self)
+        return _binary(sub, other, self)
 
     def __mul__(self, other: "Operand") -> "SCM":
-        return _times(self, other)
+        return _binary(mul, self, other)
 
     def __rmul__(self, other: "Operand") -> "SCM":
-        return _times(other, self)
+        return _binary(mul, other, self)
 
     def __truediv__(self, other: "Operand") -> "SCM":
-        return _over(self, other)
+        return _binary(divide, self, other)
 
     def __rtruediv__(self, other: "Operand") -> "SCM":
-        return _over(other, self)
+        return _binary(divide, other, self)
 
     def __pow__(self, exponent: "Operand") -> "SCM":
         """Return xʸ; a Python number that is whole means repeated multiplication."""
@@ -345,10 +347,6 @@ def _whole(exponent: Any) -> int | None:
     return exponent if isinstance(exponent, int) else None
 
 
-def _total(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    return x.sum(tuple(range(x.ndim)) if dim is None else dim, keepdim=keepdim)
-
-
 def _product(left: Operand, right: Operand) -> SCM:
     like = left if isinstance(left, SCM) else right if isinstance(right, SCM) else None
     x, y = as_scm(left, like), as_scm(right, like)
@@ -377,22 +375,6 @@ def _check_broadcast(left: torch.Size, right: torch.Size) -> None:
             raise ShapeError(f"operands must broadcast, got {tuple(left)} and {tuple(right)}")
 
 
-def _plus(left: Operand, right: Operand) -> SCM:
-    return _binary(add, left, right)
-
-
-def _minus(left: Operand, right: Operand) -> SCM:
-    return _binary(sub, left, right)
-
-
-def _times(left: Operand, right: Operand) -> SCM:
-    return _binary(mul, left, right)
-
-
-def _over(left: Operand, right: Operand) -> SCM:
-    return _binary(div, left, right)
-
-
 def _to_the(base: Operand, exponent: Operand) -> SCM:
     n = _whole(exponent)
     if n is None:
@@ -407,4 +389,4 @@ def _collate(batch: Sequence[SCM], *, collate_fn_map: Any = None) -> SCM:
 
 
 default_collate_fn_map[SCM] = _collate  # so `torch.utils.data.default_collate` learns a type
-import_module("zeroproof.scm.torch_functions")  # it needs SCM, and fills MEANINGS
+import_module("zeroproof.scm.functions")  # it needs SCM, and fills MEANINGS

@@ -17,7 +17,7 @@ from zeroproof._checks import positive
 from zeroproof._extras import require
 from zeroproof.errors import ShapeError
 from zeroproof.layers.basis import chebyshev_basis, checked_domain, monomial_basis, polynomial
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair
 from zeroproof.solve.poles import (
     RESOLUTION,
     TOLERANCE,

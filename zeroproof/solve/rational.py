@@ -17,7 +17,7 @@ from torch import Tensor
 from zeroproof._checks import positive, whole
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.layers.basis import chebyshev_basis
-from zeroproof.projective.gauge import target_scale
+from zeroproof.projective.tuples import target_scale
 from zeroproof.solve.forms import CoefficientForm, FactoredForm
 from zeroproof.solve.spectral import listed
 from zeroproof.solve.varpro import adjoint, linear, refined

@@ -15,7 +15,7 @@ from zeroproof.layers.features import (
     graded_features,
     random_features,
 )
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair
 
 __all__ = ["FAMILIES", "TARGETS", "Recipe", "answers", "bases", "lift"]
 

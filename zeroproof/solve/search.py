@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zeroproof.layers.features import ModuleFeatures, feature_matrix
 from zeroproof.projective.angle import chordal_distance, misalignment
-from zeroproof.projective.pair import Pair
+from zeroproof.projective.tuples import Pair
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.path import readout_path
 from zeroproof.solve.race import Budget

@@ -16,7 +16,7 @@ from torch import Tensor
 from zeroproof._checks import one_of, pair_shapes, positive, whole
 from zeroproof.errors import DataError, RangeError, ShapeError
 from zeroproof.projective.angle import norm
-from zeroproof.projective.gauge import rescaled
+from zeroproof.projective.tuples import rescaled
 from zeroproof.solve.tall_qr import TallQR, buffer_rows, from_first, gathered, stacked
 
 __all__ = ["Readout", "ReadoutOptions", "spectral_readout", "streamed_readout"]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.projective.angle import squared
+from zeroproof.projective.tuples import squared
 from zeroproof.training.loaders import Batch
 
 __all__ = [

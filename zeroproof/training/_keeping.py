@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zeroproof._extras import require
+from zeroproof.autodiff.compiled import copy_all
 from zeroproof.autodiff.rewind import Buffers
-from zeroproof.autodiff.torch_internals import copy_all
 from zeroproof.training._progress import Progress
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.stopping import coverage_stalled

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zeroproof.autodiff.compiled import flag_nonfinite
 from zeroproof.autodiff.policies import gradient_policy
 from zeroproof.autodiff.rewind import Rewind
 from zeroproof.autodiff.sound import SoundRows, dense, looks_finite, spoiled, whole
-from zeroproof.autodiff.torch_internals import flag_nonfinite
 from zeroproof.errors import TrainingError
 from zeroproof.training._tally import Tally
 from zeroproof.training.config import TrainingConfig

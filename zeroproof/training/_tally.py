@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.inference import InferenceConfig, strict_inference
-from zeroproof.losses.counting import finite_rows
+from zeroproof.losses.gradients import finite_rows
 from zeroproof.training.forward import Outcome
 
 __all__ = ["Tally", "Totals"]

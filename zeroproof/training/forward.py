@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroproof._checks import pair_shapes, same_shape
+from zeroproof._checks import pair_shapes, same_shape, widen
 from zeroproof._extras import require
 from zeroproof.autodiff.policies import GradientPolicy
 from zeroproof.autodiff.rewind import random_state, set_random_state
 from zeroproof.errors import RangeError, TrainingError
-from zeroproof.losses.counting import Parts
-from zeroproof.projective.gauge import widen
-from zeroproof.projective.pair import encode
+from zeroproof.losses.gradients import Parts
+from zeroproof.projective.tuples import encode
 from zeroproof.scm import SCM
 from zeroproof.training.config import TrainingConfig
 from zeroproof.training.joint import added, joint_loss, parts_of, reduced, scalar, tells, whole

@@ -9,7 +9,7 @@ from typing import Any
 from zeroproof._extras import require
 from zeroproof._files import write_json
 from zeroproof.errors import TrainingError
-from zeroproof.plots.training import plot_history
+from zeroproof.plots import plot_history
 
 __all__ = ["History", "strict_row"]
 

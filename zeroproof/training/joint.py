@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.errors import TrainingError
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.gradients import Parts
 from zeroproof.training.loaders import Batch
 
 __all__ = ["added", "joint_loss", "parts_of", "reduced", "scalar", "tells", "whole"]

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroproof._checks import widen
 from zeroproof._extras import require
+from zeroproof.autodiff.compiled import has_values
 from zeroproof.autodiff.sound import with_zeros
-from zeroproof.autodiff.torch_internals import has_values
 from zeroproof.errors import DataError
-from zeroproof.projective.gauge import widen
 
 __all__ = ["Batch", "as_batch", "checked_weight", "not_empty", "widened", "windows", "with_rows"]
 

@@ -12,7 +12,7 @@ from zeroproof._extras import require
 from zeroproof.autodiff.rewind import in_mode, random_state, set_random_state
 from zeroproof.errors import DataError
 from zeroproof.projective.angle import chordal_distance, norm
-from zeroproof.projective.gauge import target_scale
+from zeroproof.projective.tuples import target_scale
 from zeroproof.scm import SCM
 from zeroproof.training._head import features, heads_of
 from zeroproof.training._keeping import plain

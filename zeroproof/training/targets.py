@@ -5,9 +5,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from zeroproof._checks import positive
-from zeroproof.projective.gauge import widen
-from zeroproof.scm.arrays import from_array
+from zeroproof._checks import from_array, positive, widen
 
 __all__ = ["lift_targets"]
 

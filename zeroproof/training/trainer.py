@@ -17,7 +17,7 @@ from zeroproof.defaults import TAU_INFER
 from zeroproof.errors import TrainingError
 from zeroproof.inference import InferenceConfig, calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
-from zeroproof.losses.counting import Parts
+from zeroproof.losses.gradients import Parts
 from zeroproof.projective.angle import denominator_score
 from zeroproof.scm import SCM
 from zeroproof.training._head import heads_of, scale_numerator

@@ -14,8 +14,8 @@ from zeroproof.autodiff.rewind import in_mode
 from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.layers.mlp import ACTIVATIONS
-from zeroproof.projective.angle import cross, norm, squared
-from zeroproof.projective.gauge import rescaled
+from zeroproof.projective.angle import cross, norm
+from zeroproof.projective.tuples import rescaled, squared
 from zeroproof.solve import Readout, choose_rho, spectral_readout
 from zeroproof.training._head import head_weights, resolved_head, set_head, with_ones
 

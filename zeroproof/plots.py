@@ -1,17 +1,121 @@
-"""A fit in one picture: the curve for one input, predictions against targets for several."""
+"""Pictures of plain rows and arrays, drawn without a display.
 
-from collections.abc import Sequence
+A training run; a fit in one picture: the curve for one input, predictions against targets for
+several. No pyplot, so no global state and no window.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zeroproof._extras import require
-from zeroproof.plots._axes import COLORS, panels, tidy
+from zeroproof.errors import DataError
 
-__all__ = ["Answers", "plot_curve", "plot_parity"]
+__all__ = ["Answers", "plot_curve", "plot_history", "plot_parity"]
 
+# Okabe and Ito's palette, which colour-blind readers can tell apart
+_COLORS = {"train": "#0072B2", "val": "#D55E00", "quiet": "#888888", "left out": "#CC79A7"}
 _FAR = 5.0  # bodies of the data: values farther out need an axis that is logarithmic there
 _NEAR = 10.0  # times tau_train: a score that comes so near is shown
 _FEWEST_TICKS = 3
 _MOST_TICKS = 7
+_PARTS = {"train": ("training", "-"), "val": ("validation", "--")}
+
+
+def _panels(
+    rows: int,
+    columns: int = 1,
+    *,
+    width: float = 7.0,
+    height: float = 2.2,
+    share_x: bool | str = True,
+    shares: Sequence[float] | None = None,
+) -> tuple[Any, list[Any]]:
+    """Return (figure, axes) for a grid of panels; sizes in inches per panel.
+
+    `shares` gives the rows unequal heights; their sum stays `rows * height`.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
+    """
+    figure = require("matplotlib.figure", extra="plots").Figure(
+        figsize=(width * columns, height * rows), layout="constrained"
+    )
+    ratios = {"height_ratios": shares}
+    axes = figure.subplots(rows, columns, sharex=share_x, squeeze=False, gridspec_kw=ratios)
+    return figure, list(axes.flat)
+
+
+def _tidy(axis: Any, ylabel: str) -> None:
+    """Label a panel, lighten its frame, and add a legend where more than one line was drawn."""
+    axis.set_ylabel(ylabel)
+    axis.grid(visible=True, alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    count = len(axis.get_legend_handles_labels()[1])
+    if count > 1:
+        # above the panel: inside, there is always a fit that it covers
+        axis.legend(
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=min(count, 4),
+            fontsize="small",
+            columnspacing=1.2,
+            handlelength=1.5,
+        )
+
+
+# --- a training run -------------------------------------------------------------------------------
+
+
+def plot_history(rows: Sequence[Mapping[str, float]]) -> Any:
+    """Draw loss (logarithmic where all values are positive), coverage and gap over the epochs.
+
+    Args:
+        rows: One mapping per epoch with the keys of `History`; what is absent is not drawn.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it. No window is opened.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
+        DataError: There is no row.
+
+    Examples:
+        >>> figure = plot_history([{"train_loss": 1.0, "train_coverage": 0.9, "train_gap": 0.0}])
+        >>> len(figure.axes)
+        3
+    """
+    if not rows:
+        raise DataError("rows must hold at least one epoch, got none")
+    figure, (loss, coverage, gap) = _panels(3)
+    if _lines(loss, rows, "loss"):
+        loss.set_yscale("log")
+    _lines(coverage, rows, "coverage")
+    coverage.set_ylim(-0.03, 1.03)
+    _lines(gap, rows, "gap")
+    gap.set_ylim(bottom=-0.03 * gap.get_ylim()[1])  # a line at 0 stays off the frame
+    for axis, label in ((loss, "loss"), (coverage, "coverage"), (gap, "share in the gap")):
+        _tidy(axis, label)
+    gap.set_xlabel("epoch")
+    gap.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _lines(axis: Any, rows: Sequence[Mapping[str, float]], quantity: str) -> bool:
+    """Draw one line per part of the data; tell whether there were values and all were positive."""
+    drawn: list[float] = []
+    for part, (label, style) in _PARTS.items():
+        key = f"{part}_{quantity}"
+        points = [(epoch, row[key]) for epoch, row in enumerate(rows, 1) if key in row]
+        if points:
+            epochs, values = zip(*points, strict=True)
+            # markers, so that a single epoch is visible
+            axis.plot(epochs, values, style, color=_COLORS[part], marker=".", label=label)
+            drawn.extend(values)
+    return bool(drawn) and min(drawn) > 0
+
+
+# --- a fit ----------------------------------------------------------------------------------------
 
 
 class Answers(NamedTuple):
@@ -65,7 +169,7 @@ def plot_curve(
     # a score that stays far above the thresholds has nothing to show: D is near its size all over
     singular = any((answer.score <= _NEAR * thresholds[1]).any() for answer in answers)
     kinds = ["fit", *["residuals"] * (at_rows is not None), *["score"] * singular]
-    figure, axes = panels(
+    figure, axes = _panels(
         len(kinds),
         len(targets),
         share_x="col",
@@ -77,7 +181,7 @@ def plot_curve(
     ):
         panel = dict(zip(kinds, axes[column :: len(targets)], strict=True))
         _draw_fit(numpy, panel["fit"], x, y, grid, answer, curve, left_out)
-        tidy(panel["fit"], name)
+        _tidy(panel["fit"], name)
         if at_rows is not None:
             residual = y - at_rows[column].decoded
             _draw_residuals(numpy, panel["residuals"], x, residual, left_out)
@@ -138,10 +242,10 @@ def _points(numpy: Any, axis: Any, x: Any, y: Any, left_out: Any, label: str) ->
     low, high = axis.get_ylim()
     over, under = y > high, y < low
     ways = (
-        (~left_out & ~over & ~under, ".", COLORS["quiet"], 4, label),
-        (~left_out & over, "^", COLORS["quiet"], 3, "beyond the axis"),
-        (~left_out & under, "v", COLORS["quiet"], 3, None if over.any() else "beyond the axis"),
-        (left_out, "x", COLORS["left out"], 6, "left out"),
+        (~left_out & ~over & ~under, ".", _COLORS["quiet"], 4, label),
+        (~left_out & over, "^", _COLORS["quiet"], 3, "beyond the axis"),
+        (~left_out & under, "v", _COLORS["quiet"], 3, None if over.any() else "beyond the axis"),
+        (left_out, "x", _COLORS["left out"], 6, "left out"),
     )
     for rows, marker, color, size, name in ways:
         shown = rows & numpy.isfinite(y)
@@ -163,14 +267,14 @@ def _draw_fit(
             x[~finite],
             numpy.full(int((~finite).sum()), 1.0),
             "v",
-            color=COLORS["val"],
+            color=_COLORS["val"],
             ms=5,
             label="⊥ or ±∞ in the data",
             transform=axis.get_xaxis_transform(),
             clip_on=False,
         )
     for index, pole in enumerate(curve.poles):
-        axis.axvline(pole, color=COLORS["val"], lw=1, ls=":", label=None if index else "pole")
+        axis.axvline(pole, color=_COLORS["val"], lw=1, ls=":", label=None if index else "pole")
     if answer.error is not None and numpy.isfinite(answer.error).any():
         # beyond the picture the band would only be clipped, and next to a pole overflow
         wide = numpy.minimum(1.96 * answer.error, 10 * (high - low))
@@ -181,37 +285,34 @@ def _draw_fit(
         axis.fill_between(
             grid,
             *edges,
-            color=COLORS["train"],
+            color=_COLORS["train"],
             alpha=0.25,
             lw=0,
             label="± 1.96 standard errors",
         )
-    axis.plot(grid, curve.values, color=COLORS["train"], lw=1.6, label="fit")
+    axis.plot(grid, curve.values, color=_COLORS["train"], lw=1.6, label="fit")
 
 
 def _draw_residuals(numpy: Any, axis: Any, x: Any, residual: Any, left_out: Any) -> None:
     """Draw data less fit over x; next to a pole they grow, so their body sets the limits."""
     used = residual[numpy.isfinite(residual) & ~left_out]
     if len(used):
-        axis.set_ylim(*_symmetric(*_body(numpy, used)))
-    axis.axhline(0, color=COLORS["train"], lw=1)
+        low, high = _body(numpy, used)
+        size = max(-low, high) or 1.0
+        axis.set_ylim(-size, size)
+    axis.axhline(0, color=_COLORS["train"], lw=1)
     _points(numpy, axis, x, residual, left_out, "")
     axis.set_ylabel("data - fit")
     axis.grid(visible=True, alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _symmetric(low: float, high: float) -> tuple[float, float]:
-    size = max(-low, high) or 1.0
-    return -size, size
-
-
 def _draw_score(axis: Any, grid: Any, score: Any, thresholds: tuple[float, float]) -> None:
-    axis.plot(grid, score, color=COLORS["train"], lw=1.2, label="score")
+    axis.plot(grid, score, color=_COLORS["train"], lw=1.2, label="score")
     for tau, label, style in zip(thresholds, ("τ_infer", "τ_train"), ("-", "--"), strict=True):
-        axis.axhline(tau, color=COLORS["val"], lw=1, ls=style, label=label)
+        axis.axhline(tau, color=_COLORS["val"], lw=1, ls=style, label=label)
     axis.set_yscale("log")
-    tidy(axis, "score")
+    _tidy(axis, "score")
 
 
 def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
@@ -228,7 +329,7 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
         A `matplotlib.figure.Figure`.
     """
     numpy = require("numpy", extra="plots")
-    figure, axes = panels(2, len(targets), share_x=False, width=4.6, height=3.2, shares=[1.7, 1])
+    figure, axes = _panels(2, len(targets), share_x=False, width=4.6, height=3.2, shares=[1.7, 1])
     for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
         top, below = axes[column], axes[len(targets) + column]
         finite = numpy.isfinite(y)
@@ -236,17 +337,17 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
         shown = numpy.concatenate([y[finite], answer.decoded[numpy.isfinite(answer.decoded)]])
         low, high = float(shown.min()), float(shown.max())
         for rows, marker, color, label in (
-            (finite & ~answer.gap & ~out, ".", COLORS["train"], "answer"),
-            (finite & answer.gap & ~out, ".", COLORS["val"], "in the gap"),
-            (finite & out, "x", COLORS["left out"], "left out"),
+            (finite & ~answer.gap & ~out, ".", _COLORS["train"], "answer"),
+            (finite & answer.gap & ~out, ".", _COLORS["val"], "in the gap"),
+            (finite & out, "x", _COLORS["left out"], "left out"),
         ):
             if rows.any():
                 look = {"ms": 3, "alpha": 0.5} if marker == "." else {"ms": 6}
                 top.plot(y[rows], answer.decoded[rows], marker, color=color, label=label, **look)
         _spread_out(numpy, top, "xy", y[finite], low, high)
-        top.plot([low, high], [low, high], color=COLORS["quiet"], lw=0.8, zorder=0)
+        top.plot([low, high], [low, high], color=_COLORS["quiet"], lw=0.8, zorder=0)
         top.set_xlabel(f"{name}, data")
-        tidy(top, f"{name}, predicted")
+        _tidy(top, f"{name}, predicted")
         if finite.all() and not answer.gap.any() and not answer.bottom.any():
             _draw_residuals(numpy, below, answer.decoded, y - answer.decoded, out)
             _spread_out(numpy, below, "x", y[finite], low, high)
@@ -254,8 +355,8 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
             continue
         bins = numpy.linspace(0, 1, 41)
         for rows, color, label in (
-            (finite, COLORS["train"], "finite"),
-            (~finite, COLORS["val"], "⊥ or ±∞"),
+            (finite, _COLORS["train"], "finite"),
+            (~finite, _COLORS["val"], "⊥ or ±∞"),
         ):
             if rows.any():
                 share = numpy.full(int(rows.sum()), 1 / rows.sum())
@@ -268,7 +369,7 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
                     label=label,
                 )
         below.set_xlabel("score")
-        tidy(below, "share of rows")
+        _tidy(below, "share of rows")
     return figure
 
 
