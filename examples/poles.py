@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from zeroproof.cli.training import picture
+from zeroproof.cli.fit import picture
 from zeroproof.estimators import FitOptions, fit_table
 
 POLES = torch.tensor([-0.61, 0.137, 0.77], dtype=torch.float64)

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,8 @@ __all__ = ["folder_in_place", "tensors_written", "text_in_place", "write_json"]
 def folder_in_place(folder: Path) -> Iterator[Path]:
     """Yield an empty folder; if the block ends well it becomes `folder`, else no trace is left."""
     folder = folder.resolve()  # a link keeps pointing where it points
-    with (
-        _parents_of(folder),
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch,
-    ):
-        fresh, before = Path(scratch) / "fresh", Path(scratch) / "before"
+    with _beside(folder) as scratch:
+        fresh, before = scratch / "fresh", scratch / "before"
         fresh.mkdir()
         yield fresh
         if folder.exists():
@@ -40,32 +38,37 @@ def tensors_written() -> Iterator[Any]:
     try:
         yield require("safetensors.torch", extra="train")
     except error_of_its_own as error:
-        raise OSError(f"tensors could not be written: {error}") from error
+        raise OSError(EIO, f"tensors could not be written: {error}") from error
 
 
 def text_in_place(path: Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, replacing what was there in one step."""
     path = path.resolve()
-    with (
-        _parents_of(path),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch,
-    ):
-        fresh = Path(scratch) / path.name
+    with _beside(path) as scratch:
+        fresh = scratch / path.name
         fresh.write_text(text, encoding="utf-8", newline="")
         fresh.replace(path)
 
 
 @contextmanager
-def _parents_of(path: Path) -> Iterator[None]:
-    """Make the folders above `path`; if the block fails, those that were made go again."""
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a scratch folder beside `path`, whose parents are made; if the block fails, they go.
+
+    An OSError that names nothing, as that of a full disk, or something in the scratch folder, names
+    `path` instead.
+    """
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-"
     try:
-        yield
-    except BaseException:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as scratch:
+            yield Path(scratch)
+    except BaseException as error:
         for parent in made:
             with suppress(OSError):  # someone else may have put something there
                 parent.rmdir()
+        if isinstance(error, OSError) and prefix in str(error.filename or prefix):
+            error.filename = str(path)
         raise
 
 

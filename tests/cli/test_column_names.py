@@ -1,6 +1,6 @@
 import pytest
 
-from zeroproof.cli.rows import answer_columns, column_names
+from zeroproof.cli.fit import answer_columns, column_names
 from zeroproof.errors import DataError
 
 

@@ -14,7 +14,7 @@ BAD_OPTIONS = {
     "target as feature": ("--features x,y", "--features must not name a target"),
     "tau of 0": ("--tau_infer 0", "tau_infer must lie in (0, 1], got 0.0"),
     "tau above 1": ("--tau_train 2", "tau_train must lie in (0, 1], got 2.0"),
-    "text tau": ("--tau_infer low", "--tau_infer must be a finite number, got 'low'"),
+    "text tau": ("--tau_infer low", "--tau_infer must be a finite number, got low"),
     "order": ("--tau_infer 0.5 --tau_train 0.1", "tau_infer must not exceed tau_train, got"),
     "seed": ("--seed -3", "seed must be a whole number of at least 0, got -3"),
     "choice": ("--shared_denominator maybe", "--shared_denominator must be true or false"),
@@ -31,9 +31,9 @@ BAD_OPTIONS = {
     ),
     # those of train
     "no step": ("--method train --steps 0", "steps must be a whole number of at least 1, got 0"),
-    "half a step": ("--steps 1.5", "--steps must be a whole number, got '1.5'"),
-    "no number": ("--learning_rate fast", "--learning_rate must be a finite number, got 'fast'"),
-    "nan": ("--learning_rate nan", "--learning_rate must be a finite number, got 'nan'"),
+    "half a step": ("--steps 1.5", "--steps must be a whole number, got 1.5"),
+    "no number": ("--learning_rate fast", "--learning_rate must be a finite number, got fast"),
+    "nan": ("--learning_rate nan", "--learning_rate must be a finite number, got nan"),
     "negative rate": (
         "--method train --learning_rate -1",
         "learning_rate must be a finite number above 0",
@@ -150,8 +150,8 @@ def test_what_must_be_installed_is_told_before_the_work(
         raise AssertionError
 
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr("zeroproof.cli.solving.solve", work)
-    monkeypatch.setattr("zeroproof.cli.training.train", work)
+    monkeypatch.setattr("zeroproof.cli.fit.solve", work)
+    monkeypatch.setattr("zeroproof.cli.fit.train", work)
     words = ("fit", data, "--target", "y", "--out", tmp_path / "run", "--method", method)
     assert f"zeroproof-scm[{extra}]" in refused(*words, code=1)
     assert list(tmp_path.iterdir()) == [data]

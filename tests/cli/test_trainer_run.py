@@ -226,23 +226,30 @@ BAD = {
     "resume": ("--resume", "--resume must come with --trainer.checkpoint_dir, got none"),
     "type": (
         "--trainer.max_epochs many",
-        "--trainer.max_epochs must be a whole number, got 'many'",
+        "--trainer.max_epochs must be a whole number, got many",
     ),
     "range": ("--trainer.max_epochs 0", "max_epochs must be a whole number of at least 1, got 0"),
     "loss": ("--loss.normalizer round", "normalizer must be one of 'detached'"),
-    "policy": ("--trainer.gradient_policy X", "--trainer.gradient_policy must be one of CLAMP"),
+    "policy": (
+        "--trainer.gradient_policy X",
+        "--trainer.gradient_policy must be one of {CLAMP,PROJECT",
+    ),
     "dtype": ("--trainer.amp_dtype float17", "no type of torch is called float17"),
     "device": ("--trainer.device nope", 'device must be "auto" or the name of a torch device'),
-    "section": ("--trainer 3", "--trainer must name a YAML file of its options, got '3'"),
+    "large seed": ("--seed 9223372036854775808", "seed must be below 2**63, got 922337203685477"),
+    "section": ("--trainer 3", "3 must hold options in YAML, NAME: VALUE, got 3"),
     "width": ("--model.hidden [4,0]", "says: hidden must be a whole number of at least 1, got 0"),
-    "widths": ("--model.hidden 4", "--model.hidden must be a list, got '4'"),
+    "widths": ("--model.hidden 4", "hidden must be a list, got 4"),
     "option of model": (
         "--model.hiden 4",
-        "options of zeroproof.layers.ProjectiveMLP, got 'hiden'",
+        "'zeroproof.layers.ProjectiveMLP': Option 'hiden' is not accepted",
     ),
     "no module": ("--model nowhere.Net", "import, got nowhere.Net: No module named 'nowhere'"),
     "no class": ("--model own_nets.No", "import, got own_nets.No: module 'own_nets' has no attr"),
-    "no model": ("--model torch.optim.Adam", "--model must be a kind of Module, got 'torch.optim"),
+    "no model": (
+        "--model torch.optim.Adam",
+        "--model: Import path torch.optim.Adam does not correspond to a subclass of Module",
+    ),
     "no pair": (
         "--model own_nets.Plain",
         "must return a pair (N, D), got a Tensor of shape (4, 1)",
@@ -250,11 +257,14 @@ BAD = {
     "columns": ("--model own_nets.Three", "must take rows of the shape (4, 1), but says: mat1"),
     "targets": ("--model own_nets.Two", "N of the shape of the targets, (4, 1), got (4, 2)"),
     "broken": ("--model own_nets.Broken", "model must be fit to be built, but says: not today"),
-    "optimizer": ("--optimizer SGDD", "--optimizer must name a class to import, got 'SGDD'"),
-    "rate": ("--optimizer.lr fast", "--optimizer.lr must be a finite number, got 'fast'"),
+    "optimizer": ("--optimizer SGDD", "--optimizer: Expected a dot import path string: SGDD"),
+    "rate": ("--optimizer.lr fast", "--optimizer: lr must be a finite number, or"),
     "negative": ("--optimizer.lr -1", "optimizer must be fit to be built, but says: Invalid learn"),
-    "option": ("--optimizer.lrr 1", "--optimizer must hold options of its class, got 'lrr'"),
-    "scheduler": ("--scheduler StepLR", "--scheduler must give its class step_size, got nothing"),
+    "option": ("--optimizer.lrr 1", "--optimizer: Option 'lrr' is not accepted"),
+    "scheduler": (
+        "--scheduler StepLR",
+        "--scheduler: the following arguments are required: step_size",
+    ),
     "no data": ("--data.train no.csv", "no.csv must be a readable CSV file"),
     "target": ("--target z", "must have a column 'z', got 'x', 'y'"),
 }
@@ -264,8 +274,21 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_run_that_cannot_be_is_refused(refused, config, tmp_path, name):
     words, sentence = BAD[name]
-    assert sentence in refused("fit", "-c", config(), *words.split())
+    path = config(**({"model": None} if "own_nets" in words else {}))
+    assert sentence in refused("fit", "-c", path, *words.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", [["a"], {"class_path": "builtins.eval"}, {"init_args": {}}, None])
+@pytest.mark.parametrize("name", ["device", "checkpoint_dir", "log_dir"])
+def test_what_is_no_text_names_neither_device_nor_folder(refused, config, tmp_path, name, value):
+    before = {*tmp_path.iterdir(), tmp_path / "run.yaml"}
+    path = config(trainer={name: value})
+    if value is not None:
+        assert f"--trainer.{name}" in refused("fit", "-c", path)
+    elif name == "device":
+        assert refused("fit", "-c", path) == "--trainer.device must have a value, got null"
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_checkpoints_inside_the_run_folder_are_refused(refused, config, tmp_path):

@@ -1,6 +1,5 @@
 """The trainer's checkpoints: when they are written, what they fit, what is refused."""
 
-import json
 import math
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from zeroproof._record import checksum
+from tests.stored import edited
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
 from zeroproof.training import (
     SCMTrainer,
@@ -314,18 +313,6 @@ assert find_checkpoint({str(tmp_path)!r})[1]["progress"]["step"] == 1
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 
-def edited(path, change):
-    """Change a state and write checksums that fit: what only a setter can find."""
-    file = path / "state.json"
-    record = json.loads(file.read_text())
-    change(record["state"])
-    try:
-        record["checksum"] = checksum(path / "state.safetensors", record)
-    except ValueError:  # a nan, which strict JSON has no sum of
-        record["checksum"] = ""
-    file.write_text(json.dumps(record))
-
-
 HARMS = {
     "nan": lambda state: state["progress"].update(seconds=math.nan),
     "no counts": lambda state: state.pop("progress"),
@@ -345,7 +332,7 @@ def test_whatever_is_wrong_in_a_state_the_one_before_is_taken(run, tmp_path, wei
     first = run()
     first.fit()
     last = list_checkpoints(tmp_path / "kept")[0]
-    edited(last, HARMS[harm])
+    edited(last, lambda record: HARMS[harm](record["state"]))
     again = run()
     with pytest.warns(UserWarning, match="a damaged checkpoint is left out: .*step-000000004"):
         again.fit(resume_from="auto")
@@ -357,7 +344,7 @@ def test_whatever_is_wrong_in_a_state_the_one_before_is_taken(run, tmp_path, wei
 def test_a_state_that_cannot_be_set_changes_nothing(run, seeded, tmp_path, weights):
     run().fit()
     for path in list_checkpoints(tmp_path / "kept"):
-        edited(path, HARMS["sums"])
+        edited(path, lambda record: HARMS["sums"](record["state"]))
     trainer = run()
     before = torch.get_rng_state()
     with pytest.raises(DamagedCheckpointError, match="must hold the state of a run, but: TypeErr"):

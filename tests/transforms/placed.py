@@ -26,7 +26,7 @@ _MODULE = {
     "zeroproof.autodiff.sound": "It runs forward and backward itself, in eager mode.",
     "zeroproof.autodiff.trace": "It watches, and changes nothing.",
     "zeroproof.inference.calibrate": "It chooses thresholds on the host.",
-    "zeroproof.inference.config": "It holds thresholds.",
+    "zeroproof.inference.run": "A fitted network answers the rows of a table.",
     "zeroproof.integrations.lightning": "It joins the loop of Lightning.",
     "zeroproof.integrations.torchmetrics": "Metrics count; nothing learns from them.",
     "zeroproof.integrations.transformers": "It joins the loop of Transformers.",
@@ -54,6 +54,7 @@ _MODULE = {
 _PART = "It is called inside a backward, or decides whether there is one."
 _NAME = {
     "zeroproof.projective.tuples.tangential": "Its own tests take every transform.",
+    "zeroproof.inference.strict.InferenceConfig": "It holds thresholds.",
     "zeroproof.inference.strict.Reason": "It names causes.",
     "zeroproof.inference.strict.checked_config": "It checks an option.",
     "zeroproof.layers.basis.checked_domain": "It checks an option.",

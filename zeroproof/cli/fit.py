@@ -1,428 +1,507 @@
-"""`zeroproof fit`: from a CSV file to a run folder."""
+"""`zeroproof fit`: from a table to a run folder.
 
-import difflib
-import json
+In the order of the work: what was asked for, the rows, a closed form (`solve`) or a network
+(`train`), and what is written. Sections make a run of the trainer instead: `sections.py`.
+"""
+
+import csv
 import sys
-from argparse import SUPPRESS
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from inspect import signature
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.cli.rows import listed
-from zeroproof.errors import DataError, RangeError
+from zeroproof.errors import DataError, RangeError, RunFolderError
+
+if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
+    from torch import Tensor
+
+    from zeroproof.estimators import TrainedFit
+    from zeroproof.estimators.fitted import Fitted
+    from zeroproof.inference import InferenceConfig
+    from zeroproof.plots import Answers
 
 __all__ = [
-    "COMMON",
-    "OWN",
-    "add_fit_arguments",
+    "DESCRIPTIONS",
+    "RUN_FILES",
+    "TableRows",
+    "answer_columns",
+    "check_answers",
+    "check_folder",
+    "column_names",
     "fit",
-    "fit_names",
-    "importable",
-    "own_options",
-    "run_fit",
-    "with_files",
-    "yaml_text",
+    "fit_lines",
+    "picture",
+    "print_report",
+    "read_rows",
+    "solve",
+    "train",
+    "write_fit",
 ]
 
-OWN = {
-    "solve": (
-        "features_family",
-        "degrees",
-        "topology",
-        "linear_in",
-        "weight_power",
-        "time_budget",
-        "complex",
-        "symmetry",
-        "nan",
-    ),
-    "train": ("hidden", "steps", "epochs", "batch_size", "learning_rate", "held_out"),
-}
-COMMON = ("shared_denominator", "tau_infer", "tau_train", "seed")
+_FITTING = ("shared_denominator", "tau_infer", "tau_train", "seed")  # what both methods hand on
 
 
-def fit(
-    data: str,
-    *,
-    out: str,
-    target: str = "",
-    method: str = "solve",
-    features: str = "",
-    shared_denominator: bool | None = None,
-    tau_infer: float | None = None,
-    tau_train: float | None = None,
-    seed: int = 0,
-    features_family: str = "",
-    degrees: str = "",
-    topology: str = "",
-    linear_in: str = "",
-    weight_power: float | None = None,
-    time_budget: float | None = None,
-    complex: str = "",  # noqa: A002
-    symmetry: str = "",
-    nan: str = "",
-    hidden: str = "",
-    steps: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    held_out: float | None = None,
-) -> None:
+def fit(given: Mapping[str, Any], own: dict[str, Any]) -> None:
     """Fit a model to a table and write it to a run folder.
 
     Args:
-        data: CSV file; its first line names the columns.
-        target: Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.
-        out: Folder to write; a run that is there already is replaced.
-        method: "solve", a closed form with its poles, or "train", a network.
-        features: Columns to predict from; all others by default.
-        shared_denominator: One for all targets? solve: found by default; train: true.
-        tau_infer: Below this score an answer is ⊥; read off the data by default.
-        tau_train: Below this score an answer is in the gap; read off the data by default.
-        seed: Same seed, same answer.
-        features_family: solve: auto, chebyshev, polynomial, random or fourier.
-        degrees: solve: of N and D, p,q or one number for both; found by default.
-        topology: solve: projective, or affine where +inf and -inf differ.
-        linear_in: solve: columns in which N is linear and of which D is free; found by default.
-        weight_power: solve: least squares are weighted by 1 / (1 + y²/s²)^weight_power; 0.
-        time_budget: solve: seconds for the search; 10.
-        complex: solve: real and imaginary part of a signal over one feature, a frequency, instead
-            of a target: re,im; of several signals re1,im1,re2,im2.
-        symmetry: solve: of complex signals: conjugate, the response of a real system, poles in s =
-            i times the feature; none; auto, conjugate unless none does better; auto.
-        nan: solve: what nan in a target says: "bottom", there is no finite answer, or "missing", it
-            was not measured, and the row is left out; bottom.
-        hidden: train: widths of the hidden layers, in their order; 64,64.
-        steps: train: optimiser steps; 5000.
-        epochs: train: passes over the data, instead of steps.
-        batch_size: train: rows per step; 512.
-        learning_rate: train: largest step of Adam, which falls along a cosine; 0.02.
-        held_out: train: share of rows that chooses epoch and thresholds; 0.2.
+        given: Options of `zeroproof fit`, `data`, `out` and `method` among them.
+        own: Those of them that belong to the method alone.
+
+    Raises:
+        ZeroProofError: Data, a folder or an option cannot be used, or training failed.
     """
-    _fitted({name: value for name, value in locals().items() if value not in (None, "")})
-
-
-def _fitted(given: dict[str, Any]) -> None:
     from zeroproof._files import folder_in_place
-    from zeroproof.cli.rows import read_rows, read_signals
-    from zeroproof.cli.runs import check_folder
-    from zeroproof.cli.solving import solve
-    from zeroproof.cli.training import train
     from zeroproof.estimators import FitOptions
     from zeroproof.estimators.options import check_options
 
-    method = given.get("method", "")
-    own = own_options(method, given)
-    common = {name: given[name] for name in COMMON if name in given}
+    common = {name: given[name] for name in _FITTING if name in given}
     check_options(FitOptions(**common))
-    folder = Path(given.get("out", ""))
+    folder = Path(given["out"])
     check_folder(folder)
-    signals = own.pop("complex", "")
     columns = given.get("target", ""), given.get("features", "")
+    signals = own.pop("complex", "")
     rows = (
         read_signals(given["data"], signals, *columns)
         if signals
         else read_rows(given["data"], *columns)
     )
-    _require_writers(method)
-    with folder_in_place(folder) as fresh:
-        report = (solve if method == "solve" else train)(rows, fresh, common, own)
-    print("\n".join(report))
-    print(f"files: {', '.join(str(folder / path.name) for path in sorted(folder.iterdir()))}")
-
-
-def own_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of this method that were given.
-
-    Raises:
-        RangeError: There is no such method, or one belongs to the other method.
-    """
-    one_of(method, tuple(OWN), "--method")
-    for other, names in OWN.items():
-        foreign = [name for name in names if name in given]
-        if other != method and foreign:
-            raise RangeError(f"--{foreign[0]} must come with --method {other}, got {method}")
-    return {name: given[name] for name in OWN[method] if name in given}
-
-
-def _require_writers(method: str) -> None:
-    """Miss what a fit needs before the work rather than after it."""
+    # miss what a fit needs before the work rather than after it
     require("safetensors.torch", extra="train")
     require("matplotlib.figure", extra="plots")
-    if method == "solve":
+    if given["method"] == "solve":
         require("sklearn", extra="sklearn")
+    with folder_in_place(folder) as fresh:
+        report = (solve if given["method"] == "solve" else train)(rows, fresh, common, own)
+    print_report(report, folder)
 
 
-_NEEDED = ("data", "out")
-# options of the two methods, and what they are called in a section
-_SECTIONED = {
-    "tau_infer": "trainer.tau_infer",
-    "tau_train": "trainer.tau_train_min and trainer.tau_train_max",
-    "shared_denominator": "model.shared_denominator",
-    "hidden": "model.hidden",
-    "steps": "trainer.max_steps",
-    "epochs": "trainer.max_epochs",
-    "batch_size": "data.batch_size",
-    "learning_rate": "optimizer.lr",
-    "held_out": "data.held_out",
+def print_report(report: Iterable[str], folder: Path) -> None:
+    """Print a report, and which files were written."""
+    print("\n".join(report))
+    print(f"files: {', '.join(str(path) for path in sorted(folder.iterdir()))}")
+
+
+_ADVICE = "; write it as a number, or choose other columns with --features"
+_TARGET_ADVICE = "; a target is a number, inf, -inf, or nan for ⊥"
+
+
+class TableRows(NamedTuple):
+    """Numbers of a table with the names of their columns."""
+
+    X: "Tensor"  # (rows, features), finite
+    y: "Tensor"  # (rows, targets), or complex with half as many columns
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return a name for each output: that of a target, or of real and imaginary part."""
+        each = len(self.targets) // self.y.shape[1]
+        return tuple(
+            ",".join(self.targets[i : i + each]) for i in range(0, len(self.targets), each)
+        )
+
+
+def read_rows(data: str, target: str, features: str) -> TableRows:
+    """Read the columns that were asked for; all but the targets if no features are named.
+
+    Raises:
+        DataError: The table or a name cannot be used, or a target is ⊥ in all rows.
+    """
+    from zeroproof.data import numbers, read_csv
+
+    targets = column_names(target, "--target")
+    check_answers(targets)
+    table = read_csv(data)
+    rest = tuple(name for name in table.columns if name not in targets)
+    names = column_names(features, "--features") if features else rest
+    if set(names) & set(targets):
+        raise DataError(f"--features must not name a target, got {features!r}")
+    y = numbers(table, targets, advice=_TARGET_ADVICE)
+    if not names:
+        raise DataError(f"{data} must have a column besides the targets to predict from, got none")
+    X = numbers(table, names, finite=True, advice=_ADVICE)
+    for name, column in zip(targets, y.T, strict=True):
+        if not column.isfinite().any():
+            raise DataError(
+                f"target {name!r} must have a finite value in some row, got ⊥ in all {len(y)}"
+            )
+    return TableRows(X, y, names, targets)
+
+
+def read_signals(data: str, signals: str, target: str, features: str) -> TableRows:
+    """Read complex signals, two columns each, and the column that they are over.
+
+    Args:
+        data: CSV file.
+        signals: Names of real and imaginary parts, `re1,im1,re2,im2`.
+        target: Further targets, which there must not be.
+        features: Name of the one feature; "" if no other column is there.
+
+    Raises:
+        DataError: As `read_rows`, or the names are not pairs, or there is not one feature.
+    """
+    import torch
+
+    names = column_names(signals, "--complex")
+    if target or len(names) % 2:
+        got = f"also --target {target}" if target else f"{len(names)} names"
+        raise DataError(f"--complex must list pairs of columns, real and imaginary, got {got}")
+    rows = read_rows(data, signals, features)
+    if len(rows.features) != 1:
+        raise DataError(
+            "--complex must come with one feature, the frequency; name it with --features, got "
+            + ", ".join(rows.features)
+        )
+    return rows._replace(y=torch.complex(rows.y[:, ::2], rows.y[:, 1::2]))
+
+
+def check_answers(targets: tuple[str, ...]) -> None:
+    """Check that no target is named as the answers for another one are.
+
+    Raises:
+        DataError: One is.
+    """
+    written = [name for target in targets for name in answer_columns(target)]
+    twice = [name for name in written if written.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"targets must not be named as the answers for others are, TARGET_bottom or "
+            f"TARGET_gap, got {twice[0]!r}"
+        )
+
+
+def column_names(text: str, option: str) -> tuple[str, ...]:
+    """Split `a,b` into names; a name that holds a comma goes in double quotes, as in a CSV file.
+
+    Raises:
+        DataError: An empty name, or one given twice.
+    """
+    names = tuple(name.strip() for name in next(csv.reader([text]), []))
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise DataError(f"{option} must list column names, each once, got {text!r}")
+    return names
+
+
+def answer_columns(target: str) -> tuple[str, str, str]:
+    """Return the columns that `zeroproof predict` writes for a target."""
+    return target, f"{target}_bottom", f"{target}_gap"
+
+
+DESCRIPTIONS = {"model.json", "run.json"}
+RUN_FILES = DESCRIPTIONS | {
+    *("model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"),
 }
 
 
-def add_fit_arguments(parser: Any) -> None:
-    """Add all arguments of `zeroproof fit` to a parser of jsonargparse."""
-    from zeroproof.cli.sections import add_sections
-
-    parser.add_argument(
-        "-c", "--config", action="config", help="YAML file of options; later ones overrule it."
-    )
-    parser.add_argument(
-        "--print_config", action="store_true", help="Print all options as YAML and fit nothing."
-    )
-    parser.add_argument(
-        "table",
-        metavar="data",
-        type=str,
-        nargs="?",
-        default=SUPPRESS,
-        help="CSV file; its first line names the columns",
-    )
-    parser.add_argument(
-        "--target",
-        type=str,
-        help="Column to predict, or several: a,b. Cells may be numbers, inf, -inf, or nan for ⊥.",
-    )
-    parser.add_argument("--out", type=str, help="Folder to write; a run that is there is replaced.")
-    parser.add_function_arguments(fit, skip={*_NEEDED, "target"})
-    parser.add_argument(
-        "--resume", action="store_true", help="sections: go on from trainer.checkpoint_dir."
-    )
-    add_sections(parser)
-
-
-def fit_names() -> dict[str, tuple[str, ...]]:
-    """Return the names that may stand in a file, with those inside sections."""
-    from zeroproof.cli.sections import section_names
-
-    return {**dict.fromkeys((*signature(fit).parameters, "resume"), ()), **section_names()}
-
-
-@contextmanager
-def importable() -> Iterator[None]:
-    """Let modules in the current folder be imported, after all others."""
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
-def run_fit(parser: Any, given: Any) -> None:
-    """Do what was asked for.
-
-    Args:
-        parser: With the arguments of `add_fit_arguments`.
-        given: What it parsed, without defaults.
+def check_folder(folder: Path) -> None:
+    """Check that a run may be written here.
 
     Raises:
-        ZeroProofError: As the method, or options do not belong together.
+        RunFolderError: It holds anything but an earlier run, is a file, or cannot be a folder.
     """
-    given.pop("config", None)
-    printing = given.pop("print_config", False)
-    if "table" in given:
-        given["data.train"] = given.pop("table")
-    sections = _sections_of(given)
-    if sections:
-        _check_sectioned(sections[0], given)
-        _train(parser, given, printing=printing)
-    else:
-        _fit(parser, given, printing=printing)
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+        if names and (not names & DESCRIPTIONS or names - RUN_FILES):
+            foreign = sorted(names - RUN_FILES)[:3] or ["no model.json or run.json"]
+            raise RunFolderError(
+                f"{folder} must be new, empty or an earlier run, but holds {', '.join(foreign)}"
+            )
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise RunFolderError(f"{folder} must not be the current folder or one above it")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} must be a folder, got a file")
+    parent = next(place for place in folder.absolute().parents if place.exists())
+    if not parent.is_dir():
+        raise RunFolderError(f"{folder} must lie in a folder, but {parent} is a file")
 
 
-def _sections_of(given: Any) -> list[str]:
-    """Return what makes this a run of the trainer; rows to fit alone do not."""
-    from zeroproof.cli.sections import SECTIONS
+_PASSED = ("topology", "weight_power", "time_budget", "symmetry")  # options as they are
+_SHOWN = 3000  # rows in the picture
 
-    data = given.as_dict().get("data") or {}
+
+def solve(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Solve and write a run into an existing folder.
+
+    Args:
+        rows: What to fit.
+        folder: Where to write.
+        common: Options of either method that were given, of the names in `FitOptions`.
+        own: Options of this method that were given.
+
+    Returns:
+        The report, line by line.
+    """
+    from zeroproof.data import write_csv
+    from zeroproof.estimators.diagnosis import errors_of
+    from zeroproof.estimators.stored import write
+    from zeroproof.estimators.summary import summary
+
+    started = time.perf_counter()
+    fitted, options = _fitted(rows, common, own)
+    X, y = rows.X[:, list(fitted.columns)], rows.y
+    view = fitted.view(X)
+    said = summary(fitted).splitlines()
+    explained = y.clone()
+    explained[list(fitted.fit.left_out)] = float("nan")
+    floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
+    sizes = errors_of(fitted.strict(X).decoded, explained, floor)
+    seconds = time.perf_counter() - started
+    facts = {
+        "features": list(rows.features),
+        "targets": list(rows.targets),
+        "rows": len(X),
+        "seconds": round(seconds, 3),
+        "errors": dict(zip(("rms", "median_relative"), sizes or (), strict=False)),
+        "report": said,
+    }
+    write(fitted, options, folder, facts)
+    write_csv(
+        folder / "rows.csv",
+        {
+            "row": range(1, len(X) + 1),
+            "score": view.score.tolist(),
+            "distance_to_pole": view.distance.tolist(),
+            "left_out": [int(row in set(fitted.fit.left_out)) for row in range(len(X))],
+        },
+    )
+    _draw(fitted, rows, folder / "fit.png")
+    missing = fitted.labels.missing if fitted.labels else 0
+    return [f"fitted {len(X) - missing} rows in {seconds:.1f} s", *said]
+
+
+def _fitted(
+    rows: TableRows, common: dict[str, Any], own: dict[str, Any]
+) -> tuple["Fitted", dict[str, Any]]:
+    """Return the fit and the estimator's options, with columns counted among all features."""
+    from zeroproof.estimators.options import FEATURES, POLYNOMIAL, columns_to_keep
+    from zeroproof.estimators.regressor import ProjectiveRegressor
+
+    X, y = rows.X.numpy(), rows.y.numpy()
+    family = one_of(own.get("features_family", "auto"), FEATURES, "--features_family")
+    if "degrees" in own and family not in POLYNOMIAL:
+        raise RangeError(
+            f"--degrees must come with --features_family {', '.join(POLYNOMIAL)}, got {family}"
+        )
+    if rows.y.is_complex():
+        given = family != "auto" or "degrees" in own or "linear_in" in own
+        own = {"symmetry": "none" if given else "auto", **own}
+    elif "symmetry" in own:
+        raise RangeError(f"--symmetry must come with --complex, got {own['symmetry']} alone")
+    linear = _linear(own, rows.features)
+    kept = columns_to_keep(X, rows.features)
+    model = ProjectiveRegressor(
+        features=family,
+        degrees=_degrees(own),
+        linear_in=None if linear is None else [kept.index(i) for i in linear if i in kept],
+        shared_denominator=common.get("shared_denominator", "auto"),
+        missing={"bottom": "bottom", "missing": "drop"}[
+            one_of(own.get("nan", "bottom"), ("bottom", "missing"), "--nan")
+        ],
+        random_state=common["seed"],
+        verbose=sys.stderr.isatty(),
+        **{k: own[k] for k in _PASSED if k in own},
+    ).fit(X[:, kept], y[:, 0] if y.shape[1] == 1 else y)
+    fitted = model.fitted_._replace(
+        columns=tuple(kept),
+        seen=rows.features,
+        names=tuple(rows.features[i] for i in kept),
+        thresholds=_thresholds(model.fitted_.thresholds, common),
+        outputs=rows.outputs,
+    )
+    return fitted, model.get_params(deep=False) | {"linear_in": linear, "verbose": False}
+
+
+def _degrees(own: dict[str, Any]) -> tuple[int, int] | None:
+    if "degrees" not in own:
+        return None
+    text = own["degrees"]
+    try:
+        p, *rest = (int(degree) for degree in text.strip(" []()").split(","))
+        (q,) = rest or [p]
+    except ValueError:
+        raise RangeError(
+            f"--degrees must be a whole number or two, such as 3,3, got {text!r}"
+        ) from None
+    return p, q
+
+
+def _linear(own: dict[str, Any], features: tuple[str, ...]) -> list[int] | None:
+    if "linear_in" not in own:
+        return None
+    names = column_names(own["linear_in"], "--linear_in")
+    for name in names:
+        if name not in features:
+            raise DataError(
+                f"--linear_in must name features, {', '.join(map(repr, features))}, got {name!r}"
+            )
+    return [features.index(name) for name in names]
+
+
+def _thresholds(found: "InferenceConfig", common: dict[str, Any]) -> "InferenceConfig":
+    """Return the thresholds with those that the user fixed; one that is found gives way."""
+    from zeroproof.inference import InferenceConfig
+
+    infer, train = (common.get(name) for name in ("tau_infer", "tau_train"))
+    if infer is None:
+        infer = min(found.tau_infer, train or found.tau_infer)
+    if train is None:
+        train = max(found.tau_train, infer)
+    return InferenceConfig(tau_infer=infer, tau_train=train, score=found.score, scale=found.scale)
+
+
+def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
+    import torch
+
+    order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
+    X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()
+    left_out = torch.isin(order, torch.tensor(fitted.fit.left_out)).numpy()
+    fitted.picture(X, y, rows.targets, left_out).savefig(path, dpi=150)
+
+
+def train(rows: TableRows, folder: Path, common: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Train and write a run into an existing folder.
+
+    Args:
+        rows: What to fit.
+        folder: Where to write.
+        common: Options of either method that were given, of the names in `FitOptions`.
+        own: Options of this method that were given.
+
+    Returns:
+        The report, line by line.
+    """
+    from zeroproof.estimators import FitOptions, fit_table
+
+    if "hidden" in own:
+        own = own | {"hidden": _widths(own["hidden"])}
+    fitted = fit_table(*rows, FitOptions(**common, **own))
+    write_fit(folder, fitted, rows)
+    return _report(fitted)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(width) for width in text.strip(" []()").split(",") if width.strip())
+    except ValueError:
+        raise RangeError(f"--hidden must list whole numbers, such as 64,64, got {text!r}") from None
+
+
+def write_fit(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
+    """Write model, history, rows and picture into an existing folder."""
+    from zeroproof.data import write_csv
+    from zeroproof.export import save_run
+
+    save_run(fitted.run, folder)
+    fitted.history.save_json(folder / "history.json")
+    write_csv(
+        folder / "rows.csv",
+        {
+            "row": range(1, len(rows.X) + 1),
+            "score": fitted.view.score.tolist(),
+            "distance_to_pole": fitted.view.distance.tolist(),
+            "held_out": fitted.held_out.int().tolist(),
+        },
+    )
+    picture(fitted, rows.X, rows.y).savefig(folder / "fit.png", dpi=150)
+
+
+def _report(fitted: "TrainedFit") -> list[str]:
+    facts = fitted.run.facts
     return [
-        *(f"data.{name}" for name in data if name != "train"),
-        *(name for name in SECTIONS if given.get(name) is not None),
-        *(["resume"] if given.get("resume") else []),
+        f"fitted {facts['rows']} rows in {facts['seconds']:.1f} s; "
+        f"{facts['held_out_rows']} held out",
+        *fit_lines(fitted),
+        *_comparison(facts),
     ]
 
 
-def _check_sectioned(section: str, given: Any) -> None:
-    method = given.get("method", "train")
-    if method != "train":
-        raise RangeError(f"--{section} must come with --method train, got {method}")
-    for name in (*COMMON, *OWN["train"], *OWN["solve"]):
-        if name != "seed" and given.get(name) not in (None, ""):
-            if name in OWN["solve"]:
-                raise RangeError(f"--{name} must come with --method solve, got --{section}")
-            raise RangeError(
-                f"--{name} must be given as --{_SECTIONED[name]} beside --{section}, got --{name}"
-            )
+def fit_lines(fitted: "TrainedFit") -> list[str]:
+    """Return errors, thresholds and the diagnosis."""
+    facts, config = fitted.run.facts, fitted.run.config
+    errors = facts["errors"]
+    return [
+        *(
+            _error_line(label, errors[f"{part}_rms"], errors[f"{part}_median_relative"])
+            for part, label in (("all", "all rows"), ("held_out", "held-out rows"))
+            if f"{part}_rms" in errors
+        ),
+        f"  thresholds on the {config.score} score: tau_infer {config.tau_infer:.3g}, "
+        f"tau_train {config.tau_train:.3g}",
+        *_diagnosis_lines(facts["diagnosis"]),
+    ]
 
 
-def _fit(parser: Any, given: Any, *, printing: bool) -> None:
-    options = {name: value for name, value in given.items() if value is not None}
-    if "data.train" in options:
-        options["data"] = options.pop("data.train")
-    options.pop("resume", None)
-    method = options.get("method", "solve")
-    if not printing:
-        _check_complete(options)
-        fit(**options)
-        return
-    own_options(method, options)
-    defaults = parser.get_defaults().as_dict()
-    names = ("data", "target", "features", "out", "method", *COMMON, *OWN[method])
-    print(
-        yaml_text({k: options.get(k, None if k == "data" else defaults[k]) for k in names}), end=""
+def _error_line(label: str, rms: float, relative: float) -> str:
+    return f"  {label}: RMS error {rms:.4g}, median relative error {relative:.2g}"
+
+
+def _diagnosis_lines(found: Mapping[str, Any]) -> list[str]:
+    nearest = found["nearest_pole"]
+    pole = (
+        "the network has no pole"
+        if nearest is None
+        else f"nearest pole {nearest:.3g} standard deviations of the inputs from a row"
+    )
+    return [f"  smallest score {found['smallest_score']:.3g}; {pole}", f"  {found['verdict']}"]
+
+
+def _comparison(facts: dict[str, Any]) -> list[str]:
+    """Say how the plain network did that was trained beside the projective one, if it was."""
+    if "plain" not in facts["unexplained"]:
+        return []
+    plain, projective = (
+        "none" if facts["unexplained"][name] is None else f"{facts['unexplained'][name]:.3g}"
+        for name in ("plain", "projective")
+    )
+    part = "held-out" if facts["held_out_rows"] else "all"
+    return [
+        f"  error over standard deviation, {part} rows: {projective} with poles allowed, "
+        f"{plain} for a plain network (D = 1); kept: {facts['kept']}"
+    ]
+
+
+_GRID = 2000
+_MOST_TARGETS = 4  # further ones are left to rows.csv
+
+
+def picture(fitted: "TrainedFit", X: "Tensor", y: "Tensor") -> Any:
+    """Return the figure for a fit: a curve for one input, else predictions against targets."""
+    import torch
+
+    from zeroproof.plots import plot_curve, plot_parity
+
+    run = fitted.run
+    shown = run.targets[:_MOST_TARGETS]
+    targets = {name: y[:, place].numpy() for place, name in enumerate(shown)}
+    if X.shape[1] > 1:
+        return plot_parity(targets, _answers(fitted, X, len(shown)))
+    grid = torch.linspace(float(X.min()), float(X.max()), _GRID, dtype=X.dtype)[:, None]
+    return plot_curve(
+        X[:, 0].numpy(),
+        targets,
+        grid[:, 0].numpy(),
+        _answers(fitted, grid, len(shown)),
+        (run.config.tau_infer, run.config.tau_train),
+        run.features[0],
+        at_rows=_answers(fitted, X, len(shown)),
     )
 
 
-def _train(parser: Any, given: Any, *, printing: bool) -> None:
-    from zeroproof.cli.trainer_run import TrainerRun, train_run
+def _answers(fitted: "TrainedFit", X: "Tensor", count: int) -> list["Answers"]:
+    import torch
 
-    given["method"] = "train"
-    full = parser.parse_object(given)
-    for name in ("config", "print_config"):
-        full.pop(name, None)
-    text = _text(parser, full)
-    parts = _instances(parser, full)
-    if printing:
-        print(text, end="")
-        return
-    _check_complete({**given.as_dict(), "data": full.data.train or None})
-    train_run(
-        TrainerRun(
-            **{name: parts[name] for name in TrainerRun._fields if name != "text"}, text=text
-        )
-    )
+    from zeroproof.inference.run import predict_rows
+    from zeroproof.plots import Answers
+    from zeroproof.projective import denominator_score
 
-
-def _instances(parser: Any, full: Any) -> Any:
-    """Return the values with objects in place of sections, all but the model."""
-    instantiate = getattr(parser, "instantiate", None)  # before 4.49 under another name
-    return (instantiate or parser.instantiate_classes)(full)
-
-
-def _text(parser: Any, full: Any) -> str:
-    from zeroproof.cli.sections import SECTIONS
-
-    # by position: its third argument, whether to leave out null, has had several names
-    values = json.loads(parser.dump(full, "json", False))
-    names = ("data", "target", "features", "out", "method", "seed", "resume", *SECTIONS)
-    return yaml_text({name: values[name] for name in names})
-
-
-def _check_complete(given: Mapping[str, Any]) -> None:
-    missing = [name for name in _NEEDED if given.get(name) is None]
-    if given.get("target") is None and not given.get("complex"):
-        missing.insert(len(missing) and missing[0] == "data", "target")
-    if missing:
-        raise RangeError(
-            f"the following arguments are required: {', '.join(missing)}; see zeroproof --help"
-        )
-
-
-_FLAGS = ("-c", "--config")
-_TEXTS = ("target", "features", "linear_in", "degrees", "hidden")  # lists on the command line: a,b
-
-Names = Mapping[str, Collection[str]]
-
-
-def with_files(argv: Sequence[str], names: Names) -> list[str]:
-    """Return the arguments with the content of each configuration file in place of its path.
-
-    Args:
-        argv: Arguments of `zeroproof fit`.
-        names: Every option, with those inside it if it is a section whose names are known.
-
-    Raises:
-        DataError: A file cannot be read, is no mapping, or holds an unknown name.
-    """
-    words: list[str] = []
-    for word in argv:
-        flag, equals, path = word.partition("=")
-        if words and words[-1] in _FLAGS:
-            words.append(yaml_text(_read(Path(word), names)))
-        elif flag in _FLAGS and equals:
-            words += [flag, yaml_text(_read(Path(path), names))]
-        else:
-            words.append(word)
-    return words
-
-
-def yaml_text(values: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML, in its order."""
-    yaml = require("yaml", extra="cli")
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
-
-
-def _read(path: Path, names: Names) -> dict[str, Any]:
-    found = {key: value for key, value in _mapping(path).items() if value is not None}
-    if isinstance(found.get("data"), str):
-        found["data"] = {"train": found["data"]}
-    _check_names(path, found, names)
-    for key in set(_TEXTS) & set(found):
-        if isinstance(found[key], list):
-            found[key] = listed(found[key])
-        elif isinstance(found[key], int | float):
-            found[key] = str(found[key])
-    return found
-
-
-def _check_names(path: Path, found: Mapping[str, Any], names: Names) -> None:
-    for key, value in found.items():
-        _check_name(path, str(key), names)
-        if names[key] and not isinstance(value, dict):
-            raise DataError(f"{path} must hold a mapping under {key!r}, got {value!r}")
-        for inner in value if names[key] else ():
-            _check_name(path, f"{key}.{inner}", names)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    yaml = require("yaml", extra="cli")
-    load = require("jsonargparse", extra="cli").get_loader("yaml")  # for which 1e-3 is a number
-    try:
-        found = load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} must be a readable YAML file: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8 text, got other bytes") from error
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{line}: must be YAML, got {problem}") from error
-    if not isinstance(found, dict):
-        raise DataError(
-            f"{path} must be a mapping of options, such as target: y, got {_kind(found)}"
-        )
-    return found
-
-
-def _kind(found: object) -> str:
-    return "nothing" if found is None else f"a {type(found).__name__}"
-
-
-def _check_name(path: Path, name: str, names: Names) -> None:
-    section, _, inner = name.partition(".")
-    if section in names and (not inner or inner in names[section]):
-        return
-    near = _nearest(name, names)
-    hint = f"; did you mean {near}?" if near else ""
-    raise DataError(f"{path} must hold options of `zeroproof fit`, got {name!r}{hint}")
-
-
-def _nearest(name: str, names: Names) -> str:
-    known = [*names, *(f"{section}.{inner}" for section in names for inner in names[section])]
-    leaf = name.rpartition(".")[2]
-    elsewhere = [one for one in known if one.rpartition(".")[2] == leaf]
-    near = elsewhere or difflib.get_close_matches(name, known, 1)
-    return repr(near[0]) if near else ""
+    result = predict_rows(fitted.run, X)
+    with torch.no_grad():
+        N, D = fitted.run.model(X)
+    score = denominator_score(N, D, fitted.run.config.score, fitted.run.config.scale)
+    parts = (result.decoded, result.bottom_mask, result.gap_mask, score)
+    return [Answers(*(part[:, place].numpy() for part in parts)) for place in range(count)]

@@ -1,34 +1,38 @@
-"""Entry point `zeroproof`: reads arguments, runs a command, turns errors into sentences.
+"""Entry point `zeroproof`: runs a command, turns errors into sentences.
 
 Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
 """
 
-import re
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from inspect import signature
 from typing import Any
 
+from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.cli.fit import add_fit_arguments, fit, fit_names, importable, run_fit, with_files
+from zeroproof.cli.arguments import OPTIONS, SECTIONS, parser, sentence, with_files, yaml_text
+from zeroproof.cli.fit import fit
 from zeroproof.cli.poles import poles
-from zeroproof.cli.predict import predict
-from zeroproof.errors import MissingExtraError, TrainingError, ZeroProofError
+from zeroproof.cli.runs import predict
+from zeroproof.errors import MissingExtraError, RangeError, TrainingError, ZeroProofError
 
-__all__ = ["main", "usage_sentence"]
+__all__ = ["main"]
 
-_RUN = {"run": "folder written by `zeroproof fit`"}
-# command -> (function, its positional arguments with their help)
-_COMMANDS: dict[str, tuple[Callable[..., None], dict[str, str]]] = {
-    "fit": (fit, {"data": "CSV file; its first line names the columns"}),
-    "predict": (predict, _RUN | {"data": "CSV file with the feature columns"}),
-    "poles": (poles, _RUN),
+# what an option of both or of train is called beside sections
+_SECTIONED = {
+    "tau_infer": "trainer.tau_infer",
+    "tau_train": "trainer.tau_train_min and trainer.tau_train_max",
+    "shared_denominator": "model.shared_denominator",
+    "hidden": "model.hidden",
+    "steps": "trainer.max_steps",
+    "epochs": "trainer.max_epochs",
+    "batch_size": "data.batch_size",
+    "learning_rate": "optimizer.lr",
+    "held_out": "data.held_out",
 }
-_FLAGS = {"all": "list spurious poles too, which a zero of N cancels"}  # options without a value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings(), _terminable():
         warnings.showwarning = _say_warning
         try:
-            return _run(argv)
+            return _run([_spelled(word) for word in (sys.argv[1:] if argv is None else argv)])
         except SystemExit as stop:  # --help
             return stop.code if isinstance(stop.code, int) else 2
         except (TrainingError, MissingExtraError) as error:
@@ -73,53 +77,85 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    words = [_spelled(word) for word in (sys.argv[1:] if argv is None else argv)]
+def _run(words: Sequence[str]) -> int:
     jsonargparse = require("jsonargparse", extra="cli")
-    if words[:1] != ["fit"]:
-        return _parsed(jsonargparse, words)
-
-    with importable():
-        return _parsed(jsonargparse, with_files(words, fit_names()))
-
-
-def _parsed(jsonargparse: Any, words: Sequence[str]) -> int:
-    parser = jsonargparse.ArgumentParser(
-        prog="zeroproof",
-        description="Fit and use models of functions that truly have singularities.",
-        exit_on_error=False,
-    )
-    commands = parser.add_subcommands(required=True, dest="command")
-    parts = {name: _part(jsonargparse, name, words) for name in _COMMANDS}
-    for name, part in parts.items():
-        commands.add_subcommand(name, part)
-    fitting = words[:1] == ["fit"]
     try:
-        arguments = parser.parse_args(words, defaults=not fitting)
-        values = arguments[arguments.command]
-        if fitting:
-            run_fit(parts["fit"], values)
-            return 0
-    except jsonargparse.ArgumentError as error:
-        return _say(usage_sentence(str(error), _COMMANDS), 2)
-    _COMMANDS[arguments.command][0](**values.as_dict())
+        given = parser().parse_args(
+            with_files(words) if words[:1] == ["fit"] else words, defaults=False
+        )
+    except (jsonargparse.ArgumentError, RecursionError) as error:
+        return _say(sentence(error), 2)
+    commands = {"fit": _fit, "predict": predict, "poles": poles}
+    commands[given.command](**given[given.command].as_dict())
     return 0
 
 
-def _part(jsonargparse: Any, name: str, words: Sequence[str]) -> Any:
-    """Return the parser of a command; that of `fit` takes time, and is empty for the others."""
-    part = jsonargparse.ArgumentParser(exit_on_error=False, print_config=None)
-    command, positionals = _COMMANDS[name]
-    if name == "fit":
-        if words[:1] == ["fit"]:
-            add_fit_arguments(part)
-        return part
-    for positional, text in positionals.items():
-        part.add_argument(positional, type=str, help=text)
-    part.add_function_arguments(command, skip={*positionals, *_FLAGS})
-    for flag in _FLAGS.keys() & signature(command).parameters.keys():
-        part.add_argument(f"--{flag}", action="store_true", help=_FLAGS[flag])
-    return part
+def _fit(**given: Any) -> None:
+    """Fit, train as sections say, or print all options.
+
+    Raises:
+        ZeroProofError: As the method, or options do not belong together.
+    """
+    printing = given.pop("print_config", False)
+    if "config" in given:
+        raise RangeError(f"a file of options must not name another, got {given['config']!r}")
+    given = {k: v for k, v in given.items() if v != "" or k == "target"}  # "" is left out, too
+    data = given.pop("data", {}) | ({"train": given.pop("table")} if "table" in given else {})
+    resume = given.pop("resume", False)
+    sections = [f"data.{name}" for name in data if name != "train"]
+    sections += [name for name in SECTIONS if name in given] + ["resume"] * resume
+    own: dict[str, Any] = {}
+    if sections:
+        _check_sectioned(sections[0], given)
+    else:
+        given = {"method": "solve", "seed": 0, **given}
+        own = _own_options(given["method"], given)
+    if not printing:
+        _check_complete({**given, "data": data.get("train")})
+    if sections:
+        from zeroproof.cli.sections import fit_sections
+
+        fit_sections({**given, "data": data, "resume": resume}, printing=printing)
+    elif printing:
+        names = (*OPTIONS["both"], *OPTIONS[given["method"]])
+        print(yaml_text({"data": data.get("train"), **{k: given.get(k) for k in names}}), end="")
+    else:
+        fit({**given, "data": str(data["train"])}, own)
+
+
+def _check_sectioned(section: str, given: Mapping[str, Any]) -> None:
+    if (method := given.get("method", "train")) != "train":
+        raise RangeError(f"--{section} must come with --method train, got {method}")
+    for name in given:
+        if name in OPTIONS["solve"]:
+            raise RangeError(f"--{name} must come with --method solve, got --{section}")
+        if name in _SECTIONED:
+            raise RangeError(
+                f"--{name} must be given as --{_SECTIONED[name]} beside --{section}, got --{name}"
+            )
+
+
+def _check_complete(given: Mapping[str, Any]) -> None:
+    needed = ("data", "out") if given.get("complex") else ("data", "target", "out")
+    missing = [name for name in needed if given.get(name) is None]
+    if missing:
+        raise RangeError(
+            f"the following arguments are required: {', '.join(missing)}; see zeroproof --help"
+        )
+
+
+def _own_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of this method that were given.
+
+    Raises:
+        RangeError: There is no such method, or one belongs to the other method.
+    """
+    one_of(method, ("solve", "train"), "--method")
+    other = "train" if method == "solve" else "solve"
+    for name in OPTIONS[other]:
+        if name in given:
+            raise RangeError(f"--{name} must come with --method {other}, got {method}")
+    return {name: given[name] for name in OPTIONS[method] if name in given}
 
 
 def _spelled(word: str) -> str:
@@ -147,68 +183,3 @@ def _say(message: object, code: int) -> int:
 
 def _say_warning(message: Warning | str, *_: object) -> None:
     print(f"zeroproof: warning: {message}", file=sys.stderr)
-
-
-_ADVICE = "; see zeroproof --help"
-_KINDS = {
-    "int": "a whole number",
-    "float": "a finite number",
-    "bool": "true or false",
-    "list": "a list",
-    "tuple": "a list",
-    "collections.abc.Sequence": "a list",
-    "str": "text",
-}
-_GIVEN = re.compile(r"(?:Given|Got) value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
-_NO_CLASS = "must name a class to import, got {name}: {why}"
-# what a report says, and the end of a sentence that begins with the option
-_PROBLEMS = {
-    r"class_path '(.+?)':\s+Option '(.+?)' is not accepted": "must hold options of {0}, got {1!r}",
-    r"Option '(.+?)' is not accepted": "must hold options of its class, got {0!r}",
-    r"given class_path '(?P<name>.+?)':\s+(?P<why>.+)": _NO_CLASS,
-    r"callable class: (?P<why>.*No module.+|.+no attribute.+)\. Got value: (?P<name>.+)": _NO_CLASS,
-    r"correspond to a subclass of (\w+)(?:.|\n)*value: (.+)": "must be a kind of {0}, got {1!r}",
-    r"Expected '(.+?)' to be a subclass of <class '(.+?)'>": "must be a kind of {1}, got {0!r}",
-    r"member of <enum '\w+'>: \{(.+?)\}\. Got value: (.+)": "must be one of {0}, got {1!r}",
-    r"Unable to load config [\"'](.+?)[\"']": "must name a YAML file of its options, got {0!r}",
-    r"Not of type \w+: (.+)": "must be of its type, but {0}",
-    r"arguments are required: (.+?)(?:\. Got value: .*)?$": "must give its class {0}, got nothing",
-}
-_IMPORT = re.compile(r"Expected a dot import path string: (.+)")
-
-
-def usage_sentence(text: str, commands: Collection[str]) -> str:
-    """Shorten a report to what must hold and what came."""
-    keys = re.findall(r'Parser key "([^"]+)"', text)
-    if keys:
-        return (_of_option(_option(keys, commands), text) or _first(text)) + _ADVICE
-    return re.sub(rf"\b({'|'.join(commands)})\.(\w+)", r"\2", _first(text)) + _ADVICE
-
-
-def _option(keys: list[str], commands: Collection[str]) -> str:
-    """Return the name of an option; one inside a section is reported by its last part."""
-    head, _, rest = keys[0].partition(".")
-    option = rest if head in commands else keys[0]
-    return option if keys[-1] == keys[0] else f"{option}.{keys[-1]}"
-
-
-def _of_option(option: str, text: str) -> str:
-    detail = text[text.rindex("Parser key") :]
-    for pattern, sentence in _PROBLEMS.items():
-        found = re.search(pattern, detail, re.MULTILINE)
-        if found:
-            said = [part.strip().rstrip(".") for part in found.groups()]
-            return f"--{option} {sentence.format(*said, **found.groupdict())}"
-    named = _IMPORT.search(detail)
-    if named and "." not in option:  # inside a section it may be one of several ways
-        return f"--{option} must name a class to import, got {named[1]!r}"
-    found = re.findall(r"<class '([\w.]+)'>", detail)
-    given = _GIVEN.search(detail)
-    kinds = [_KINDS[kind] for kind in found if kind in _KINDS]
-    if given and kinds:
-        return f"--{option} must be {kinds[0]}, got {given[1]!r}"
-    return ""
-
-
-def _first(text: str) -> str:
-    return text.strip().splitlines()[0].removeprefix("error: ")

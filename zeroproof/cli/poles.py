@@ -11,7 +11,7 @@ from zeroproof.errors import DataError, RunFolderError
 if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from torch import Tensor, nn
 
-    from zeroproof.export import Run
+    from zeroproof.inference.run import Run
     from zeroproof.solve.poles import PoleTable
 
 __all__ = ["Singular", "curves_in", "poles", "singular", "table_of"]

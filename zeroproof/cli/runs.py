@@ -1,23 +1,20 @@
-"""Run folders of either kind: where one may be written, and opened to be asked."""
+"""Run folders of either kind, opened and asked: `zeroproof predict`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
+from zeroproof.cli.fit import DESCRIPTIONS, RUN_FILES, answer_columns
 from zeroproof.errors import DataError, RunFolderError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes a second, which `--help` shall not
     from torch import Tensor
 
-    from zeroproof._record import Stored
     from zeroproof.estimators.fitted import Fitted
-    from zeroproof.export import Run
     from zeroproof.inference import StrictResult
+    from zeroproof.inference.run import Run
 
-__all__ = ["Solved", "answers_of", "check_file", "check_folder", "open_run", "stored_module"]
-
-_DESCRIPTIONS = {"model.json", "run.json"}
-_FILES = _DESCRIPTIONS | {"model.safetensors", "history.json", "rows.csv", "fit.png", "config.yaml"}
+__all__ = ["Solved", "answers_of", "check_file", "open_run", "predict"]
 
 
 class Solved(NamedTuple):
@@ -27,6 +24,35 @@ class Solved(NamedTuple):
     features: tuple[str, ...]  # those that are used
     targets: tuple[str, ...]  # of a complex output two, real and imaginary part
     outputs: tuple[str, ...]  # a name for each
+
+
+def predict(run: str, data: str, *, out: str) -> None:
+    """Answer each row of a table, with ⊥ where the model says that there is no finite answer.
+
+    Args:
+        run: Folder written by `zeroproof fit`.
+        data: CSV file with the feature columns, in any order; further columns are ignored.
+        out: CSV file to write. Per target: its decoded value (nan at ⊥), and 0 or 1 in
+            TARGET_bottom and TARGET_gap (a finite answer so close to a singularity that it is
+            risky).
+    """
+    from zeroproof.data import numbers, read_csv, write_csv
+
+    check_file(out, data)
+    opened = open_run(run)
+    advice = "; write it as a number, or nan where it is unknown, and the answer is ⊥"
+    X = numbers(read_csv(data), opened.features, advice=advice)
+    answer = answers_of(opened, X)
+    columns = {}
+    for place, name in enumerate(opened.targets):
+        decoded, bottom, gap = (part[:, place] for part in answer)
+        parts = (decoded.tolist(), bottom.int().tolist(), gap.int().tolist())
+        columns.update(zip(answer_columns(name), parts, strict=True))
+    write_csv(out, columns)
+    print(
+        f"{len(X)} rows -> {out}: {int(answer.bottom_mask.any(1).sum())} with ⊥, "
+        f"{int(answer.gap_mask.any(1).sum())} with an answer in the gap"
+    )
 
 
 def open_run(folder: str | Path) -> "Run | Solved":
@@ -45,15 +71,7 @@ def open_run(folder: str | Path) -> "Run | Solved":
             f"{folder} must be a folder written by `zeroproof fit`, "
             "but has no model.json or run.json"
         )
-    _check_own(folder / "run.json")
     return load_run(folder)
-
-
-def stored_module() -> "Stored":
-    """Return how a run of a model is stored that only its own code can build."""
-    from zeroproof._record import Stored
-
-    return Stored("module", "run.json", "model.safetensors", RunFolderError)
 
 
 def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
@@ -67,28 +85,9 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> "StrictResult":
 
         run.fitted.warn_outside(X)
         return parts_of(run.fitted.strict(X))
-    from zeroproof.export import predict_rows
+    from zeroproof.inference.run import predict_rows
 
     return predict_rows(run, X)
-
-
-def _check_own(path: Path) -> None:
-    """Check that a run is not one of a model from elsewhere: to build it is to run its code.
-
-    Raises:
-        RunFolderError: It is.
-    """
-    from zeroproof._record import read_json
-
-    record = read_json(path, RunFolderError)
-    names = {"kind": "module", "format": "zeroproof-module"}  # the latter in version 1
-    if isinstance(record, dict) and any(record.get(key) == name for key, name in names.items()):
-        place = str(path.with_name("model.safetensors"))
-        raise RunFolderError(
-            f"{path.parent} must hold a network of this package, got weights of "
-            f"{record.get('class_path')}: build that model in Python and load them with "
-            f"model.load_state_dict(safetensors.torch.load_file({place!r}))"
-        )
 
 
 def _solved(folder: Path) -> Solved:
@@ -118,28 +117,6 @@ def _are_names(names: object) -> TypeGuard[Sequence[str]]:
     return isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a run may be written here.
-
-    Raises:
-        RunFolderError: It holds anything but an earlier run, is a file, or cannot be a folder.
-    """
-    if folder.is_dir():
-        names = {path.name for path in folder.iterdir()}
-        if names and (not names & _DESCRIPTIONS or names - _FILES):
-            foreign = sorted(names - _FILES)[:3] or ["no model.json or run.json"]
-            raise RunFolderError(
-                f"{folder} must be new, empty or an earlier run, but holds {', '.join(foreign)}"
-            )
-        if Path.cwd().is_relative_to(folder.resolve()):
-            raise RunFolderError(f"{folder} must not be the current folder or one above it")
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder} must be a folder, got a file")
-    parent = next(place for place in folder.absolute().parents if place.exists())
-    if not parent.is_dir():
-        raise RunFolderError(f"{folder} must lie in a folder, but {parent} is a file")
-
-
 def check_file(out: str, data: str | None = None) -> None:
     """Check that answers may be written here.
 
@@ -149,7 +126,7 @@ def check_file(out: str, data: str | None = None) -> None:
     if Path(out).is_dir():
         raise DataError(f"--out must name a file to write, got the folder {out}")
     place = Path(out).resolve()
-    if place.name in _FILES and any((place.parent / name).is_file() for name in _DESCRIPTIONS):
+    if place.name in RUN_FILES and any((place.parent / name).is_file() for name in DESCRIPTIONS):
         raise DataError(f"--out must not replace a file of a run, got {out}")
     if data is not None and Path(out).resolve() == Path(data).resolve():
         raise DataError(f"--out must not replace the data, got {out} for both")

@@ -17,8 +17,8 @@ from torch import Generator, Tensor, nn
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.estimators.diagnosis import RowView, diagnose, errors_of, view_rows
 from zeroproof.estimators.options import FitOptions, check_options
-from zeroproof.export import Run, TargetFrame
 from zeroproof.inference import choose_thresholds
+from zeroproof.inference.run import Run, TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.losses import implicit_loss
 from zeroproof.projective import Pair, denominator_score

@@ -10,36 +10,19 @@ RUN/
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from zeroproof._checks import positive
-from zeroproof._record import Stored, load_tensors, said
+from zeroproof._record import Stored, load_tensors, read_json, said
 from zeroproof.errors import RangeError, RunFolderError, ShapeError
-from zeroproof.inference import InferenceConfig, StrictModule, StrictResult
+from zeroproof.inference import InferenceConfig
+from zeroproof.inference.run import Run, TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
 
-__all__ = ["Run", "TargetFrame", "load_run", "predict_rows", "save_run"]
-
-
-class TargetFrame(NamedTuple):
-    """The unit in which each target is learned: y' = (y - center) / scale, which fixes ⊥ and ±∞."""
-
-    center: tuple[float, ...]
-    scale: tuple[float, ...]
-
-
-class Run(NamedTuple):
-    """A fitted model with all that is needed to use it again."""
-
-    model: ProjectiveMLP
-    config: InferenceConfig
-    frame: TargetFrame
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-    facts: dict[str, Any]  # diagnosis and how it was fitted: for readers, not needed to predict
+__all__ = ["MODULE", "load_run", "save_run"]
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -67,6 +50,7 @@ def load_run(folder: str | Path) -> Run:
         raise RunFolderError(
             f"{folder} must be a folder written by `zeroproof fit`, but has no run.json"
         )
+    _check_own(folder / "run.json")
     record = _STORED.read(folder)
     try:
         run = Run(
@@ -81,6 +65,19 @@ def load_run(folder: str | Path) -> Run:
     except Exception as error:  # whatever cannot be built from it, it is not as it was written
         raise RunFolderError(f"{folder} must hold a whole run, but has {said(error)}") from error
     return run
+
+
+def _check_own(path: Path) -> None:
+    """Check that a run is not one of a model from elsewhere: to build it is to run its code."""
+    record = read_json(path, RunFolderError)
+    names = {"kind": "module", "format": "zeroproof-module"}  # the latter in version 1
+    if isinstance(record, dict) and any(record.get(key) == name for key, name in names.items()):
+        place = str(path.with_name("model.safetensors"))
+        raise RunFolderError(
+            f"{path.parent} must hold a network of this package, got weights of "
+            f"{record.get('class_path')}: build that model in Python and load them with "
+            f"model.load_state_dict(safetensors.torch.load_file({place!r}))"
+        )
 
 
 def _model(spec: dict[str, Any], weights: dict[str, Tensor]) -> ProjectiveMLP:
@@ -102,6 +99,8 @@ def _older(record: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**record, "weights": load_tensors(folder / "model.safetensors")}
 
 
+# a run of a model that only its own code can build
+MODULE = Stored("module", "run.json", "model.safetensors", RunFolderError)
 _STORED = Stored(
     "run", "run.json", "model.safetensors", RunFolderError, older={"zeroproof-run": _older}
 )
@@ -132,29 +131,3 @@ def _check_sizes(run: Run) -> None:
     ):
         if count != wanted:
             raise ShapeError(f"{name} must number {wanted} for this network, got {count}")
-
-
-def predict_rows(run: Run, X: Tensor) -> StrictResult:
-    """Answer rows strictly, in the units of the targets.
-
-    Args:
-        run: What `load_run` returned.
-        X: `(rows, len(run.features))`; a row that is not finite is ⊥.
-
-    Returns:
-        decoded (float64, nan at ⊥), bottom_mask and gap_mask, each `(rows, len(run.targets))`.
-
-    Raises:
-        ShapeError: X has another number of columns.
-    """
-    if X.ndim != 2 or X.shape[1] != len(run.features):
-        raise ShapeError(f"X must be (rows, {len(run.features)}), got {tuple(X.shape)}")
-    X = X.double()
-    standardised = ((X - run.model.x_mean) / run.model.x_std).float()
-    X = X.masked_fill(~torch.isfinite(standardised), math.nan)  # beyond the network's own numbers
-    module = StrictModule(run.model, config=run.config).eval()
-    with torch.no_grad():
-        decoded, bottom, gap = module(X)
-    center = torch.tensor(run.frame.center, dtype=torch.float64)
-    scale = torch.tensor(run.frame.scale, dtype=torch.float64)
-    return StrictResult(center + scale * decoded.double(), bottom, gap)

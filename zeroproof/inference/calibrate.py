@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
-from zeroproof.inference.config import InferenceConfig
+from zeroproof.inference.strict import InferenceConfig
 
 __all__ = ["calibrated", "choose_thresholds"]
 

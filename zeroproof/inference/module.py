@@ -12,8 +12,7 @@ from zeroproof._checks import pair_shapes
 from zeroproof.autodiff.policies import PolicyModule, scope_of
 from zeroproof.autodiff.sound import SoundRows
 from zeroproof.errors import RangeError, ShapeError
-from zeroproof.inference.config import InferenceConfig
-from zeroproof.inference.strict import StrictResult, checked_config, decided
+from zeroproof.inference.strict import InferenceConfig, StrictResult, checked_config, decided
 from zeroproof.native import is_recording, is_tracing, is_transforming
 from zeroproof.projective.decoding import scripted_decode, scripted_score, scripted_widen
 from zeroproof.projective.tuples import Pair, gated
