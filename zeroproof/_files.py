@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def tensors_written() -> Iterator[Any]:
     try:
         yield require("safetensors.torch", extra="train")
     except error_of_its_own as error:
-        raise OSError(f"tensors could not be written: {error}") from error
+        raise OSError(EIO, f"tensors could not be written: {error}") from error
 
 
 @contextmanager

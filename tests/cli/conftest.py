@@ -14,8 +14,8 @@ from zeroproof.data import write_csv
 Outcome = namedtuple("Outcome", ["code", "out", "err"])
 
 METHODS = {
-    "solve": ("--method", "solve"),
-    "train": ("--method", "train", "--steps", 50, "--hidden", "8"),
+    "solve": ("--method", "solve", "--nan", "bottom"),
+    "train": ("--method", "train", "--nan", "bottom", "--steps", 50, "--hidden", "8"),
 }
 
 

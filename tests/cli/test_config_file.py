@@ -17,14 +17,14 @@ def config(tmp_path):
 
 
 def sections_of(words):
-    return {flag: yaml.safe_load(text) for flag, text in zip(words[::2], words[1::2], strict=True)}
+    return {flag: yaml.safe_load(text) for flag, _, text in (word.partition("=") for word in words)}
 
 
 def test_a_path_gives_way_to_what_the_file_holds(config):
     path = str(config("data: rows.csv\nmodel: my.Net\ntarget: [a, 'b,c', 3]\nfeatures: null\n"))
-    found = sections_of(with_files(["-c", path, "--out", path]))
+    found = sections_of(with_files(["-c", path, f"--out={path}"]))
     assert found == {
-        "-c": {"target": ["a", "b,c", 3], "features": None},
+        "--target": 'a,"b,c",3',
         "--out": path,
         "--data": {"train": "rows.csv"},
         "--model": {"class_path": "my.Net"},
@@ -72,15 +72,19 @@ BAD = {
     "deep": (nested(3000), "but maximum recursion depth exceeded"),
     "deeper": (nested(300_000), "got 'target: [[["),
     "large": ("x,y\n" + "1,2\n" * 20000, "got 'x,y"),
-    "near": ("targt: y\n", "does not accept option 'targt'; did you mean target?"),
+    "near": ("targt: y\n", "unrecognized arguments: --targt=y; did you mean target?"),
     "inside": ("trainer: {max_epoch: 3}\n", "option 'max_epoch'; did you mean trainer.max_epochs?"),
     "too deep": ("data: {target: y}\n", "Group 'data' does not accept option 'target'"),
-    "far": ("zzz: y\n", "does not accept option 'zzz'; see zeroproof --help"),
-    "number": ("5: y\n", "Key must be a string, got: 5"),
+    "another file": ("config: other.yaml\n", "must not name another, got 'other.yaml'"),
+    "a list": ("out: [run]\n", "out must have one value, got ['run']"),
+    "a mapping": ("target: {a: 1}\n", "target must have one value, got {'a': 1}"),
+    "NUL": ('out: "a\\0b"\n', MUST + "got {'out': 'a\\x00b'}"),
+    "far": ("zzz: y\n", "unrecognized arguments: --zzz=y; see zeroproof --help"),
+    "number": ("5: y\n", "unrecognized arguments: --5=y"),
     "no section": ("trainer: 3\n", "--trainer must be options, NAME: VALUE, got 3"),
     "no data": (
         "data: [a.csv]\n",
-        "--data must be options, NAME: VALUE, got ['a.csv']",
+        "data must have one value, got ['a.csv']",
     ),
 }
 

@@ -1,9 +1,7 @@
-import json
-
 import pytest
 import torch
 
-from zeroproof._record import checksum
+from tests.stored import edited
 from zeroproof.data import numbers, read_table, write_csv
 from zeroproof.export import Run, TargetFrame, save_run
 from zeroproof.inference import InferenceConfig
@@ -208,9 +206,5 @@ def test_places_and_runs_that_cannot_be_used_are_refused(refused, fitted, tmp_pa
 
 @pytest.mark.parametrize("domain", [None, [[0.0], [1.0], [2.0]], "wide", {"low": 0}])
 def test_a_trained_run_without_the_range_of_its_data_is_refused(refused, trained, domain):
-    path = trained / "run.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["facts"]["domain"] = domain
-    record["checksum"] = checksum(trained / "model.safetensors", record)
-    path.write_text(json.dumps(record), encoding="utf-8")
+    edited(trained, lambda record: record["facts"].update(domain=domain))
     assert "must tell the range of its data" in refused("poles", trained)

@@ -1,12 +1,11 @@
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from tests.stored import edited
 from zeroproof import ProjectiveRegressor
-from zeroproof._record import checksum
 from zeroproof.cli.runs import answers_of, open_run
 from zeroproof.data import numbers, read_table
 
@@ -100,14 +99,7 @@ def test_a_table_that_cannot_be_used_is_refused(refused, two, tmp_path, name):
 
 
 def damage(change):
-    def apply(run):
-        (path,) = (run / name for name in ("run.json", "model.json") if (run / name).exists())
-        record = json.loads(path.read_text(encoding="utf-8"))
-        change(record)
-        record["checksum"] = checksum(run / "model.safetensors", record)
-        path.write_text(json.dumps(record), encoding="utf-8")
-
-    return apply
+    return lambda run: edited(run, change)
 
 
 def cut(run):
@@ -164,7 +156,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", [("--method", "solve")], ids=["solve"])
 def test_a_solved_run_whose_targets_have_no_names_is_refused(refused, two, tmp_path, name):
-    damage(lambda record: record["facts"].update(targets=NAMES[name]))(two)
+    edited(two, lambda record: record["facts"].update(targets=NAMES[name]))
     sentence = refused("predict", two, tmp_path / "two.csv", "--out", tmp_path / "out.csv")
     assert "model.json must name 2 targets, got" in sentence
 

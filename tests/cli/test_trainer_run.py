@@ -236,6 +236,7 @@ BAD = {
     ),
     "dtype": ("--trainer.amp_dtype float17", "no type of torch is called float17"),
     "device": ("--trainer.device nope", 'device must be "auto" or the name of a torch device'),
+    "large seed": ("--seed 9223372036854775808", "seed must be below 2**63, got 922337203685477"),
     "section": ("--trainer 3", "3 must hold options in YAML, NAME: VALUE, got 3"),
     "width": ("--model.hidden [4,0]", "says: hidden must be a whole number of at least 1, got 0"),
     "widths": ("--model.hidden 4", "hidden must be a list, got 4"),
@@ -276,6 +277,18 @@ def test_a_run_that_cannot_be_is_refused(refused, config, tmp_path, name):
     path = config(**({"model": None} if "own_nets" in words else {}))
     assert sentence in refused("fit", "-c", path, *words.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", [["a"], {"class_path": "builtins.eval"}, {"init_args": {}}, None])
+@pytest.mark.parametrize("name", ["device", "checkpoint_dir", "log_dir"])
+def test_what_is_no_text_names_neither_device_nor_folder(refused, config, tmp_path, name, value):
+    before = {*tmp_path.iterdir(), tmp_path / "run.yaml"}
+    path = config(trainer={name: value})
+    if value is not None:
+        assert f"--trainer.{name}" in refused("fit", "-c", path)
+    elif name == "device":
+        assert refused("fit", "-c", path) == "--trainer.device must have a value, got null"
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_checkpoints_inside_the_run_folder_are_refused(refused, config, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.stored import edited
 from zeroproof import ProjectiveRegressor
-from zeroproof._record import checksum
 from zeroproof.errors import DataError, RunFolderError
 from zeroproof.estimators.model import FormModel
 from zeroproof.solve import forms
@@ -155,26 +155,11 @@ def test_nothing_of_the_folder_is_pickle(saved):
 
 
 def rewrite(**changes):
-    """Change entries as somebody would who also writes the checksum anew."""
-
-    def change(folder):
-        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        record.update(changes)
-        record["checksum"] = checksum(folder / "model.safetensors", record)
-        (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
-
-    return change
+    return lambda folder: edited(folder, lambda record: record.update(changes))
 
 
 def deep(change):
-    """Change something within the fit, checksum and all."""
-
-    def changed(folder):
-        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        change(record["fitted"]["$Fitted"])
-        rewrite(fitted=record["fitted"])(folder)
-
-    return changed
+    return lambda folder: edited(folder, lambda record: change(record["fitted"]["$Fitted"]))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from zeroproof._record import checksum
+from tests.stored import edited
 from zeroproof.errors import MissingExtraError, RangeError, RunFolderError, ShapeError
 from zeroproof.export import Run, TargetFrame, load_run, predict_rows, save_run
 from zeroproof.inference import InferenceConfig
@@ -28,15 +28,12 @@ def folder(tmp_path):
 
 
 def change(folder, **entries):
-    path = folder / "run.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in entries.items():
-        if value is ...:
+    def apply(record):
+        record.update(entries)
+        for name in [name for name, value in entries.items() if value is ...]:
             del record[name]
-        else:
-            record[name] = value
-    record["checksum"] = checksum(folder / "model.safetensors", record)
-    path.write_text(json.dumps(record), encoding="utf-8")
+
+    edited(folder, apply)
 
 
 def test_a_run_reads_back_the_same(tmp_path):

@@ -1,6 +1,5 @@
 """The trainer's checkpoints: when they are written, what they fit, what is refused."""
 
-import json
 import math
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from zeroproof._record import checksum
+from tests.stored import edited
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
 from zeroproof.training import (
     SCMTrainer,
@@ -30,6 +29,11 @@ FIT = SCMTrainingLoss(normalizer="chordal", lambda_margin=0, lambda_sign=0, lamb
 def cut(path, name):
     data = (path / name).read_bytes()
     (path / name).write_bytes(data[: len(data) // 2])
+
+
+def left(folder):
+    """What is in a folder of checkpoints, beside the file by which a run holds it."""
+    return [path for path in folder.iterdir() if path.name != ".lock"]
 
 
 @pytest.fixture
@@ -61,13 +65,13 @@ def run(seeded, tmp_path):
 def test_there_is_one_after_each_epoch_and_the_last_are_kept(run, tmp_path):
     trainer = run(keep_checkpoints=1)
     trainer.fit()
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-000000004"]
+    assert [path.name for path in left(tmp_path / "kept")] == ["step-000000004"]
     assert trainer.checkpoint == tmp_path / "kept" / "step-000000004"
 
 
 def test_there_is_one_at_the_end_whatever_the_cadence(run, tmp_path):
     run(checkpoint_every_steps=3).fit()
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     assert names == ["step-000000003", "step-000000004"]
 
 
@@ -99,7 +103,7 @@ def test_all_damaged_are_put_aside_and_the_run_begins_anew(run, tmp_path):
         cut(path, "state.json")
     with pytest.warns(UserWarning, match="damaged|begins anew"):
         run().fit(resume_from="auto")
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     assert names == [f"{kind}step-00000000{step}" for kind in ("damaged-", "") for step in (2, 4)]
 
 
@@ -218,12 +222,12 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_lost(
     run, seeded, weights, tmp_path, other, sentence
 ):
     run().fit()
-    before = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    before = sorted(path.name for path in left(tmp_path / "kept"))
     trainer = run(**other)
     with pytest.raises(CheckpointError, match=sentence):
         trainer.fit(resume_from="auto")
     assert torch.equal(weights(trainer.model), weights(seeded()))
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == before
+    assert sorted(path.name for path in left(tmp_path / "kept")) == before
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(run, Tuples):
@@ -300,25 +304,13 @@ with warnings.catch_warnings(record=True) as said:
 said = [str(each.message) for each in said if "no checkpoint could be written" in str(each.message)]
 assert len(said) == 3, said  # after the second and third epoch, and at the end
 assert all("tensors could not be written" in each for each in said), said
-assert [path.name for path in trainer.checkpoint.parent.iterdir()] == ["step-000000001"]
+assert [path.name for path in trainer.checkpoint.parent.glob("[!.]*")] == ["step-000000001"]
 assert find_checkpoint({str(tmp_path)!r})[1]["progress"]["step"] == 1
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-
-
-def edited(path, change):
-    """Change a state and write checksums that fit: what only a setter can find."""
-    file = path / "state.json"
-    record = json.loads(file.read_text())
-    change(record["state"])
-    try:
-        record["checksum"] = checksum(path / "state.safetensors", record)
-    except ValueError:  # a nan, which strict JSON has no sum of
-        record["checksum"] = ""
-    file.write_text(json.dumps(record))
 
 
 HARMS = {
@@ -340,7 +332,7 @@ def test_whatever_is_wrong_in_a_state_the_one_before_is_taken(run, tmp_path, wei
     first = run()
     first.fit()
     last = list_checkpoints(tmp_path / "kept")[0]
-    edited(last, HARMS[harm])
+    edited(last, lambda record: HARMS[harm](record["state"]))
     again = run()
     with pytest.warns(UserWarning, match="a damaged checkpoint is left out: .*step-000000004"):
         again.fit(resume_from="auto")
@@ -352,7 +344,7 @@ def test_whatever_is_wrong_in_a_state_the_one_before_is_taken(run, tmp_path, wei
 def test_a_state_that_cannot_be_set_changes_nothing(run, seeded, tmp_path, weights):
     run().fit()
     for path in list_checkpoints(tmp_path / "kept"):
-        edited(path, HARMS["sums"])
+        edited(path, lambda record: HARMS["sums"](record["state"]))
     trainer = run()
     before = torch.get_rng_state()
     with pytest.raises(DamagedCheckpointError, match="must hold the state of a run, but: TypeErr"):
@@ -371,7 +363,7 @@ def test_what_is_damaged_again_and_again_is_put_aside_each_time(run, tmp_path):
             cut(path, "state.json")
     with pytest.warns(UserWarning, match="damaged"):
         run(max_epochs=1).fit(resume_from="auto")
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     one = "damaged-step-000000002"
     assert names == [one, f"{one}-2", f"{one}-3", "step-000000002"]
 

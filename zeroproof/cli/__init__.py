@@ -1,4 +1,4 @@
-"""The command line: one file per command."""
+"""The command line: from a table to a run, and what a run answers."""
 
 from zeroproof.cli.main import main
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import json
 import re
 import textwrap
 from argparse import SUPPRESS
@@ -26,7 +27,7 @@ __all__ = [
 
 
 _INDENT = 30  # of explanations in the help
-_FLAGS = {"drop_missing", "all"}  # options without a value
+_FLAGS = {"drop_missing", "all", "resume", "json", "quiet"}  # options without a value
 
 
 def listed(values: Any) -> str:
@@ -136,6 +137,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "held_out": Option(float, "Share of rows that chooses epoch and thresholds; 0.2."),
     },
 }
+_LISTS = {n for kinds in OPTIONS.values() for n, each in kinds.items() if each.kind is listed}
 # sections, which make a run of the trainer, and what a word alone stands for
 SECTIONS = {
     "data": ("train", "Rows to train on and to validate on."),
@@ -263,7 +265,7 @@ def parser() -> Any:
         add = part.add_argument
         if command == "fit":  # whose data may also stand in a file of options
             add("table", metavar="data", type=str, nargs="?", default=SUPPRESS)
-            add("-c", "--config", action="config")
+            add("-c", "--config", type=str)
             add("--print_config", action="store_true")
             add("--resume", action="store_true")
             for name in SECTIONS:
@@ -288,50 +290,54 @@ _LARGEST = 65536  # characters of a file of options; what nests deeper crashes t
 
 
 def with_files(argv: Sequence[str]) -> list[str]:
-    """Return the arguments of `fit` with what files of options hold in place of their paths.
+    """Return the arguments of `fit` with the options that files hold in place of their paths.
 
-    jsonargparse reads files too, but names none that it cannot read, and a section in a file would
-    replace what was given of it before. So each section comes last, as one mapping in which later
-    options overrule earlier ones of the same name.
+    jsonargparse reads files too, but does not name one that it cannot read, and what one says of a
+    section would replace all that was said before. So sections come last, one mapping each, in
+    which later options overrule earlier ones of the same name.
 
     Raises:
         DataError: A file cannot be read, or is no mapping.
     """
     words: list[str] = []
     sections: dict[str, dict[str, Any]] = {}
+
+    def put(name: str, value: Any) -> None:
+        section, _, option = name.partition(".")
+        short = SECTIONS[section][0] if section in SECTIONS else None
+        if option and short is not None:
+            value = {option: value}
+        elif isinstance(value, str) and short is not None:
+            file = value.endswith((".yaml", ".yml"))
+            one = short and not file and not value.startswith("{")
+            value = {short: value} if one else _options(value, None if file else value)
+        if isinstance(value, dict) and short is not None:
+            inner = value.get("init_args")
+            if isinstance(inner, dict):
+                value = {k: v for k, v in value.items() if k != "init_args"} | inner
+            sections[section] = sections.get(section, {}) | value
+        elif name in _FLAGS and isinstance(value, bool):
+            words.extend([f"--{name}"] * value)
+        elif isinstance(value, dict) or (isinstance(value, list) and name not in _LISTS):
+            raise DataError(f"{name} must have one value, got {value!r:.60}")
+        elif value is not None:  # null counts as left out
+            text = str(value).lower() if isinstance(value, bool) else listed(value)
+            words.append(f"--{name}={text}")
+
     rest = iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
-        name, _, option = ("config" if flag == "-c" else flag.removeprefix("--")).partition(".")
-        if not flag.startswith("-") or name not in {"config", *SECTIONS}:
+        name = "config" if flag == "-c" else flag.removeprefix("--")
+        if not flag.startswith("-") or name.partition(".")[0] not in {"config", *SECTIONS}:
             words.append(word)
-            continue
-        value = value if equals else next(rest, None)
-        if value is None:
-            words.append(flag)  # and the parser asks for one
-            continue
-        file = value.endswith((".yaml", ".yml"))
-        if name == "config":
-            found = _options(value)
-        elif option:
-            found = {name: {option: value}}
-        elif SECTIONS[name][0] and not file and not value.startswith("{"):
-            found = {name: value}
+        elif (value := value if equals else next(rest, "")) == "":
+            words.append(flag)  # and the parser asks for a value
+        elif name == "config":
+            for each, option in _options(value).items():
+                put(str(each), option)
         else:
-            found = {name: _options(value, None if file else value)}
-        for section, (short, _) in SECTIONS.items():
-            options = found.get(section)
-            if isinstance(options, str) and short:
-                options = {short: options}
-            if isinstance(options, dict):
-                if isinstance(inner := options.get("init_args"), dict):
-                    options = {k: v for k, v in options.items() if k != "init_args"} | inner
-                sections[section] = sections.get(section, {}) | options
-                del found[section]
-        words += ["-c", yaml_text(found)] if found else []
-    for section, options in sections.items():
-        words += [f"--{section}", yaml_text(options)]
-    return words
+            put(name, value)
+    return [*words, *(f"--{name}={yaml_text(options)}" for name, options in sections.items())]
 
 
 def _options(place: str, text: str | None = None) -> dict[str, Any]:
@@ -344,10 +350,11 @@ def _options(place: str, text: str | None = None) -> dict[str, Any]:
             with Path(place).open(encoding="utf-8") as file:
                 text = file.read(_LARGEST + 1)
         found = load(text) if len(text) <= _LARGEST else text
-        if isinstance(found, dict) and yaml_text(found):
+        # the dump sees what is nested too deep, and NUL, which no path may hold
+        if isinstance(found, dict) and "\\u0000" not in json.dumps(found, default=str):
             return found
         why = f"got {found!r:.60}"
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         why, cause = "but " + why.replace(' in "<unicode string>"', ""), error
     raise DataError(f"{place} must hold options in YAML, NAME: VALUE, {why}") from cause

@@ -154,9 +154,9 @@ def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
         ZeroProofError: As the method, or options do not belong together.
     """
     printing = given.pop("print_config", False)
-    given.pop("config", None)
-    # null and nothing count as left out
-    given = {k: v for k, v in given.items() if v is not None and (v != "" or k == "target")}
+    if "config" in given:
+        raise RangeError(f"a file of options must not name another, got {given['config']!r}")
+    given = {k: v for k, v in given.items() if v != "" or k == "target"}  # "" is left out, too
     data = given.pop("data", {}) | ({"train": given.pop("table")} if "table" in given else {})
     resume = given.pop("resume", False)
     sections = [f"data.{name}" for name in data if name != "train"]

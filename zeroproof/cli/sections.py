@@ -85,7 +85,7 @@ class DataSection:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "buffer_rows"):
-            whole(getattr(self, name), f"data.{name}", low=1)
+            _fitting(whole(getattr(self, name), f"data.{name}", low=1), f"data.{name}")
         whole(self.num_workers, "data.num_workers")
         if not 0 <= self.held_out < 1:
             raise RangeError(f"data.held_out must lie in [0, 1), got {self.held_out!r}")
@@ -129,6 +129,11 @@ class TrainerRun(NamedTuple):
     trainer: TrainingConfig
     text: str  # the same as YAML
     table: Mapping[str, Any]  # target, features, and how tables are read
+
+
+def _fitting(value: int, name: str) -> None:
+    if whole(value, name) >= 2**63:
+        raise RangeError(f"{name} must be below 2**63, got {value}")
 
 
 def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Outcome:
@@ -539,6 +544,7 @@ def _check(run: TrainerRun, folder: Path) -> None:
             f"zeroproof fit must run in one process, got {processes}: SCMTrainer in Python trains "
             "in several"
         )
+    _fitting(run.seed, "seed")
     if run.resume and run.trainer.checkpoint_dir is None:
         raise RangeError("--resume must come with --trainer.checkpoint_dir, got none")
     for name in ("checkpoint_dir", "log_dir"):
