@@ -97,16 +97,16 @@ def _terminable() -> Iterator[None]:
 def _run(words: Sequence[str]) -> int:
     command = words[0] if words and words[0] in COMMANDS else ""
     asked = {"-h", "--help", "--help_all"} & set(words)
-    if asked or not words:
+    if asked:
         print(help_text(command, everything="--help_all" in words))
-        return 0 if asked else 2
-    if words[0] == "--version":
+        return 0
+    if list(words) == ["--version"]:
         print(f"zeroproof {__version__}{_clash()}")
         return 0
     jsonargparse = require("jsonargparse", extra="cli")
     try:
         given = parser().parse_args(
-            with_files(words) if words[0] == "fit" else words, defaults=False
+            with_files(words) if words[:1] == ["fit"] else words, defaults=False
         )
     except (jsonargparse.ArgumentError, RecursionError) as error:
         return _say(sentence(error), 2)

@@ -29,7 +29,7 @@ _MARKS = (
     (",", "'"),
 )
 _COMMENTS = "#", "%", "!"
-_CLOSE = 1.0  # in numbers: a reading that is worth so little less is as good
+_CLOSE = 0.5  # in numbers: a reading that is worth so little less is as good
 _CELLS = 20_000  # that one reading is tried on
 _FACTOR = (
     r"(?:[yzafpnuµμmcdhkMGTPE]?(?:m|s|g|A|V|W|J|N|Pa|Hz|Ω|Ohm|F|H|T|C|K|L|l|M|mol|eV|bar|rad|sr|lm|lx"
@@ -263,8 +263,10 @@ def _layout(
     texts = sum(not k for ks in cells for k in ks)
     ragged = min(len(rows), few) - start - len(body)
     unnamed = header is None and start > 0
+    # a name rarely holds a mark that separates columns elsewhere
+    joined = sum(any(mark in name for mark in SEPARATORS if mark != " ") for name in names)
     # blanks stand in text, and so lose where all else is equal
-    worth = numbers - texts / 2 - width * ragged - unnamed / 2 - 0.75 * (sep == " ")
+    worth = numbers - joined - texts / 2 - width * ragged - unnamed / 2 - (sep == " ") / 2
     if not any(row[-1].strip() for _, row in tried[first:]) and names:
         names = (*names[: width - 1], "") if len(names) >= width - 1 else names
     return _Layout(start, header, names, units, worth, not texts and not ragged, body)
