@@ -42,6 +42,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'zeroproof' has no attribute {name!r}")
+    if name == "ProjectiveRegressor":  # which a bare installation lacks: say so before numpy does
+        import_module("zeroproof._extras").require("sklearn", extra="sklearn")
     return getattr(import_module(_HOME[name]), name)
 
 
