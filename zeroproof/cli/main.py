@@ -119,7 +119,7 @@ def _run(words: Sequence[str]) -> int:
     said = commands[given.command](**options, **({"quiet": True} if quiet or as_json else {}))
     if as_json:
         print(json.dumps(_strict(said.record), ensure_ascii=False, allow_nan=False))
-    elif not quiet:
+    elif said.lines and not quiet:
         print("\n".join(said.lines))
     return 0
 

@@ -62,13 +62,16 @@ def predict(
     schema = schema_of(opened)
     options = cell_options(given)
     counts: Counter[str] = Counter()
-    rows = beyond = 0
+    rows, beyond, apart = 0, 0, 0.0
     pieces = read_pieces(data, reading(given), sheet=given.get("sheet"))
     with writing(out) as write, _progress(quiet=quiet) as advance:
         for table in pieces:
             X, outside = schema.matrix(table, options)
             places = [schema.names.index(name) for name in opened.features]
-            columns = answers_of(opened, torch.from_numpy(X[:, places].copy()))
+            X = torch.from_numpy(X[:, places].copy())
+            columns = answers_of(opened, X)
+            if isinstance(opened, Solved) and outside.any():
+                apart = max(apart, float(opened.fitted.disagreement(X[outside]).max()))
             kept = _kept(table, keep)
             if clash := kept.keys() & {*columns, "outside"}:
                 raise DataError(f"--keep must not name a column of the answers, got {min(clash)}")
@@ -78,7 +81,9 @@ def predict(
             advance(table.rows)
     words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
     more = f"; {beyond} rows outside the data of the fit" if beyond else ""
-    record = {"rows": rows, "out": out, "status": dict(counts), "outside": beyond}
+    if apart:
+        more += f", where fits that serve as well differ by up to {apart:.2g} of the answer"
+    record = {"rows": rows, "out": out, "status": dict(counts), "outside": beyond, "apart": apart}
     return Outcome([] if out == "-" else [f"{rows} rows -> {out}: {words}{more}"], record)
 
 
@@ -143,8 +148,6 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
     is not known; `low` and `high`, where it lies with 95 %: if low is above high, this is all above
     low and all below high, through ∞; `score`, and `status`, a word of `Status`.
 
-    Warns:
-        UserWarning: Rows outside the data of a closed-form fit where admissible fits disagree.
     """
     import torch
 
@@ -153,7 +156,6 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
 
     if isinstance(run, Solved):
         fitted = run.fitted
-        fitted.warn_outside(X)
         answers = fitted.strict(X)
         status, decoded = fitted.status(X, answers), answers.decoded
         N, D = fitted.tuples(X)

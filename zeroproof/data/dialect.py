@@ -30,7 +30,7 @@ _MARKS = (
 )
 _COMMENTS = "#", "%", "!"
 _CLOSE = 0.5  # in numbers: a reading that is worth so little less is as good
-_CELLS = 20_000  # that one reading is tried on
+_CELLS = 4_000  # that one reading is tried on
 _FACTOR = (
     r"(?:[yzafpnuµμmcdhkMGTPE]?(?:m|s|g|A|V|W|J|N|Pa|Hz|Ω|Ohm|F|H|T|C|K|L|l|M|mol|eV|bar|rad|sr|lm|lx"
     r"|cd|Da|U|IU|B|dB|dBm|Wh|Ah|VA)|%|[°º][CFK]?|a\.?u\.?|AU|counts?|cts|cps|OD|pH|sec|min|h|hrs?|"

@@ -29,9 +29,9 @@ from zeroproof.errors import DataError
 __all__ = ["Table", "numbers", "read_pieces", "read_table", "told"]
 
 _SAMPLE, _MOST_SAMPLE, _LEAST_LINES = 2**18, 2**23, 40  # what shows how a text is written
-_BLOCK = 2**22
+_BLOCK = 2**21
 _MOST_PIPED = 2**28
-_PIECE = 2**17  # rows
+_PIECE = 2**16  # rows
 _PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
