@@ -103,6 +103,10 @@ def parser() -> Any:
     """Return the parser of all commands."""
     jsonargparse = require("jsonargparse", extra="cli")
 
+    class Help(jsonargparse.DefaultHelpFormatter):
+        def _get_help_string(self, action: Any) -> str:
+            return action.help or ""  # which says what type and default mean
+
     def part() -> Any:
         return jsonargparse.ArgumentParser(exit_on_error=False, print_config=None)
 
@@ -110,12 +114,13 @@ def parser() -> Any:
         prog="zeroproof",
         description="Fit and use models of functions that truly have singularities.",
         exit_on_error=False,
+        formatter_class=Help,  # also of the commands
     )
     commands = whole.add_subcommands(required=True, dest="command")
     commands.add_subcommand("fit", _fit_arguments(part()))
     predict, poles = part(), part()
     for each in (predict, poles):
-        each.add_argument("run", type=str, help="folder written by `zeroproof fit`")
+        each.add_argument("run", type=str, help="Folder written by `zeroproof fit`.")
     predict.add_argument("data", type=str, help="CSV file with the feature columns, in any order.")
     predict.add_argument("--out", type=str, required=True, help="CSV file to write.")
     poles.add_argument("--out", type=str, help="CSV file to write: poles, or vertices of curves.")
@@ -127,7 +132,8 @@ def parser() -> Any:
 
 def _fit_arguments(parser: Any) -> Any:
     add = parser.add_argument
-    add("table", metavar="data", type=str, nargs="?", default=SUPPRESS, help="CSV file with names.")
+    file = "CSV file; its first line names the columns."
+    add("table", metavar="data", type=str, nargs="?", default=SUPPRESS, help=file)
     add("-c", "--config", type=str, help="YAML file of options; later ones overrule it.")
     add("--print_config", action="store_true", help="Print all options as YAML and fit nothing.")
     for method, options in OPTIONS.items():
