@@ -9,7 +9,7 @@ from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.inference import InferenceConfig, strict_inference
 from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.training import SCMTrainingLoss, TrainingConfig, lift_targets
-from zeroproof.training.joint import added
+from zeroproof.training.step import added
 
 N = torch.tensor([[1.0], [2.0], [-1.0]])
 D = torch.tensor([[0.5], [1e-3], [1e-9]])

@@ -24,7 +24,7 @@ from zeroproof.training import (
     checkpoint,
     score_of_targets,
 )
-from zeroproof.training._keeping import all_state
+from zeroproof.training.progress import all_state
 
 # name -> keywords of `run`
 VARIANTS = {

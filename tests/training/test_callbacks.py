@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zeroproof.training import Callback, SCMTrainer, SCMTrainingLoss, TrainingConfig
-from zeroproof.training.callbacks import EVENTS
+from zeroproof.training.config import EVENTS
 
 X = torch.linspace(-1, 1, 24)[:, None]
 Y = 1 / (X - 0.3)

@@ -7,7 +7,7 @@ from torch import nn
 from zeroproof import GradientPolicy, gradient_policy
 from zeroproof.layers import ProjectiveHead, ProjectiveMLP
 from zeroproof.scm import SCM
-from zeroproof.training.reach import can_reach_zero
+from zeroproof.training.success import can_reach_zero
 
 X = torch.linspace(-1, 1, 40)[:, None]
 SINGULAR = X > 0.4

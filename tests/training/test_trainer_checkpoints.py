@@ -31,6 +31,11 @@ def cut(path, name):
     (path / name).write_bytes(data[: len(data) // 2])
 
 
+def left(folder):
+    """What is in a folder of checkpoints, beside the file by which a run holds it."""
+    return [path for path in folder.iterdir() if path.name != ".lock"]
+
+
 @pytest.fixture
 def run(seeded, tmp_path):
     def build(model=None, optimizer=torch.optim.SGD, scheduler=None, callbacks=(), **options):
@@ -60,13 +65,13 @@ def run(seeded, tmp_path):
 def test_there_is_one_after_each_epoch_and_the_last_are_kept(run, tmp_path):
     trainer = run(keep_checkpoints=1)
     trainer.fit()
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-000000004"]
+    assert [path.name for path in left(tmp_path / "kept")] == ["step-000000004"]
     assert trainer.checkpoint == tmp_path / "kept" / "step-000000004"
 
 
 def test_there_is_one_at_the_end_whatever_the_cadence(run, tmp_path):
     run(checkpoint_every_steps=3).fit()
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     assert names == ["step-000000003", "step-000000004"]
 
 
@@ -98,7 +103,7 @@ def test_all_damaged_are_put_aside_and_the_run_begins_anew(run, tmp_path):
         cut(path, "state.json")
     with pytest.warns(UserWarning, match="damaged|begins anew"):
         run().fit(resume_from="auto")
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     assert names == [f"{kind}step-00000000{step}" for kind in ("damaged-", "") for step in (2, 4)]
 
 
@@ -217,12 +222,12 @@ def test_a_checkpoint_of_another_run_is_refused_and_nothing_is_lost(
     run, seeded, weights, tmp_path, other, sentence
 ):
     run().fit()
-    before = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    before = sorted(path.name for path in left(tmp_path / "kept"))
     trainer = run(**other)
     with pytest.raises(CheckpointError, match=sentence):
         trainer.fit(resume_from="auto")
     assert torch.equal(weights(trainer.model), weights(seeded()))
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == before
+    assert sorted(path.name for path in left(tmp_path / "kept")) == before
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(run, Tuples):
@@ -299,7 +304,7 @@ with warnings.catch_warnings(record=True) as said:
 said = [str(each.message) for each in said if "no checkpoint could be written" in str(each.message)]
 assert len(said) == 3, said  # after the second and third epoch, and at the end
 assert all("tensors could not be written" in each for each in said), said
-assert [path.name for path in trainer.checkpoint.parent.iterdir()] == ["step-000000001"]
+assert [path.name for path in trainer.checkpoint.parent.glob("[!.]*")] == ["step-000000001"]
 assert find_checkpoint({str(tmp_path)!r})[1]["progress"]["step"] == 1
 """
     ended = subprocess.run(
@@ -358,7 +363,7 @@ def test_what_is_damaged_again_and_again_is_put_aside_each_time(run, tmp_path):
             cut(path, "state.json")
     with pytest.warns(UserWarning, match="damaged"):
         run(max_epochs=1).fit(resume_from="auto")
-    names = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    names = sorted(path.name for path in left(tmp_path / "kept"))
     one = "damaged-step-000000002"
     assert names == [one, f"{one}-2", f"{one}-3", "step-000000002"]
 

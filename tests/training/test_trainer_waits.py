@@ -17,9 +17,9 @@ from zeroproof.training import (
     SCMTrainer,
     SCMTrainingLoss,
     TrainingConfig,
-    _steps,
-    _tally,
     lift_targets,
+    report,
+    step,
 )
 
 # bad batches are made on purpose here
@@ -86,7 +86,7 @@ class Copies(TorchFunctionMode):
 
 @pytest.fixture(name="accelerator")
 def behave_as_on_an_accelerator(monkeypatch):
-    monkeypatch.setattr(_steps, "reads_are_free", lambda device: False)
+    monkeypatch.setattr(step, "reads_are_free", lambda device: False)
 
 
 @pytest.fixture(name="build")
@@ -255,7 +255,7 @@ def test_the_run_is_that_of_a_device_that_may_be_read(build, monkeypatch, optimi
     data = [(X, Y), (X / 2, Y), *bad, (X, Y), (X, Y), (X, Y)]
     runs = []
     for free in (True, False):
-        monkeypatch.setattr(_steps, "reads_are_free", lambda device, free=free: free)
+        monkeypatch.setattr(step, "reads_are_free", lambda device, free=free: free)
         trunk = [nn.BatchNorm1d(8)]
         runs.append(outcome(build(data, optimizer=optimizer, trunk=trunk, **options)))
     (row, *states), (other_row, *other_states) = runs
@@ -337,7 +337,7 @@ class Holdings(Callback):
     ids=str,
 )
 def test_ten_times_the_steps_hold_no_more(build, monkeypatch, free, options, epochs):
-    monkeypatch.setattr(_steps, "reads_are_free", lambda device: free)
+    monkeypatch.setattr(step, "reads_are_free", lambda device: free)
     watch = Holdings(45, 415)  # five steps after a log line, if there is more than one epoch too
     build(
         [(X, Y)] * (500 // epochs),
@@ -352,9 +352,9 @@ def test_ten_times_the_steps_hold_no_more(build, monkeypatch, free, options, epo
 
 @pytest.mark.parametrize("free", [True, False], ids=["read", "told"])
 def test_a_long_epoch_without_a_log_line_holds_a_limited_number(build, monkeypatch, free):
-    monkeypatch.setattr(_steps, "reads_are_free", lambda device: free)
-    monkeypatch.setattr(_tally, "_READS", 16)
-    monkeypatch.setattr(_tally, "_ENTRIES", 4 * len(X))
+    monkeypatch.setattr(step, "reads_are_free", lambda device: free)
+    monkeypatch.setattr(report, "_READS", 16)
+    monkeypatch.setattr(report, "_ENTRIES", 4 * len(X))
     watch = Holdings(37, 37 + 20 * 16)
     build([(X, Y)] * 400, log_every=1000, callbacks=[watch]).fit()
     assert watch.seen[0] == watch.seen[1]

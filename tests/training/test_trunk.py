@@ -6,8 +6,7 @@ from zeroproof.errors import DataError, RangeError, ShapeError, TrainingError
 from zeroproof.projective import chordal_distance
 from zeroproof.solve import spectral_readout
 from zeroproof.training import default_trunk, fit_trunk
-from zeroproof.training._head import resolved_head
-from zeroproof.training.trunk import METHODS
+from zeroproof.training.trunk import METHODS, resolved_head
 
 X = torch.rand(500, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
 Y_N = 1 + X @ torch.tensor([0.5, -0.2, 0.7]).double()

@@ -18,9 +18,8 @@ from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.gradients import Parts
 from zeroproof.metrics import coverage_share, gap_share, rate
 from zeroproof.training import SoundRows, TrainingConfig
-from zeroproof.training.forward import as_pair
-from zeroproof.training.joint import added
 from zeroproof.training.loaders import Batch, as_batch
+from zeroproof.training.step import added, as_pair
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule

@@ -16,9 +16,8 @@ from zeroproof.errors import RangeError
 from zeroproof.inference import StrictModule, StrictResult, strict_inference
 from zeroproof.losses.gradients import Parts, finite_rows
 from zeroproof.training import TrainingConfig, lift_targets, perturbed_threshold
-from zeroproof.training.forward import accepted, as_pair, offered_to, policy_of_values
-from zeroproof.training.joint import parts_of, whole
 from zeroproof.training.loaders import checked_weight
+from zeroproof.training.step import accepted, as_pair, offered_to, parts_of, policy_of_values, whole
 
 __all__ = ["ProjectiveObjective"]
 

@@ -15,8 +15,8 @@ from zeroproof.integrations.objective import ProjectiveObjective
 from zeroproof.losses.gradients import Parts
 from zeroproof.metrics import Share, rate
 from zeroproof.training import SoundRows, TrainingConfig
-from zeroproof.training.joint import added
 from zeroproof.training.loaders import checked_weight
+from zeroproof.training.step import added
 
 require("transformers", extra="transformers")
 

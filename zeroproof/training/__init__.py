@@ -2,7 +2,6 @@
 
 from zeroproof.autodiff.sound import SoundRows
 from zeroproof.training.adaptive import AdaptiveCoverageScheduler, CoverageController
-from zeroproof.training.callbacks import Callback
 from zeroproof.training.checkpoint import (
     find_checkpoint,
     list_checkpoints,
@@ -10,14 +9,13 @@ from zeroproof.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from zeroproof.training.config import TrainingConfig
-from zeroproof.training.history import History
+from zeroproof.training.config import Callback, TrainingConfig
 from zeroproof.training.loss import SCMTrainingLoss
-from zeroproof.training.reach import can_reach_zero
+from zeroproof.training.progress import coverage_stalled
 from zeroproof.training.readout import HeadReadout, SpectralReadoutCallback, head_readout
+from zeroproof.training.report import History
 from zeroproof.training.sampler import AdaptiveSampler, AdaptiveSampling, score_of_targets
-from zeroproof.training.stopping import coverage_stalled
-from zeroproof.training.success import Proportion
+from zeroproof.training.success import Proportion, can_reach_zero
 from zeroproof.training.targets import lift_targets
 from zeroproof.training.thresholds import ThresholdLog, perturbed_threshold
 from zeroproof.training.trainer import SCMTrainer

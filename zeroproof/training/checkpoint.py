@@ -1,42 +1,56 @@
-"""Checkpoints in the one stored form, whole or not there, the last few kept.
+"""Checkpoints: a run as one state in the one stored form, whole or not there, the last few kept.
 
 checkpoint_dir/
   step-000001200/         step-000001200.1/ for a second one of the same step
     state.safetensors   every tensor
     state.json          all else
+  .lock                   held by the one run that writes here
 """
 
+import copy
+import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import torch
 from torch import Tensor, nn
 
 from zeroproof._files import folder_in_place
 from zeroproof._record import Stored, load_tensors, pack, unpack
-from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
-from zeroproof.training._head import heads_of, scale_numerator
-from zeroproof.training._keeping import all_state, set_all_state
+from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
+from zeroproof.training.config import Events, TrainingConfig
+from zeroproof.training.loaders import from_all
+from zeroproof.training.progress import Progress, all_state, set_all_state
+from zeroproof.training.readout import heads_of, scale_numerator
+from zeroproof.training.step import Forward
 
 __all__ = [
-    "check_model_state",
-    "copied",
+    "Checkpoints",
     "find_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
     "load_weights",
-    "remove_stale",
     "save_checkpoint",
 ]
 
 _NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
 _STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
+# options that may differ without making it another run
+_FREE = {
+    *("device", "progress", "max_epochs", "max_steps", "log_dir", "log_every"),
+    *("checkpoint_dir", "checkpoint_every_steps", "keep_checkpoints", "max_skipped_steps"),
+    *("readout", "calibrate"),
+}
 
 
 def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
@@ -90,18 +104,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def copied(state: Any) -> Any:
-    """Return a copy of a state as a checkpoint would give it back.
-
-    Raises:
-        CheckpointError: It holds something that is neither number, string nor tensor.
-    """
-    try:
-        return unpack(*pack(state))
-    except RangeError as error:
-        raise CheckpointError(str(error)) from error
-
-
 def list_checkpoints(folder: str | Path) -> list[Path]:
     """Return the checkpoints in a folder, the newest first; damaged ones are among them."""
     folder = Path(folder)
@@ -150,7 +152,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         path, state = found
     else:
         state = load_checkpoint(path)
-    check_model_state(model, state["model"], path)
+    _check_model_state(model, state["model"], path)
     set_all_state(model, state["model"])
     progress = state.get("progress", {})
     if progress.get("in_head"):  # as when `fit` ends: answers are in the units of y
@@ -158,7 +160,345 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         scale_numerator(head, progress["scale"])
 
 
-def check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+# Open files whose lock is held here. The system lets go of it when no process has the file open any
+# more, and a worker of a loader, which is forked, lives on for some seconds after a kill.
+_LOCKS: set[IO[str]] = set()
+
+
+def _leave_locks() -> None:
+    for lock in _LOCKS:
+        lock.close()
+    _LOCKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[tuple[str, str]]:
+    """Hold a folder for one run; yield why that cannot be, and what is doubtful about it."""
+    lock, problem, doubt = (folder / ".lock").open("a"), "", ""
+    _LOCKS.add(lock)
+    try:
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = (
+                f"checkpoint_dir must belong to one run at a time, but another one is writing to "
+                f"{folder}: wait until it is over, or choose another folder"
+            )
+        except (ImportError, OSError) as error:
+            doubt = (
+                f"checkpoint_dir {folder} cannot be locked ({error}): "
+                "see to it that no second run writes there"
+            )
+        yield problem, doubt
+    finally:
+        lock.close()
+        _LOCKS.discard(lock)
+
+
+class Checkpoints:
+    """The checkpoints of one run: its folder, and all its parts as one state.
+
+    Args:
+        config: Options.
+        accelerator: Of this process.
+        model: The model.
+        forward: What has the loss, which may be a module.
+        events: The callbacks.
+        parts: Whatever else has `state_dict` and `load_state_dict`, by name, or is absent;
+            `"progress"` knows the loaders.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Any,
+        model: nn.Module,
+        forward: Forward,
+        events: Events,
+        parts: Mapping[str, Any],
+    ) -> None:
+        self._config, self._accelerator, self._model = config, accelerator, model
+        self._forward, self._events, self._parts = forward, events, parts
+        self._progress: Progress = parts["progress"]
+        self._folder = Path(str(config.checkpoint_dir)).expanduser()
+
+    @contextmanager
+    def held(self, *, fresh: bool) -> Iterator[None]:
+        """Within, the folder is that of this run alone; found out before the first step.
+
+        Raises:
+            CheckpointError: It cannot be written, another run has it, or a new run would mix with
+                an earlier one.
+        """
+        if self._config.checkpoint_dir is None:
+            yield
+            return
+        _copied(self._events.state())  # what cannot be stored shall be known now
+        for part, source in self._progress.sources.items():
+            if source.keeps_workers():
+                warnings.warn(
+                    f"{part}_loader has persistent_workers, whose random numbers no checkpoint can "
+                    "hold: a run that goes on may end with other bits",
+                    stacklevel=4,
+                )
+        problem = doubt = ""
+        with ExitStack() as until_over:
+            if self._accelerator.is_main_process:
+                try:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    with tempfile.TemporaryFile(dir=self._folder):
+                        pass
+                    problem, doubt = until_over.enter_context(_locked(self._folder))
+                    if not problem:
+                        problem = self._cleared(fresh=fresh)
+                except OSError as error:
+                    problem = (
+                        f"checkpoint_dir must be a folder that can be written, got {self._folder}: "
+                        f"{error.strerror}"
+                    )
+            problem, doubt = from_all([(problem, doubt)], self._accelerator)[0]
+            if problem:
+                raise CheckpointError(problem)
+            if doubt:
+                warnings.warn(doubt, stacklevel=4)
+            yield
+
+    def _cleared(self, *, fresh: bool) -> str:
+        """Remove what a process left that was killed; return why a new run cannot begin here."""
+        for path in self._folder.iterdir():
+            if _STALE.match(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        there = list_checkpoints(self._folder)
+        if not (fresh and there):
+            return ""
+        return (
+            f"checkpoint_dir must hold no checkpoint when a run begins, but {self._folder} has "
+            f"{len(there)}: pass fit(resume_from='auto') to go on, or another folder"
+        )
+
+    def save(self) -> Path | None:
+        """Write a checkpoint; all processes have to call.
+
+        Warns:
+            UserWarning: It could not be written; training may go on, older checkpoints are whole.
+        """
+        mine = {**self._progress.own_state(), "callbacks": self._events.state()}
+        own = from_all([mine], self._accelerator)
+        path = problem = ""
+        if self._accelerator.is_main_process:
+            step, keep = self._progress.step, self._config.keep_checkpoints
+            state = {**self._common(), "processes": own}
+            try:
+                path = str(save_checkpoint(self._folder, step, state, keep))
+            except OSError as error:
+                problem = f"no checkpoint could be written at step {step}: {error}"
+        path, problem = from_all([(path, problem)], self._accelerator)[0]
+        if problem:
+            warnings.warn(problem, stacklevel=3)
+        return Path(path) if path else None
+
+    def resume(self, place: str | os.PathLike[str]) -> Path | None:
+        """Set all parts to a checkpoint's state; `None` if "auto" was asked for and there is none.
+
+        Args:
+            place: `"auto"` for the newest whole checkpoint of `checkpoint_dir`, or a checkpoint, or
+                a folder of them.
+
+        Raises:
+            CheckpointError: It belongs to another run; nothing was changed.
+            RangeError: `"auto"` without a `checkpoint_dir`.
+
+        Warns:
+            UserWarning: A damaged checkpoint was left out, there is nothing to resume from, or
+                options differ from those of the run.
+        """
+        automatic = place == "auto"
+        if automatic and self._config.checkpoint_dir is None:
+            raise RangeError("resume_from='auto' must come with a checkpoint_dir, got none")
+        folder = self._folder if automatic else Path(place).expanduser()
+        one = not automatic and (folder.name.startswith("step-") or not folder.is_dir())
+        for path in [folder] if one else list_checkpoints(folder):
+            problem = self._taken_up(path, automatic=automatic)
+            if not problem:
+                return path
+            if one:
+                raise DamagedCheckpointError(problem)
+            warnings.warn(f"a damaged checkpoint is left out: {problem}", stacklevel=3)
+        if not automatic:
+            raise CheckpointError(f"{folder} must hold a whole checkpoint, got none")
+        self._put_aside(self._newer(None, automatic=True))
+        warnings.warn(f"{folder} holds no checkpoint; the run begins anew", stacklevel=3)
+        return None
+
+    def _taken_up(self, path: Path, *, automatic: bool) -> str:
+        """Set all parts to a checkpoint's state; return why it is damaged, on all processes alike.
+
+        Then everything is as it was before.
+        """
+        newer: list[Path] = []
+        problems: list[str] = []
+        callbacks: list[Any] = []
+        before = None
+        try:
+            state = load_checkpoint(path)
+            newer = self._newer(path, automatic=automatic)
+            self._check(state, path)
+            # a copy: what is set is written into the tensors there are
+            before = _copied({**self._common(), "own": self._progress.own_state()})
+            own = state["processes"][self._accelerator.process_index]
+            callbacks = [*own["callbacks"]]
+            list(zip(self._events.callbacks, callbacks, strict=True))  # a state for each
+            able = _step_fails(self._parts["optimizer"]) is None
+            self._set(state, own)
+            if able and (failure := _step_fails(self._parts["optimizer"])) is not None:
+                problems.append(f"{path} must hold a state to step with, but: {failure!r}")
+        except DamagedCheckpointError as error:
+            problems.append(str(error))
+        except ZeroProofError:
+            raise
+        except Exception as error:  # from reading to the last setter: a state that cannot be set
+            problems.append(f"{path} must hold the state of a run, but: {error!r}")
+        problems = from_all(problems, self._accelerator)
+        if not problems:
+            self._events.restore(callbacks)  # last: an error of theirs is not the file's
+            self._put_aside(newer)
+            return ""
+        if before is not None:
+            self._set(before, before["own"])
+            self._progress.now = {}
+        return problems[0]
+
+    def _modules(self) -> dict[str, nn.Module | None]:
+        loss: Any = self._forward.loss_fn
+        return {"model": self._model, "loss": loss if isinstance(loss, nn.Module) else None}
+
+    def _common(self) -> dict[str, Any]:
+        """Return what is the same on every process."""
+        modules, parts = self._modules().items(), self._parts.items()
+        return {
+            "names": self._names(),
+            "options": self._options(),
+            **{name: None if x is None else all_state(x) for name, x in modules},
+            **{name: None if x is None else x.state_dict() for name, x in parts},
+        }
+
+    def _set(self, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        for name, module in self._modules().items():
+            if module is not None:
+                set_all_state(module, state[name])
+        for name, part in self._parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        self._progress.restore_own(own)
+
+    def _names(self) -> dict[str, Any]:
+        """Return what has to agree before a state may be set."""
+        optimizer, scheduler = self._parts["optimizer"], self._parts["scheduler"]
+        loss = self._modules()["loss"]
+        return {
+            "processes": self._accelerator.num_processes,
+            "optimizer": type(optimizer).__name__,
+            "parameters per group": [len(g["params"]) for g in optimizer.param_groups],
+            "scheduler": None if scheduler is None else type(scheduler).__name__,
+            "loss scaler": self._parts["scaler"].is_enabled(),
+            "loaders": {part: source.kind() for part, source in self._progress.sources.items()},
+            "loss": None if loss is None else type(loss).__name__,
+            "moving average": self._parts["average"] is not None,
+            "callbacks": [type(callback).__name__ for callback in self._events.callbacks],
+        }
+
+    def _options(self) -> dict[str, str]:
+        config = self._config
+        options = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        if options["target_scale"] == "auto":  # the checkpoint tells s
+            del options["target_scale"]
+        return {name: repr(x) for name, x in options.items() if name not in _FREE}
+
+    def _check(self, state: Mapping[str, Any], path: Path) -> None:
+        try:
+            for name, module in self._modules().items():
+                if module is not None and (name == "model" or state[name] is not None):
+                    _check_model_state(module, state[name], path)
+            for what, mine in self._names().items():
+                if state["names"][what] != mine:
+                    raise CheckpointError(
+                        f"{path} must be resumed with the {what} it was written with, "
+                        f"{state['names'][what]!r}, got {mine!r}; "
+                        "zeroproof.training.load_weights reads the weights alone"
+                    )
+            before = state["options"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path} must be a trainer's checkpoint, but lacks {error}"
+            ) from error
+        now = self._options()
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed:
+            shown = ", ".join(f"{name} {before.get(name)} -> {now[name]}" for name in changed)
+            warnings.warn(f"the run goes on with other options: {shown}", stacklevel=5)
+
+    def _newer(self, path: Path | None, *, automatic: bool) -> list[Path]:
+        """Return the checkpoints that stand in the way of those to come: of later steps.
+
+        Raises:
+            CheckpointError: One was asked for by its path, and there is a later one.
+        """
+        if self._config.checkpoint_dir is None:
+            return []
+        there = [each.resolve() for each in list_checkpoints(self._folder)]
+        found = None if path is None else path.resolve()
+        newer = there[: there.index(found)] if found in there else there
+        if newer and not automatic:
+            raise CheckpointError(
+                f"checkpoint_dir must hold nothing newer than {path}, and nothing of another run, "
+                f"but has {newer[0]}: go on from that one, or choose another checkpoint_dir"
+            )
+        return newer
+
+    def _put_aside(self, damaged: list[Path]) -> None:
+        self._accelerator.wait_for_everyone()  # all have read what is there
+        for old in damaged if self._accelerator.is_main_process else ():
+            aside = old.with_name(f"damaged-{old.name}")
+            numbered = (aside.with_name(f"{aside.name}-{i}") for i in itertools.count(2))
+            old.rename(next(x for x in itertools.chain([aside], numbered) if not x.exists()))
+
+
+def _step_fails(optimizer: torch.optim.Optimizer) -> Exception | None:
+    """Return why a copy cannot make a step: torch sets any state, and finds out at the first one.
+
+    Not every optimizer can be tried: `SparseAdam` wants other gradients, and a copy lacks what a
+    class of one's own keeps beside its groups. Those that fail before a state is set tell nothing.
+    """
+    try:
+        trial = copy.deepcopy(optimizer)
+        for p in (p for group in trial.param_groups for p in group["params"]):
+            p.grad = torch.zeros_like(p)
+        step: Any = type(trial).step  # a scheduler has put one of the optimizer itself into it
+        step(trial, lambda: torch.zeros(()))
+    except Exception as error:
+        return error
+    return None
+
+
+def _copied(state: Any) -> Any:
+    """Return a copy of a state as a checkpoint would give it back.
+
+    Raises:
+        CheckpointError: It holds something that is neither number, string nor tensor.
+    """
+    try:
+        return unpack(*pack(state))
+    except RangeError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
     """Find out whether a state belongs to a model.
 
     Raises:
@@ -180,13 +520,6 @@ def check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) ->
             )
         if isinstance(value, Tensor) and value.dtype != wanted.dtype:
             raise CheckpointError(f"{path} must hold {name} in {wanted.dtype}, got {value.dtype}")
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote a checkpoint."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _STALE.match(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _age(path: Path) -> tuple[int, ...]:

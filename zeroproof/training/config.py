@@ -1,7 +1,9 @@
-"""Options of a training run: typed, checked once, frozen."""
+"""What a user sets up for a run: options, typed, checked once and frozen, and callbacks."""
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -13,9 +15,8 @@ from zeroproof.inference import InferenceConfig
 from zeroproof.projective.angle import SCORES
 from zeroproof.training.thresholds import MODES
 
-__all__ = ["TrainingConfig"]
+__all__ = ["EVENTS", "Callback", "Events", "TrainingConfig"]
 
-_CADENCES = ("epoch", "step")
 _COUNTS = (
     "max_epochs",
     "coverage_patience",
@@ -24,7 +25,14 @@ _COUNTS = (
     "log_every",
     "keep_checkpoints",
 )
-_AMP_DTYPES = (None, torch.bfloat16, torch.float16)
+_CHOICES = {
+    "threshold_mode": MODES,
+    "score": SCORES,
+    "scheduler_cadence": ("epoch", "step"),
+    "amp_dtype": (None, torch.bfloat16, torch.float16),
+    "readout": ("auto", None),
+    **dict.fromkeys(("use_amp", "keep_best", "progress", "calibrate"), (True, False)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +154,28 @@ class TrainingConfig:
         )
 
     def __post_init__(self) -> None:
-        self._check_counts()
-        self._check_places()
-        self._check_thresholds()
-        self._check_choices()
+        self._check_numbers()
+        for name in ("log_dir", "checkpoint_dir"):
+            place = getattr(self, name)
+            if place is not None and not isinstance(place, str | os.PathLike):
+                raise RangeError(f"{name} must be a path or None, got {type(place).__name__}")
+        if self.checkpoint_every_steps is not None and self.checkpoint_dir is None:
+            raise RangeError("checkpoint_every_steps must come with a checkpoint_dir, got none")
+        if not isinstance(self.gradient_policy, GradientPolicy):
+            raise RangeError(
+                f"gradient_policy must be a GradientPolicy, got {self.gradient_policy!r}"
+            )
+        for name, choices in _CHOICES.items():
+            one_of(getattr(self, name), choices, name)
+        if self.device != "auto":
+            try:
+                torch.device(self.device)
+            except RuntimeError as error:
+                raise RangeError(
+                    f'device must be "auto" or the name of a torch device, got {self.device!r}'
+                ) from error
 
-    def _check_counts(self) -> None:
+    def _check_numbers(self) -> None:
         for name in _COUNTS:
             whole(getattr(self, name), name, low=1)
         for name in ("max_steps", "loss_patience", "checkpoint_every_steps"):
@@ -165,16 +189,6 @@ class TrainingConfig:
             positive(self.max_grad_norm, "max_grad_norm")
         if self.ema_decay is not None and positive(self.ema_decay, "ema_decay") >= 1:
             raise RangeError(f"ema_decay must lie in (0, 1), got {self.ema_decay!r}")
-
-    def _check_places(self) -> None:
-        for name in ("log_dir", "checkpoint_dir"):
-            place = getattr(self, name)
-            if place is not None and not isinstance(place, str | os.PathLike):
-                raise RangeError(f"{name} must be a path or None, got {type(place).__name__}")
-        if self.checkpoint_every_steps is not None and self.checkpoint_dir is None:
-            raise RangeError("checkpoint_every_steps must come with a checkpoint_dir, got none")
-
-    def _check_thresholds(self) -> None:
         in_range(self.coverage_threshold, TARGET_COVERAGE, name="coverage_threshold")
         in_range(self.tau_train_min, TAU_TRAIN, name="tau_train_min")
         threshold(self.tau_train_max, TAU_TRAIN, self.score, name="tau_train_max")
@@ -185,22 +199,81 @@ class TrainingConfig:
         if self.target_scale != "auto":
             positive(self.target_scale, "target_scale")  # pyright: ignore[reportArgumentType]
 
-    def _check_choices(self) -> None:
-        if not isinstance(self.gradient_policy, GradientPolicy):
-            raise RangeError(
-                f"gradient_policy must be a GradientPolicy, got {self.gradient_policy!r}"
-            )
-        one_of(self.threshold_mode, MODES, "threshold_mode")
-        one_of(self.score, SCORES, "score")
-        one_of(self.scheduler_cadence, _CADENCES, "scheduler_cadence")
-        one_of(self.amp_dtype, _AMP_DTYPES, "amp_dtype")
-        one_of(self.readout, ("auto", None), "readout")
-        for name in ("use_amp", "keep_best", "progress", "calibrate"):
-            one_of(getattr(self, name), (True, False), name)
-        if self.device != "auto":
-            try:
-                torch.device(self.device)
-            except RuntimeError as error:
-                raise RangeError(
-                    f'device must be "auto" or the name of a torch device, got {self.device!r}'
-                ) from error
+
+class Callback:
+    """Base of callbacks: every event does nothing. Any object with some of the methods will do.
+
+    Each is called as `event(trainer)`. What there is to see: `trainer.model`, `.optimizer`,
+    `.loss_fn` (may be set), `.history`, `.epoch` and `.step` (counted from 0), `.row` (the values
+    of the running epoch), `.checkpoint` (the latest one's folder). `trainer.stop(reason)` ends the
+    run. With `state_dict()` and `load_state_dict(state)` a callback is part of every checkpoint.
+
+    Examples:
+        >>> class Rates(Callback):
+        ...     def on_epoch_end(self, trainer):
+        ...         print(trainer.epoch, trainer.row["lr"])
+    """
+
+    def on_fit_begin(self, trainer: Any) -> None:
+        """Before the first step, also of a run that goes on; states are restored by then."""
+
+    def on_epoch_begin(self, trainer: Any) -> None:
+        """Before an epoch's first batch; not again in an epoch that goes on."""
+
+    def on_batch_begin(self, trainer: Any) -> None:
+        """Before the batches of an optimizer step."""
+
+    def on_backward_end(self, trainer: Any) -> None:
+        """With the gradients of a step, unscaled, and not clipped yet."""
+
+    def on_batch_end(self, trainer: Any) -> None:
+        """After an optimizer step, made or skipped."""
+
+    def on_validate_end(self, trainer: Any) -> None:
+        """When `trainer.row` has the validation values."""
+
+    def on_epoch_end(self, trainer: Any) -> None:
+        """When `trainer.history[-1]` is complete; numbers may be added to it."""
+
+    def on_checkpoint_end(self, trainer: Any) -> None:
+        """When a checkpoint is on disk, at `trainer.checkpoint`."""
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """When training has ended and the weights to keep are in the model."""
+
+
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+class Events:
+    """Calls callbacks, in their order; what has nothing to say to an event costs nothing."""
+
+    def __init__(self, callbacks: Iterable[Any]) -> None:
+        self.callbacks = tuple(callbacks)
+        self._calls: dict[str, list[Callable[[Any], None]]] = {
+            event: [
+                getattr(c, event)
+                for c in self.callbacks
+                if hasattr(c, event)
+                and getattr(type(c), event, None) is not getattr(Callback, event)
+            ]
+            for event in EVENTS
+        }
+
+    def __call__(self, event: str, trainer: Any) -> bool:
+        """Call all that listen to an event; tell whether there are any."""
+        for call in self._calls[event]:
+            call(trainer)
+        return bool(self._calls[event])
+
+    def state(self) -> list[Any]:
+        """Return the states of the callbacks, `None` for one without."""
+        kept = [hasattr(c, "state_dict") and hasattr(c, "load_state_dict") for c in self.callbacks]
+        pairs = zip(self.callbacks, kept, strict=True)
+        return [c.state_dict() if keeps else None for c, keeps in pairs]
+
+    def restore(self, states: list[Any]) -> None:
+        """Set what `state` returned."""
+        for callback, state in zip(self.callbacks, states, strict=True):
+            if state is not None:
+                callback.load_state_dict(state)

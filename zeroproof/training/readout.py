@@ -1,4 +1,7 @@
-"""The last step of a training: the projective head of the trained trunk, solved in closed form."""
+"""A projective head as matrices, ⟨N, D⟩ = ⟨H a, H b⟩ with H = [h, 1]; and solved in closed form.
+
+Solving for the head of the trained trunk is the last step of a training.
+"""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -8,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from zeroproof._checks import one_of, positive, same_shape
 from zeroproof.autodiff.rewind import in_mode
@@ -26,11 +30,24 @@ from zeroproof.solve.spectral import (
     sweep,
 )
 from zeroproof.solve.tall_qr import gathered
-from zeroproof.training._head import features, head_weights, heads_of, set_head, with_ones
 from zeroproof.training.loaders import Batch, not_empty, widened, with_rows
+from zeroproof.training.step import as_pair
 from zeroproof.training.targets import lift_targets
 
-__all__ = ["HeadReadout", "SpectralReadoutCallback", "closing_readout", "head_readout"]
+__all__ = [
+    "HeadReadout",
+    "SpectralReadoutCallback",
+    "answers_y",
+    "closing_pair",
+    "closing_readout",
+    "features",
+    "head_readout",
+    "head_weights",
+    "heads_of",
+    "scale_numerator",
+    "set_head",
+    "with_ones",
+]
 
 _GAIN = 2.0  # times less error, for a head that nobody asked for
 _ENTRIES = 2**22  # of features that are kept in memory for it
@@ -142,25 +159,32 @@ def head_readout(
         True
     """
     positive(scale, "scale")
-    head = _only_head(model)
+    heads = heads_of(model)
+    if len(heads) != 1:
+        raise TrainingError(
+            f"model must have exactly one ProjectiveHead to solve for, got {len(heads)}"
+        )
     _checked_dtype(dtype)
     if isinstance(loader, Iterator) or isinstance(held, Iterator):
         raise DataError("loader and held must yield their batches anew each time, got an iterator")
-    train = _Rows(model, head, loader, scale, "all" if held is not None else "train")
+    train = _Rows(model, heads[0], loader, scale, "all" if held is not None else "train")
     test = replace(train, part="held") if held is None else replace(train, loader=held)
     with in_mode(model, training=False):
-        return _kept_if_better(train, test, dtype, gain, distributed=distributed)
-
-
-class _Answers(NamedTuple):
-    """One batch, a row for each answer."""
-
-    h: Tensor  # what the head got
-    N: Tensor  # what the model made of it
-    D: Tensor
-    Y_n: Tensor
-    Y_d: Tensor
-    weight: Tensor  # (rows,), 0 for a row of the other part
+        before, kept = test.error(distributed=distributed), False
+        saved = _converted(model, heads[0], dtype)
+        try:
+            rho, found = _solution(train, test, distributed=distributed)
+            _place(heads[0], found)
+            after = test.error(distributed=distributed)
+            kept = gain * after < before
+        finally:
+            if not kept:
+                for tensor, data in saved:
+                    tensor.data = data
+    clearance = min(each.clearance for each in found)
+    if kept:
+        clearance_warning(clearance)
+    return HeadReadout(kept, before, after, rho, clearance)
 
 
 @dataclass(frozen=True)
@@ -194,8 +218,11 @@ class _Rows:
             raise DataError("rows must be held out to choose on, got none; pass more of them")
         return error / weight
 
-    def answers(self) -> Iterator[_Answers]:
-        """Yield what the head got and gave, batch by batch."""
+    def answers(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """Yield h, what the head got, N, D, Y_n, Y_d, and weights `(rows,)`, batch by batch.
+
+        A row for each answer; one of the other part weighs 0.
+        """
         for batch in not_empty(with_rows(self.loader), "loader"):
             placed = widened(batch, self.head.numerator.weight)
             seen, outputs = features(self.model, self.head, placed)
@@ -226,7 +253,7 @@ class _Rows:
             wide = torch.complex128 if y.is_complex() or N.is_complex() else torch.float64
             Y_n, Y_d = lift_targets(y.to(wide), scale=self.scale)
             weight = weight.repeat_interleave(len(y) // max(len(weight), 1))
-            yield _Answers(h, N, D, Y_n, Y_d, weight * batch.weights().to(weight))
+            yield h, N, D, Y_n, Y_d, weight * batch.weights().to(weight)
 
 
 def _told(batch: Batch) -> Tensor:
@@ -242,26 +269,6 @@ def _told(batch: Batch) -> Tensor:
         mixed = (bits ^ (bits >> 31)) * odd
         total = (total + (mixed ^ (mixed >> 29)).sum(1)) * 0xBF58476D1CE4E5B
     return (total >> 33) % 5 == 0
-
-
-def _kept_if_better(
-    train: _Rows, test: _Rows, dtype: torch.dtype | None, gain: float, *, distributed: bool
-) -> HeadReadout:
-    before, kept = test.error(distributed=distributed), False
-    saved = _converted(train.model, train.head, dtype)
-    try:
-        rho, found = _solution(train, test, distributed=distributed)
-        _place(train.head, found)
-        after = test.error(distributed=distributed)
-        kept = gain * after < before
-    finally:
-        if not kept:
-            for tensor, data in saved:
-                tensor.data = data
-    clearance = min(each.clearance for each in found)
-    if kept:
-        clearance_warning(clearance)
-    return HeadReadout(kept, before, after, rho, clearance)
 
 
 def _solution(train: _Rows, test: _Rows, *, distributed: bool) -> tuple[float, list[Found]]:
@@ -325,23 +332,24 @@ def closing_readout(
     except DataError:
         return None
     if held is None:
-        others, rows = ([z[mark] for z in rows] for mark in (rows[2], ~rows[2]))
+        others, rows = ([z[mark] for z in rows] for mark in (rows[3], ~rows[3]))
     finite = torch.isfinite(rows[1]).all(1)
     found, options = None, {"scale": scale, "distributed": distributed, "gain": _GAIN}
     for part in ([z[finite] for z in rows], rows):
         with suppress(DataError, TrainingError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # held-out rows decide, whatever is doubtful
-            found = head_readout(head, [_weighed(part)], [_weighed(others)], **options)
+            loaders = ([dict(zip(("h", "y", "weight"), z, strict=False))] for z in (part, others))
+            found = head_readout(head, *loaders, **options)
         if found is not None and found.kept:
             break
     return found
 
 
 def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> list[Tensor]:
-    """Return features, targets and a mark on a fifth of the first rows of a loader.
+    """Return features, targets, weights and a mark on a fifth of the first rows of a loader.
 
-    Those with finite features, and their weights. The mark is told by a row's own numbers: a bit of
-    rounding in its features, by other rows in its batch, must not move it.
+    Those with finite features. The mark is told by a row's own numbers: a bit of rounding in its
+    features, by other rows in its batch, must not move it.
     """
     found: list[tuple[Tensor, ...]] = []
     room = _ENTRIES
@@ -351,16 +359,11 @@ def _features(model: nn.Module, head: ProjectiveHead, loader: Iterable[Any]) -> 
         y, weight = batch.y.to(h.device).reshape(len(h), -1), batch.weights().to(h.device)
         sound = torch.isfinite(h).all(1) & (weight > 0)
         mark = _told(batch).to(h.device).repeat_interleave(len(h) // max(len(batch.y), 1))
-        found.append((h[sound], y[sound], mark[sound], weight[sound]))
+        found.append((h[sound], y[sound], weight[sound], mark[sound]))
         room -= h.numel()
         if room <= 0:
             break
     return [torch.cat(z) for z in zip(*found, strict=True)]
-
-
-def _weighed(rows: list[Tensor]) -> dict[str, Tensor]:
-    h, y, _, weight = rows
-    return {"h": h, "y": y, "weight": weight}
 
 
 def _outputs(head: ProjectiveHead, j: int) -> list[int]:
@@ -392,15 +395,6 @@ def _in_gauge(found: Found, old_a: Tensor, old_b: Tensor) -> tuple[Tensor, Tenso
     return found.a * factor, found.b * factor
 
 
-def _only_head(model: nn.Module) -> ProjectiveHead:
-    heads = heads_of(model)
-    if len(heads) != 1:
-        raise TrainingError(
-            f"model must have exactly one ProjectiveHead to solve for, got {len(heads)}"
-        )
-    return heads[0]
-
-
 def _converted(
     model: nn.Module, head: nn.Module, dtype: torch.dtype | None
 ) -> list[tuple[Tensor, Tensor]]:
@@ -420,3 +414,80 @@ def _converted(
 
 def _checked_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     return one_of(dtype, (None, torch.float64), "dtype")
+
+
+# --- heads
+
+
+def features(model: nn.Module, head: nn.Module, batch: Batch) -> tuple[list[Tensor], Any]:
+    """Run a model; return what its head got, once for every use, and what the model returned."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        seen.extend((*args, *named.values()))
+
+    hook = head.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        with torch.enable_grad():  # a model may differentiate in forward
+            outputs = batch.through(model)
+    finally:
+        hook.remove()
+    return pytree.tree_map_only(Tensor, Tensor.detach, (seen, outputs))
+
+
+def with_ones(h: Tensor) -> Tensor:
+    """Return [h, 1]: the biases of the head are the weights of the last column."""
+    return torch.cat([h, torch.ones_like(h[..., :1])], -1)
+
+
+def head_weights(head: ProjectiveHead) -> tuple[Tensor, Tensor]:
+    """Return a, `(in_features + 1, k)`, and b, `(in_features + 1, 1 or k)`, without a graph."""
+    layers = (head.numerator, head.denominator)
+    a, b = (torch.cat([x.weight.detach(), x.bias.detach()[:, None]], 1).T for x in layers)
+    return a, b
+
+
+def heads_of(model: nn.Module) -> list[ProjectiveHead]:
+    """Return the projective heads in a model."""
+    return [module for module in model.modules() if isinstance(module, ProjectiveHead)]
+
+
+@torch.no_grad()
+def scale_numerator(head: ProjectiveHead, factor: float) -> None:
+    """Multiply N by a number, without a graph."""
+    for parameter in head.numerator.parameters():
+        parameter.mul_(factor)
+
+
+@torch.no_grad()
+def set_head(head: ProjectiveHead, a: Tensor, b: Tensor) -> None:
+    """Write a and b into the parameters of a head, in their dtype and on their device."""
+    for layer, weights in ((head.numerator, a), (head.denominator, b)):
+        layer.weight.copy_(weights[:-1].T)
+        layer.bias.copy_(weights[-1])
+
+
+def closing_pair(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor] | None:
+    """Return (N, D) of a model that ends in a `ProjectiveHead`: its answer to the bit.
+
+    The numerator of such a head may be scaled, and it may be solved for, as the answers will
+    follow. A head that does not learn is left as it is: `None`, as without one.
+    """
+    heads = heads_of(model)
+    if len(heads) != 1 or not all(p.requires_grad for p in heads[0].parameters()):
+        return None
+    with in_mode(model, training=False):
+        seen, outputs = features(model, heads[0], widened(batch, heads[0].numerator.weight))
+        if len(seen) != 1 or not isinstance(outputs, tuple | list) or len(outputs) != 2:
+            return None
+        pairs = zip(outputs, heads[0](seen[0]), strict=True)
+        alike = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
+    return as_pair(outputs) if alike else None
+
+
+def answers_y(N: Tensor, D: Tensor, y: Tensor, scale: float) -> bool:
+    """Tell whether answers are those to y already, and not to y / scale, as of a trained model."""
+    Y = lift_targets(y.to(N.device), scale=scale)
+    pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
+    as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)
+    return bool(divided < as_is / 2)

@@ -1,39 +1,25 @@
-"""What a trained model is worth on labelled rows: its scale, what it catches, what it loses."""
+"""Whether a model can answer ⊥ at all, and what it is worth once trained: on labelled rows."""
 
+import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zeroproof._extras import require
-from zeroproof.autodiff.rewind import in_mode, random_state, set_random_state
-from zeroproof.errors import DataError
+from zeroproof.autodiff import GradientPolicy, gradient_policy
+from zeroproof.autodiff.rewind import in_mode
+from zeroproof.defaults import TAU_INFER
 from zeroproof.projective.angle import chordal_distance, norm
-from zeroproof.projective.tuples import target_scale
 from zeroproof.scm import SCM
-from zeroproof.training._head import features, heads_of
-from zeroproof.training._keeping import plain
-from zeroproof.training._source import Source
-from zeroproof.training.forward import as_pair
-from zeroproof.training.loaders import Batch, widened
+from zeroproof.training.loaders import Source, from_all, widened
+from zeroproof.training.step import as_pair
 from zeroproof.training.targets import lift_targets
 
-__all__ = [
-    "Proportion",
-    "answers",
-    "answers_y",
-    "closing_pair",
-    "doubts",
-    "gathered",
-    "peeked",
-    "skill",
-    "undisturbed",
-]
+__all__ = ["Proportion", "answers", "can_reach_zero", "doubts", "skill"]
 
-_SCALE_ROWS = 2**13  # the median is good to two per cent
+_ROWS = 2**13  # the median is good to two per cent
 _ROWS = 2**20  # that are read to choose thresholds
 _CAUGHT = 0.9  # of the labels; fewer are worth a warning
 _FAR = 0.1  # angle score; a D that is nowhere smaller has no zero to speak of
@@ -74,86 +60,74 @@ class Proportion(NamedTuple):
         return cls(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)), rows)
 
 
-@contextmanager
-def undisturbed(source: Source) -> Iterator[None]:
-    """Read a loader and leave everything as it was: random states, samplers, its place."""
-    roots = {} if source.keeps_place else {"loader": source.loader}
-    state, place, read = random_state(roots), source.state(), source.digests
-    try:
-        yield
-    finally:
-        source.restore(place)
-        source.digests = read
-        set_random_state(state, roots)
+def can_reach_zero(
+    model: nn.Module,
+    singular: Tensor,
+    args: Sequence[Any],
+    named: Mapping[str, Any] | None = None,
+    *,
+    tau: float = TAU_INFER.value,
+) -> bool:
+    r"""Tell whether some denominator of rows labelled ⊥ or ±inf can be led to 0.
 
+    A copy of the model, in evaluation mode, takes 100 steps of L-BFGS on the mean of \|D\|² over
+    these rows. D reaches 0 where it comes below τ, changes its sign or, if complex, falls to a
+    thousandth. D = 1 + softplus does not; D = exp does, since it comes below any τ. The model
+    itself stays as it is; derivatives are taken as they are, whatever policy is in force.
 
-def gathered(mine: Tensor, accelerator: Any) -> Tensor:
-    """Return the rows of all processes, on each."""
-    if accelerator.num_processes == 1:
-        return mine
-    return torch.cat(require("accelerate.utils", extra="train").gather_object([mine.cpu()]))
+    Args:
+        model: Returns (N, D), called as `model(*args, **named)`.
+        singular: True where the target is singular, the shape of N; if nowhere, the answer is True.
+        args: Inputs, as in training.
+        named: Inputs by keyword.
+        tau: τ_infer, compared with \|D\|.
 
-
-def peeked(source: Source, accelerator: Any, *, scaled: bool) -> tuple[Batch, Batch | None, float]:
-    r"""Return a batch, one with a label ±inf or ⊥, and the scale of the targets.
-
-    That is the median of \|y\| over the finite targets of the first 8192 rows of all processes, of
-    those whose inputs are finite; or of the first batch if it is not asked for. To be called within
-    `undisturbed`, so that the run sees the batches it would have seen.
-
-    Raises:
-        DataError: No target is finite.
+    Examples:
+        >>> from zeroproof.layers import ProjectiveMLP
+        >>> x = torch.linspace(-1, 1, 8)[:, None]
+        >>> can_reach_zero(ProjectiveMLP(1, 1, hidden=(8,)), x > 0.5, [x])
+        True
     """
-    first = labelled = None
-    parts: list[Tensor] = []
-    rows, whole = 0, True
-    for given in source.epoch(0):
-        batch, sound = given.safe()
-        first = first or batch
-        there = sound.reshape(-1, *[1] * (batch.y.ndim - 1)).expand(batch.y.shape)
-        there = there if batch.weight is None else there & (batch.weight > 0)
-        y = batch.y[: batch.own].detach()[there[: batch.own]]
-        labelled = labelled or (None if torch.isfinite(y).all() else batch)
-        parts.append(y.flatten())
-        rows += batch.all
-        if rows >= _SCALE_ROWS or not scaled:
-            whole = False
-            break
-    y = gathered(torch.cat(parts), accelerator)
-    if whole and len(y) and not torch.isfinite(y).any():
-        raise DataError(
-            f"train_loader must yield finite targets, got ±inf or ⊥ in all {rows} rows: there is "
-            "nothing to learn but one answer"
-        )
-    scale: Any = target_scale(y) if len(y) else 1.0  # without a sound row, training will tell
-    return first, labelled, scale  # pyright: ignore[reportReturnType]
+    probe = copy.deepcopy(model).eval()
+
+    def denominators() -> Tensor:
+        N, D = as_pair(probe(*args, **(named or {})))
+        at = singular.expand(N.shape)
+        return D[at if D.shape == N.shape else at.any(-1, keepdim=True)]
+
+    # a model may answer derivatives: as they are from the start, or REJECT would make a D of 0
+    with torch.enable_grad(), gradient_policy(GradientPolicy.PASSTHROUGH):
+        start = denominators()
+    before, reached = start.detach(), [_reached(start.detach(), start.detach(), tau)]
+    if not start.numel() or not start.requires_grad:  # nothing to reach, or nothing that learns
+        return not start.numel() or reached[0]
+    size = before.abs().square().mean().clamp_min(torch.finfo(before.dtype).tiny)
+    optimizer = torch.optim.LBFGS(
+        [p for p in probe.parameters() if p.requires_grad],
+        max_iter=100,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        D = denominators()
+        reached.append(_reached(D.detach(), before, tau))
+        loss = D.abs().square().mean() / size
+        loss.backward()
+        return loss
+
+    if not reached[0]:
+        with torch.enable_grad(), gradient_policy(GradientPolicy.PASSTHROUGH):
+            optimizer.step(closure)
+    return any(reached)
 
 
-def closing_pair(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor] | None:
-    """Return (N, D) of a model that ends in a `ProjectiveHead`: its answer to the bit.
-
-    The numerator of such a head may be scaled, and it may be solved for, as the answers will
-    follow. A head that does not learn is left as it is: `None`, as without one.
-    """
-    model = plain(model)
-    heads = heads_of(model)
-    if len(heads) != 1 or not all(p.requires_grad for p in heads[0].parameters()):
-        return None
-    with in_mode(model, training=False):
-        seen, outputs = features(model, heads[0], widened(batch, heads[0].numerator.weight))
-        if len(seen) != 1 or not isinstance(outputs, tuple | list) or len(outputs) != 2:
-            return None
-        pairs = zip(outputs, heads[0](seen[0]), strict=True)
-        alike = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
-    return as_pair(outputs) if alike else None
-
-
-def answers_y(N: Tensor, D: Tensor, y: Tensor, scale: float) -> bool:
-    """Tell whether answers are those to y already, and not to y / scale, as of a trained model."""
-    Y = lift_targets(y.to(N.device), scale=scale)
-    pairs = ((z, D.expand_as(N), *Y) for z in (N, N / scale))
-    as_is, divided = (chordal_distance(*pair).square().nan_to_num(1.0).mean() for pair in pairs)
-    return bool(divided < as_is / 2)
+def _reached(D: Tensor, before: Tensor, tau: float) -> bool:
+    # complex numbers pass 0 by: what falls to a thousandth is on its way
+    crossed = D.abs() < 1e-3 * before.abs() if D.is_complex() else D * before < 0
+    return bool((crossed | (D.abs() < tau)).any())
 
 
 def answers(
@@ -181,7 +155,7 @@ def answers(
     widths = {N.shape[-1] for N, _, _ in parts}
     width = widths.pop() if len(widths) == 1 else 1
     columns = (torch.cat([z.reshape(-1, width) for z in each]) for each in zip(*parts, strict=True))
-    N, D, y = (gathered(z, accelerator).cpu() for z in columns)
+    N, D, y = (torch.cat(from_all([z.cpu()], accelerator)) for z in columns)
     return N, D, y, scm
 
 

@@ -5,57 +5,40 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zeroproof._extras import require
+from zeroproof._processes import started, world_sizes
 from zeroproof.autodiff.policies import gradient_policy, idle
-from zeroproof.autodiff.rewind import in_mode
+from zeroproof.autodiff.rewind import Buffers, in_mode
 from zeroproof.defaults import TAU_INFER
-from zeroproof.errors import TrainingError
+from zeroproof.errors import RangeError, TrainingError
 from zeroproof.inference import InferenceConfig, calibrated, strict_inference
 from zeroproof.layers.head import ProjectiveHead
 from zeroproof.losses.gradients import Parts
 from zeroproof.projective.angle import denominator_score
 from zeroproof.scm import SCM
-from zeroproof.training._head import heads_of, scale_numerator
-from zeroproof.training._keeping import Average, Best, Judge, plain
-from zeroproof.training._log import Log, progress_bar, shown
-from zeroproof.training._progress import Progress
-from zeroproof.training._resume import RunParts, check_place, resume, save
-from zeroproof.training._setup import (
-    check_parameters,
-    check_schedule,
-    engine,
-    learning_rates,
-    placed,
-    same_buffers,
-    seed_run,
-)
-from zeroproof.training._source import Source
-from zeroproof.training._steps import Stepper
-from zeroproof.training._tally import Tally
-from zeroproof.training.callbacks import Events
-from zeroproof.training.config import TrainingConfig
-from zeroproof.training.forward import Forward
-from zeroproof.training.history import History
-from zeroproof.training.joint import reduced, whole
-from zeroproof.training.loaders import Batch, widened, windows
-from zeroproof.training.reach import can_reach_zero
-from zeroproof.training.readout import HeadReadout, closing_readout, head_readout
-from zeroproof.training.success import (
-    Proportion,
-    answers,
+from zeroproof.training.checkpoint import Checkpoints
+from zeroproof.training.config import Events, TrainingConfig
+from zeroproof.training.loaders import Batch, Source, from_all, widened
+from zeroproof.training.progress import Average, Judge, Progress, plain
+from zeroproof.training.readout import (
+    HeadReadout,
     answers_y,
     closing_pair,
-    doubts,
-    gathered,
-    peeked,
-    skill,
-    undisturbed,
+    closing_readout,
+    head_readout,
+    heads_of,
+    scale_numerator,
 )
+from zeroproof.training.report import History, Log, Tally, progress_bar, shown
+from zeroproof.training.step import Forward, Stepper, reduced, whole
+from zeroproof.training.success import Proportion, answers, can_reach_zero, doubts, skill
 from zeroproof.training.thresholds import ThresholdLog
 
 __all__ = ["SCMTrainer"]
@@ -135,9 +118,14 @@ class SCMTrainer:
         callbacks: Iterable[Any] = (),
     ) -> None:
         self.config = config or TrainingConfig()
-        self.accelerator = engine(accelerator)
-        check_parameters(model, optimizer, loss_fn, self.accelerator)
-        check_schedule(scheduler, self.config)
+        self.accelerator = _engine(accelerator)
+        _check_parameters(model, optimizer, loss_fn, self.accelerator)
+        plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if plateau and self.config.scheduler_cadence == "step":
+            raise RangeError(
+                "scheduler_cadence must be 'epoch' for a ReduceLROnPlateau, which needs the loss "
+                "of an epoch, got 'step'"
+            )
         self._sources = {
             part: Source(loader, f"{part}_loader", self.accelerator)
             for part, loader in (("train", train_loader), ("val", val_loader))
@@ -146,10 +134,11 @@ class SCMTrainer:
         self.device = torch.device(
             self.accelerator.device if self.config.device == "auto" else self.config.device
         )
-        self.model, wrapped, self.optimizer = placed(
+        self.model, wrapped, self.optimizer = _placed(
             model, optimizer, self.accelerator, self.device, self.config
         )
-        self.scheduler, self.callbacks = scheduler, tuple(callbacks)
+        self.scheduler: Any = scheduler
+        self.callbacks = tuple(callbacks)
         self._forward = Forward(wrapped, loss_fn, self.config, self.accelerator, self.device)
         self._stepper = Stepper(
             self._forward,
@@ -200,7 +189,7 @@ class SCMTrainer:
     @property
     def best_epoch(self) -> int | None:
         """Index in `history` of the best epoch, with `keep_best`."""
-        return self._best.epoch if self.config.keep_best else None
+        return self._judge.best if self.config.keep_best else None
 
     def fit(self, resume_from: str | os.PathLike[str] | None = None) -> History:
         """Train until the first reason to stop.
@@ -224,28 +213,27 @@ class SCMTrainer:
         """
         with gradient_policy(self._forward.policy), self.in_training_units():
             self._renew()
-            seeded = seed_run(self.config, self.accelerator, self._sources.values())
+            seeded = _seed_run(self.config, self.accelerator, self._sources.values())
             self._progress.generator = seeded
-            run = self._run_parts()
-            check_place(run, fresh=resume_from is None)
-            if resume_from is not None:
-                self.checkpoint = resume(run, resume_from)
-                now = (self.step, self._progress.running)
-                self._saved = now if self.checkpoint else self._saved
-                self.stop_reason = self._judge.reason_before()
-            begun = self.step
-            self._stepper.sound.said.clear()
-            self._log.begin(self.step, self.epoch)
-            try:
-                self._find_scale()
-                self._events("on_fit_begin", self)
-                self._run()
-                self._progress.go_on()  # of a run that was over, as it was when it ended
-            finally:
-                for source in self._sources.values():
-                    source.release()
-                self._log.end(self.history)
-            if not self._best.load_into(self.model) and self._average is not None:
+            with self._checkpoints.held(fresh=resume_from is None):
+                if resume_from is not None:
+                    self.checkpoint = self._checkpoints.resume(resume_from)
+                    now = (self.step, self._progress.running)
+                    self._saved = now if self.checkpoint else self._saved
+                    self.stop_reason = self._judge.reason_before()
+                begun = self.step
+                self._stepper.sound.said.clear()
+                self._log.begin(self.step, self.epoch)
+                try:
+                    self._find_scale()
+                    self._events("on_fit_begin", self)
+                    self._run()
+                    self._progress.go_on()  # of a run that was over, as it was when it ended
+                finally:
+                    for source in self._sources.values():
+                        source.release()
+                    self._log.end(self.history)
+            if not self._judge.load_into(self.model) and self._average is not None:
                 self._average.load_into(self.model)
             stepped = self.step > begun and any(p.grad is not None for p in self.model.parameters())
             for name in idle(self.model) if stepped else ():
@@ -303,7 +291,7 @@ class SCMTrainer:
         config, part = self.config, "val" if "val" in self._sources else "train"
         if self._progress.scale is None:
             self._find_scale()
-        with gradient_policy(self._forward.policy), undisturbed(self._sources[part]):
+        with gradient_policy(self._forward.policy), self._sources[part].undisturbed():
             N, D, y, scm = answers(self.model, self._sources[part], self.accelerator)
         scale = config.scale * (self._progress.scale or 1.0) / self.unit
         y, singular = y / self.unit, ~torch.isfinite(y)
@@ -332,10 +320,9 @@ class SCMTrainer:
             progress.scale = 1.0 if fixed is None else fixed
             if fixed != 1 or config.readout:
                 source = self._sources["train"]
-                with undisturbed(source):
-                    scaled = fixed is None
-                    first, labelled, natural = peeked(source, self.accelerator, scaled=scaled)
-                    pair = closing_pair(self.model, first)
+                with source.undisturbed():
+                    first, labelled, natural = source.peek(scaled=fixed is None)
+                    pair = closing_pair(plain(self.model), first)
                     progress.in_head = self._all_find(pair is not None)
                     self._check_reach(labelled)
                 progress.scale = natural if fixed is None else fixed
@@ -383,7 +370,7 @@ class SCMTrainer:
 
     def _all_find(self, mine: bool) -> bool:
         """Tell whether it is true on all processes."""
-        return bool(gathered(torch.tensor([mine]), self.accelerator).all())
+        return all(from_all([mine], self.accelerator))
 
     @property
     def _own_thresholds(self) -> bool:
@@ -391,7 +378,7 @@ class SCMTrainer:
 
     def _solve_head(self) -> HeadReadout | None:
         val, train = self._sources.get("val"), self._sources["train"]
-        with undisturbed(train), undisturbed(val or train):
+        with train.undisturbed(), (val or train).undisturbed():
             return closing_readout(
                 plain(self.model),
                 self._head,  # pyright: ignore[reportArgumentType]
@@ -410,7 +397,8 @@ class SCMTrainer:
         weight = rest[0] if rest else None
         if self.accelerator.num_processes > 1:  # of which one may have weights, and another none
             weight = torch.ones_like(y.real) if weight is None else weight.expand_as(y)
-            N, D, y, weight = (gathered(z, self.accelerator) for z in (N, D, y, weight))
+            sent = [[z.cpu()] for z in (N, D, y, weight)]
+            N, D, y, weight = (torch.cat(from_all(z, self.accelerator)) for z in sent)
         call = self._forward.call(N, D, y, weight, tau=self.config.tau_train_max)
         found = loss_fn.components(**call)
         names = found.keys() - {"total", "masked_rows"}
@@ -440,12 +428,23 @@ class SCMTrainer:
         return found
 
     def _renew(self) -> None:
-        self._progress, self._best = Progress(self.config, self._roots), Best()
+        self._progress = Progress(self.config, self._sources, self.model, self._forward)
         watched = "val" if "val" in self._sources else "train"
-        self._judge = Judge(self.config, self._progress, self._best, watched)
+        self._judge = Judge(self.config, self._progress, watched)
         decay = self.config.ema_decay
         self._average = None if decay is None else Average(self.model, decay)
         self._events = Events(self.callbacks)
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self._stepper.scaler,
+            "average": self._average,
+            "best": self._judge,
+            "progress": self._progress,
+        }
+        self._checkpoints = Checkpoints(
+            self.config, self.accelerator, self.model, self._forward, self._events, parts
+        )
         self.stop_reason: str | None = None
         self.checkpoint: Path | None = None
         self.inference_config = self.config.decoding
@@ -454,35 +453,12 @@ class SCMTrainer:
         self.solved: HeadReadout | None = None
         self._saved = (-1, False)  # step, and whether an epoch was running
 
-    def _roots(self) -> dict[str, Any]:
-        """Return what may hold generators; a loader that keeps its place keeps them too."""
-        sources = self._sources.items()
-        loaders = {f"{part}_loader": s.loader for part, s in sources if not s.keeps_place}
-        return {**loaders, "model": self.model, "loss_fn": self.loss_fn}
-
-    def _run_parts(self) -> RunParts:
-        return RunParts(
-            self.config,
-            self.model,
-            self.loss_fn,
-            self.optimizer,
-            self.scheduler,
-            self._stepper.scaler,
-            self._average,
-            self._best,
-            self._events,
-            self._progress,
-            self._sources,
-            self.accelerator,
-        )
-
     def _run(self) -> None:
         with progress_bar(self.config, self.accelerator, self.epoch) as bar:
             while self.stop_reason is None:
                 self._epoch(bar)
                 bar.update()
-            if self.config.checkpoint_dir is not None:
-                self._save()
+            self._save()
 
     def _epoch(self, bar: Any) -> None:
         progress = self._progress
@@ -492,7 +468,10 @@ class SCMTrainer:
             self._events("on_validate_end", self)
         progress.row["time_epoch_s"] = progress.seconds
         if self.scheduler is not None and self.config.scheduler_cadence == "epoch":
-            self._schedule()
+            if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self.scheduler.step()
+            elif (loss := self._judge.loss) is not None:
+                self.scheduler.step(loss)
         progress.end()
         self._judge.offer(self._judged)
         self._events("on_epoch_end", self)
@@ -500,27 +479,26 @@ class SCMTrainer:
         bar.set_postfix(shown(self.row))
         progress.epoch += 1
         self.stop_reason = progress.reason = self._judge.verdict(self.accelerator)
-        if self.config.checkpoint_dir is not None and self.config.checkpoint_every_steps is None:
+        if self.config.checkpoint_every_steps is None:
             self._save()
 
     def _stream(self) -> Iterator[Batch]:
         """Return the batches of the coming epoch, or the rest of one that was interrupted."""
-        progress, source = self._progress, self._sources["train"]
+        progress = self._progress
         if not progress.running:
             progress.go_on()
             progress.begin()
-            progress.row.update(learning_rates(self.optimizer))
+            progress.row.update(_learning_rates(self.optimizer))
             self._events("on_epoch_begin", self)
             if self.config.checkpoint_dir is not None:
-                progress.mark(source)
-            return source.epoch(self.epoch)
-        return progress.rest(source)
+                progress.mark()
+            return self._sources["train"].epoch(self.epoch)
+        return progress.rest()
 
     def _train(self, stream: Iterator[Batch], bar: Any) -> None:
-        progress = self._progress
-        coming = windows(stream, self.config.grad_accumulation_steps)
+        progress, size = self._progress, self.config.grad_accumulation_steps
         with in_mode(self.model, training=True):
-            while not self._enough() and (window := next(coming, None)):
+            while not self._enough() and (window := list(islice(stream, size))):
                 self._events("on_batch_begin", self)
                 progress.batches += len(window)
                 progress.rows += sum(batch.all for batch in window)
@@ -531,7 +509,13 @@ class SCMTrainer:
         row = progress.row
         row.update(totals.means("train"))
         row.update(self._parts("train", progress.tally))
-        self._check_progress(none_taken=totals.skipped == sum(progress.drawn.counts))
+        # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
+        finding = self._stepper.scaler.is_enabled() and "train_loss" in row
+        if totals.skipped == sum(progress.drawn.counts) and not finding:
+            raise TrainingError(
+                f"every step of epoch {self.epoch + 1} had a non-finite loss or gradient and was "
+                f"skipped; {_ADVICE}"
+            )
         row.update(progress.drawn.summary())
         row["skipped_steps"] = int(totals.skipped)
         row["masked_rows"] = int(totals.masked_rows)
@@ -564,7 +548,7 @@ class SCMTrainer:
         progress.stalled = progress.stalled + steps if since.skipped >= steps else 0
         progress.logged, progress.logged_step = totals, self.step
         row = {**since.means("train"), "skipped_steps": int(since.skipped)}
-        row.update(learning_rates(self.optimizer))
+        row.update(_learning_rates(self.optimizer))
         self._log.steps(self.step, row)
         bar.set_postfix(shown(row))
         if progress.stalled >= limit:
@@ -575,7 +559,9 @@ class SCMTrainer:
 
     def _validate(self) -> dict[str, float]:
         model = self._judged
-        same_buffers(model, self.accelerator)
+        if self.accelerator.num_processes > 1:  # running statistics of the first: one model
+            buffers, utils = Buffers(model), require("accelerate.utils", extra="train")
+            buffers.set([utils.broadcast(buffer.clone()) for buffer in buffers.now()])
         tally, sums = self._progress.new_tally(), dict[str, Parts]()
         with in_mode(model, training=False):
             for batch in self._sources["val"].epoch(self.epoch):
@@ -588,15 +574,6 @@ class SCMTrainer:
             row["val_loss"] = float(loss)
         return row
 
-    def _check_progress(self, *, none_taken: bool) -> None:
-        # a float16 loss scaler finds its scale by skipping; finite losses then cause no alarm
-        finding = self._stepper.scaler.is_enabled() and "train_loss" in self.row
-        if none_taken and not finding:
-            raise TrainingError(
-                f"every step of epoch {self.epoch + 1} had a non-finite loss or gradient and was "
-                f"skipped; {_ADVICE}"
-            )
-
     @property
     def _judged(self) -> nn.Module:
         """The model that is validated, and kept: never a wrapper, which waits for the others."""
@@ -607,17 +584,156 @@ class SCMTrainer:
         alone = self.accelerator.num_processes == 1
         return self._judge.steps_are_over() or bool(alone and self._progress.wish)
 
-    def _schedule(self) -> None:
-        if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step()
-        elif (loss := self._judge.loss) is not None:
-            self.scheduler.step(loss)
-
     def _save(self) -> None:
         now = (self.step, self._progress.running)
-        if now == self._saved:
+        if self.config.checkpoint_dir is None or now == self._saved:
             return
-        path = save(self._run_parts())
+        path = self._checkpoints.save()
         if path is not None:
             self._saved, self.checkpoint = now, path
             self._events("on_checkpoint_end", self)
+
+
+# --- what is set up once
+
+
+def _engine(given: Any) -> Any:
+    """Return the accelerator to use, a new one if none was given.
+
+    Raises:
+        TrainingError: It is set up with mixed precision or accumulation, which are the trainer's
+            own, or for another number of processes than were started.
+        MissingExtraError: Accelerate is not installed.
+    """
+    accelerator = given
+    if given is None:
+        # where there is no GPU Accelerate joins processes only if told that CPUs are meant
+        on_cpus = started()[1] > 1 and not torch.accelerator.is_available()
+        try:
+            accelerate = require("accelerate", extra="train")
+            # its state is one per process and refuses a second precision, so autocast is our own
+            accelerator = accelerate.Accelerator(mixed_precision="no", cpu=on_cpus)
+        except ValueError as error:
+            if "already been initialized" not in str(error):
+                raise TrainingError(
+                    f"Accelerate must be able to join the processes: {error}"
+                ) from error
+            raise TrainingError(
+                "Accelerate must be set up with mixed_precision='no' in this process "
+                "(use_amp=True is the trainer's own), but was set up otherwise before"
+            ) from error
+    if accelerator.mixed_precision != "no":
+        raise TrainingError(
+            "accelerator must have mixed_precision='no' (use_amp=True is the trainer's own), "
+            f"got {accelerator.mixed_precision!r}"
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise TrainingError(
+            "accelerator must have gradient_accumulation_steps=1 (grad_accumulation_steps of "
+            f"TrainingConfig is the trainer's own), got {accelerator.gradient_accumulation_steps}"
+        )
+    # did all that were started join, or would each train alone? on TPUs Accelerate alone knows
+    sizes = world_sizes() | {"Accelerate": accelerator.num_processes}
+    if len(set(sizes.values())) > 1 and str(accelerator.distributed_type) != "DistributedType.XLA":
+        said = ", ".join(f"{size} by {name}" for name, size in sizes.items())
+        cpu = "" if torch.accelerator.is_available() else "cpu=True"
+        raise TrainingError(
+            f"all must tell one number of processes, got {said}; start the program with torchrun, "
+            f"and write Accelerator({cpu}) where it makes its first accelerator, or make none"
+        )
+    return accelerator
+
+
+def _check_parameters(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss_fn: Any, accelerator: Any
+) -> None:
+    """Find out whether the optimizer moves the model.
+
+    Raises:
+        TrainingError: It holds none of its parameters, or some that no checkpoint would hold and
+            no other process would know, or it runs the model itself.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TrainingError(
+            "optimizer must step on gradients that are there, got LBFGS, which wants to run the "
+            "model again: fit_trunk(method='varpro') or head_readout go beyond first order"
+        )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    of_model = {id(p) for p in model.parameters()}
+    if not held & of_model:
+        raise TrainingError("optimizer must hold parameters of the model, got none of them")
+    of_loss = {id(p) for p in loss_fn.parameters()} if isinstance(loss_fn, nn.Module) else set()
+    if accelerator.num_processes > 1 and held - of_model:
+        raise TrainingError(
+            "optimizer must hold parameters of the model alone on several processes, "
+            f"got {len(held - of_model)} others: make a loss's own weights part of the model"
+        )
+    if held - of_model - of_loss:
+        raise TrainingError(
+            "optimizer must hold parameters of the model and of a loss that is a module, "
+            f"got {len(held - of_model - of_loss)} others"
+        )
+
+
+def _placed(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Any,
+    device: torch.device,
+    config: TrainingConfig,
+) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    """Bring model and optimizer to the device or devices.
+
+    Returns:
+        The model, the module to call in training (around it on several processes), the optimizer.
+
+    Raises:
+        TrainingError: Checkpoints or an average were asked for of a model whose weights are spread
+            over processes.
+    """
+    sharded = any(hasattr(p, "full_tensor") for p in model.parameters())
+    if sharded or str(getattr(accelerator, "distributed_type", "NO")).endswith("FSDP"):
+        for name in ("checkpoint_dir", "ema_decay"):
+            if getattr(config, name) is not None:
+                raise TrainingError(
+                    f"{name} must be None for weights that are spread over processes (FSDP); "
+                    "save them with accelerator.save_state in a callback"
+                )
+        if not sharded:  # weights and the optimizer's references to them change together
+            model, optimizer = accelerator.prepare(model, optimizer)
+        return model, model, optimizer
+    if accelerator.num_processes > 1:
+        return model, accelerator.prepare_model(model), optimizer
+    model.to(device)
+    if optimizer.state:  # loading moves each state to the device of its parameter
+        optimizer.load_state_dict(optimizer.state_dict())
+    return model, model, optimizer
+
+
+def _seed_run(
+    config: TrainingConfig, accelerator: Any, sources: Iterable[Source]
+) -> torch.Generator | None:
+    """Seed everything, and return where thresholds are drawn from: alike on all processes.
+
+    That is a stream of its own, so that drawing does not move the model's; `None`, torch's global
+    one, without a seed on a single process.
+    """
+    utils, seed = require("accelerate.utils", extra="train"), config.seed
+    together = accelerator.num_processes > 1
+    if seed is not None:
+        utils.set_seed(seed, device_specific=together)
+    for source in sources:
+        source.seed(seed)
+    if together and seed is None:
+        (seed,) = utils.broadcast_object_list([int(torch.randint(2**31, ()))])
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def _learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return `lr`, that of the first group of parameters; of others `lr_1`, ... where they differ.
+
+    Empty if the first has none.
+    """
+    rates = [float(g["lr"]) for g in optimizer.param_groups if g.get("lr") is not None]
+    shown = rates if len(set(rates)) > 1 else rates[:1]
+    return {f"lr_{i}" if i else "lr": rate for i, rate in enumerate(shown)}

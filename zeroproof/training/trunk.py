@@ -17,7 +17,7 @@ from zeroproof.layers.mlp import ACTIVATIONS
 from zeroproof.projective.angle import cross, norm
 from zeroproof.projective.tuples import rescaled, squared
 from zeroproof.solve import Readout, choose_rho, spectral_readout
-from zeroproof.training._head import head_weights, resolved_head, set_head, with_ones
+from zeroproof.training.readout import head_weights, set_head, with_ones
 
 __all__ = ["METHODS", "TrunkFit", "TrunkOptions", "default_trunk", "fit_trunk"]
 
@@ -30,6 +30,7 @@ _FIRST_SWEEPS = 20  # of the head, whose start is random
 _RHO_PER_ERROR = 1e-2  # smaller: the head uses directions that the next step takes away
 _LEAST_RHO = 1e-10
 _MEMORY = 0.9  # of the running mean of the error
+_LARGEST_WEIGHT = 1e8  # of a row, times the median
 _EARLY = 0.1  # share of the time up to which steps alone count
 
 
@@ -307,8 +308,17 @@ def _train(
         )
         h = trunk(part.x)
         if not joint:
-            _resolve(head, h.detach(), part, error, first=error == 1)
-        mean = _chordal(head, h, part)
+            wide = torch.complex128 if part.Y_n.is_complex() else torch.float64
+            a, b = head_weights(head)
+            pair = a.to(wide), b.to(wide)
+            rows = with_ones(h.detach()).to(wide), part.Y_n.to(wide), part.Y_d.to(wide)
+            rho = max(_RHO_PER_ERROR * error, _LEAST_RHO)
+            for _ in range(_FIRST_SWEEPS if error == 1 else 1):
+                pair = resolved_head(pair, *rows, part.weight.double(), rho)
+            set_head(head, *pair)
+        N, D = head(h)
+        square = squared(cross(N, D, part.Y_n, part.Y_d) / norm(N, D)).mean(1, keepdim=True)
+        mean = (part.weight * square).sum() / part.weight.sum()
         loss = mean if joint else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
         optimizer.zero_grad()
         loss.backward()
@@ -328,17 +338,48 @@ def _batches(table: _Table, size: int) -> Iterator[_Table]:
             yield table.cut(order[start : start + size])
 
 
-def _resolve(head: ProjectiveHead, h: Tensor, part: _Table, error: float, *, first: bool) -> None:
-    wide = torch.complex128 if part.Y_n.is_complex() else torch.float64
-    a, b = head_weights(head)
-    pair = a.to(wide), b.to(wide)
-    rows = (with_ones(h).to(wide), part.Y_n.to(wide), part.Y_d.to(wide), part.weight.double())
-    for _ in range(_FIRST_SWEEPS if first else 1):
-        pair = resolved_head(pair, *rows, rho=max(_RHO_PER_ERROR * error, _LEAST_RHO))
-    set_head(head, *pair)
+@torch.no_grad()
+def resolved_head(
+    pair: tuple[Tensor, Tensor], H: Tensor, Y_n: Tensor, Y_d: Tensor, weight: Tensor, rho: float
+) -> tuple[Tensor, Tensor]:
+    """Return a head near the best one for features that moved a little, in Gram matrices.
+
+    Two steps of inverse iteration on (‖A z‖² + ρ tr(G) / k ‖z‖²) / ‖M z‖² as in `solve`, from the
+    head `pair`, (k, m) and (k, 1), which also weighs the rows. Starting from scratch in every step
+    of a training would let the head jump between answers that are equally good.
+    """
+    (a, b), (k, m) = pair, pair[0].shape
+    t2 = 1 / (squared(H @ a) + squared(H @ b)).clamp_min(torch.finfo(weight.dtype).tiny)
+    t2 = (t2 / t2.median()).clamp_max(_LARGEST_WEIGHT) * (weight / weight.mean())
+    G_H = _gram(H, weight / weight.mean())
+    A = _normal_matrix(H, Y_n, Y_d, t2)
+    A.diagonal().add_(rho * G_H.trace().real / k)
+    L, failed = torch.linalg.cholesky_ex(A)
+    if failed:
+        return pair
+    z = torch.cat([a.T, b.T])  # one row for each a_j, the last for b
+    for _ in range(2):
+        z = z @ G_H.T
+        if m > 1:
+            z[:m] = 0  # outputs that share D: the size of D alone, as in `solve`
+        z = torch.cholesky_solve(z.reshape(-1, 1), L).reshape(m + 1, k)
+        z = z / (z.conj() * (z @ G_H.T)).sum().real.sqrt()
+    return z[:m].T, z[m:].T
 
 
-def _chordal(head: ProjectiveHead, h: Tensor, part: _Table) -> Tensor:
-    N, D = head(h)
-    square = squared(cross(N, D, part.Y_n, part.Y_d) / norm(N, D)).mean(1, keepdim=True)
-    return (part.weight * square).sum() / part.weight.sum()
+def _normal_matrix(H: Tensor, Y_n: Tensor, Y_d: Tensor, t2: Tensor) -> Tensor:
+    """Return AᴴA, `((m + 1) k, (m + 1) k)`, of the rows t [Y_d H, -Y_n H] of all outputs."""
+    k, m = H.shape[1], Y_n.shape[1]
+    A = H.new_zeros((m + 1) * k, (m + 1) * k)
+    corner = A[m * k :, m * k :]
+    corner += _gram(H, (t2 * squared(Y_n)).sum(1, keepdim=True))
+    for j in range(m):
+        at = slice(j * k, (j + 1) * k)
+        A[at, at] = _gram(H, (t2 * squared(Y_d))[:, [j]])
+        A[at, m * k :] = -_gram(H, (t2 * Y_d.conj() * Y_n)[:, [j]])
+        A[m * k :, at] = A[at, m * k :].mH
+    return A
+
+
+def _gram(H: Tensor, weight: Tensor) -> Tensor:
+    return H.mH @ (H * weight) / len(H)
