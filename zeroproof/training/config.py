@@ -92,8 +92,8 @@ class TrainingConfig:
         max_skipped_steps: Consecutive skipped steps after which training stops with an error.
         log_every: Steps between two log lines; an accelerator is read no more often than that.
         log_dir: Folder for `steps.jsonl`, `epochs.jsonl` and `history.csv`; `None` for none.
-        checkpoint_dir: Folder for checkpoints, from which `fit(resume_from="auto")` goes on; `None`
-            for none.
+        checkpoint_dir: Folder for checkpoints, from which `fit(resume_from="auto")` goes on; of one
+            run at a time. `None` for none.
         checkpoint_every_steps: Optimizer steps, over the whole run, between two checkpoints; `None`
             for one after each epoch. There is always one at the end.
         keep_checkpoints: How many of the latest to keep.

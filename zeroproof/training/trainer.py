@@ -209,7 +209,8 @@ class SCMTrainer:
             TrainingError: The model does not return (N, D), the loss is not a scalar, or every step
                 of an epoch, or `max_skipped_steps` in a row, was skipped.
             ShapeError: N and D, or N and y, do not belong together.
-            CheckpointError: A checkpoint belongs to another run, or the folder cannot be used.
+            CheckpointError: A checkpoint belongs to another run, the folder cannot be used, or
+                another run is using it.
         """
         with gradient_policy(self._forward.policy), self.in_training_units():
             self._renew()
