@@ -163,7 +163,7 @@ def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Outcome:
     text = yaml_text({name: values.get(name) for name in names})
     if printing:
         return Outcome([text.rstrip("\n")], {name: values.get(name) for name in names})
-    parts = built("a section", lambda: _instances(parser, full))
+    parts = built("a section", lambda: parser.instantiate(full))
     table = {name: given[name] for name in _OF_TABLES if name in given}
     plain = {name: values.get(name, "") for name in ("target", "features", "out", "seed", "resume")}
     sections = {name: parts[name] for name in (*_FIELDS, *_CLASSES)}
@@ -242,12 +242,6 @@ def _parsed(parser: Any, sections: Mapping[str, Any]) -> Any:
             if full[section][name] is None and type(None) not in get_args(hint):
                 raise RangeError(f"--{section}.{name} must have a value, got null")
     return full
-
-
-def _instances(parser: Any, full: Any) -> Any:
-    """Return the values with objects in place of sections, all but the model."""
-    instantiate = getattr(parser, "instantiate", None)  # before 4.49 under another name
-    return (instantiate or parser.instantiate_classes)(full)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
@@ -446,8 +440,7 @@ def build_model(spec: Any, loaded: Loaded) -> nn.Module:
     full = parser.parse_object(
         {"model": {"class_path": spec["class_path"], "init_args": arguments}}
     )
-    instantiate = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    model = built("model", lambda: instantiate(full).model)
+    model = built("model", lambda: parser.instantiate(full).model)
     if is_own(spec):
         _standardise(model, arguments, loaded)
     else:
