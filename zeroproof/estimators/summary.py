@@ -68,7 +68,7 @@ def report(fitted: Fitted) -> list[tuple[str, str]]:
     doubts, advice = _doubts(fitted), _advice(fitted)
     return [
         ("What y is", f"{described(fitted)}."),
-        ("How well", " ".join(_quality(fitted.fit))),
+        ("How well", " ".join(_quality(fitted.fit, fitted.groups))),
         ("Where it diverges", " ".join(_divergence(fitted))),
         ("What is ⊥", " ".join(_bottom(fitted))),
         ("What to doubt", " ".join(doubts) or "Nothing that the rows show."),
@@ -131,8 +131,8 @@ def _function(transform: str, name: str) -> str:
     return f"1/{name}" if transform == "inverse" else f"{transform}({name})"
 
 
-def _quality(fit: ClosedForm) -> list[str]:
-    said = []
+def _quality(fit: ClosedForm, groups: int) -> list[str]:
+    said = [f"Unseen rows were held out by groups, {groups} of them."] if groups else []
     if fit.comparison:
         ours, *others = fit.comparison
         listed = ", ".join(f"{each.name} {_value(each.error, each.spread, 4)}" for each in others)

@@ -13,6 +13,7 @@ from zeroproof.solve.race import (
     Held,
     RaceFit,
     deviation,
+    fewest_seen,
     folds_of,
     likeliest,
     ties,
@@ -93,7 +94,13 @@ def values(H: Array, fit: tuple[Array, ...]) -> Array:
 
 
 def race_space(
-    X: Array, H: Array, widths: tuple[int, ...], y: Array, weight: Array, seed: int = 0
+    X: Array,
+    H: Array,
+    widths: tuple[int, ...],
+    y: Array,
+    weight: Array,
+    seed: int = 0,
+    group: Array | None = None,
 ) -> RaceFit:
     """Choose a model of several columns.
 
@@ -104,11 +111,12 @@ def race_space(
         y: Finite targets, `(n, m)`.
         weight: Row weights, `(n,)`.
         seed: Of the folds.
+        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
     """
-    fold, distinct = folds_of(X, seed)
+    fold, distinct = folds_of(X, seed, group)
     inner = np.ones(len(X), bool)  # in many columns most rows are extreme in one of them
     floor = 50 * EPS * np.abs(y) + 1e-100
-    cap = distinct - int(np.bincount(fold).max()) - 1
+    cap = fewest_seen(X, fold) - 1
     plain: list[Any] = [Linear("constant", 1, ridge=False)]
     if distinct >= 5 and (np.ptp(y, axis=0) > floor.max(0)).any():
         if widths[1] < cap:
@@ -179,7 +187,7 @@ def _within(answer: Array, low: Array, high: Array) -> bool:
 
 
 def total_degree(
-    H: Array, width: int, y: Array, *, sweeps: int = 3
+    H: Array, width: int, y: Array, *, held: int = 0, sweeps: int = 3
 ) -> tuple[Array, Array, float] | None:
     """Solve N / D of one total degree from a part of the rows and test it on the others.
 
@@ -187,13 +195,14 @@ def total_degree(
         H: Features of rows in random order, `(n, K)`.
         width: How many of them have this total degree at most; N and D have the same.
         y: Targets over their scale, `(n,)`.
+        held: How many rows at the end only test it; by default all that are not needed.
         sweeps: Of Sanathanan and Koerner.
 
     Returns:
         a, b and the median relative error of unseen rows; None where rows are too few.
     """
     n, free = len(y), 2 * width - 1
-    core = min(max(int(1.3 * free) + _BLOCK, 300), int(0.9 * n))
+    core = min(max(int(1.3 * free) + _BLOCK, 300), n - held if held else int(0.9 * n))
     if free > core - 2:
         return None
     H = H[:, :width]
@@ -211,9 +220,10 @@ def total_degree(
         if error < 1e-14:
             break
         t = np.median(size) / size / np.hypot(1, y[:core])
-    v = best[1]
+    rest = n - held if held else core
+    v, H, y = best[1], H[rest:], y[rest:]
     with np.errstate(all="ignore"):
-        answer = (H[core:] @ v[:width]) / (H[core:] @ v[width:])
-        relative = np.abs(answer - y[core:]) / np.maximum(np.abs(y[core:]), 1e-100)
+        answer = (H @ v[:width]) / (H @ v[width:])
+        relative = np.abs(answer - y) / np.maximum(np.abs(y), 1e-100)
     relative = np.where(np.isfinite(relative), relative, np.inf)
     return v[:width], v[width:], float(np.median(relative))
