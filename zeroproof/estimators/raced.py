@@ -1,7 +1,8 @@
 """From a race to a closed-form fit."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,13 @@ from zeroproof.estimators.comparison import (
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.estimators.signals import real_system, two_parts
-from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
+from zeroproof.layers.features import (
+    Column,
+    Features,
+    feature_matrix,
+    fit_column,
+    graded_features,
+)
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.line import Fraction, LineEntry, Polynomial, Support, race_line
@@ -89,9 +96,8 @@ def raced(rows: Rows, request: Request) -> bool:
         return False
     if not one and (request.features != "auto" or request.degrees is not None or request.affine):
         return False
-    finite = torch.isfinite(rows.y).all(1)
-    distinct = len(rows.X[finite].unique(dim=0)) if one or not rows.y.is_complex() else 0
-    return distinct > 1
+    X = rows.X[torch.isfinite(rows.y).all(1)]
+    return (one or not rows.y.is_complex()) and bool((X[:1] != X).any())
 
 
 def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
@@ -104,7 +110,7 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    used = rows.at(finite)
+    used = rows if bool(finite.all()) else rows.at(finite)
     fit = None if request.symmetry == "none" else real_system(used, request)
     if fit is None:
         free = rows.y.shape[1] == 1 or request.symmetry != "none"
@@ -369,8 +375,8 @@ def _explained(used: Rows, race: RaceFit, seed: int) -> NDArray[np.bool_]:
     return kept if (~kept).mean() < _MOST_OUTLIERS else everything
 
 
-def _bases(X: Tensor) -> Iterator[Array]:
-    """Yield features of rising degree, of the columns and of angles among them."""
+def _bases(X: Tensor) -> Iterator[Callable[[Array], Array]]:
+    """Yield features of rising degree, of the columns and of angles among them, as functions."""
     d = X.shape[1]
     turning = [_FEWEST_RADIANS <= float(np.ptp(x)) <= 4 * math.pi for x in X.T.numpy()]
     kinds = [["identity"] * d]
@@ -381,7 +387,11 @@ def _bases(X: Tensor) -> Iterator[Array]:
         inputs = d + transforms.count("trig")
         for degree in _LINE_DEGREES if d == 1 else range(_MOST_DEGREE + 1):
             if math.comb(inputs + degree, degree) <= _FOLD_FEATURES:
-                yield feature_matrix(graded_features(columns, degree), X).numpy()
+                yield partial(_features, graded_features(columns, degree))
+
+
+def _features(features: Features, X: Array) -> Array:
+    return feature_matrix(features, torch.from_numpy(X)).numpy()
 
 
 def _outlying(before: Array, after: Array, y: Array, kept: NDArray[np.bool_], noise: str) -> bool:
@@ -445,10 +455,10 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
     a, b = entry.fit
     if n > _RACE_ROWS:
         degree = widths.index(max(len(a), len(b)))
-        whole = feature_matrix(graded_features(columns, degree), used.X).numpy()
-        y = used.y.numpy()
+        features, X, y = graded_features(columns, degree), used.X.numpy(), used.y.numpy()
         root = np.sqrt(used.weight.numpy())[:, None] / deviation(y, race.noise)
-        a, b = entry.candidate.fit(whole, y, root, *((b,) if entry.candidate.q else ()))
+        some = lambda at: _features(features, X[at])  # noqa: E731 - of a block
+        a, b = entry.candidate.on_all(some, y, root, entry.fit)
     model, recipe = _polynomial(columns, widths, a, b, request.scale)
     ties = (e.fit for e in race.tied[1:_TIES])
     alternates = tuple(_polynomial(columns, widths, a, b, request.scale)[0] for a, b in ties)

@@ -189,16 +189,17 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         y, use = read_targets(y, len(X), self.missing)
         weight = weighted = read_weight(sample_weight, len(X))
         use &= weight > 0
-        X, y, weight = X[use], y[use], weight[use]
+        if not use.all():
+            X, y, weight = X[use], y[use], weight[use]
         seen = list(getattr(self, "feature_names_in_", []))
         columns = columns_to_keep(X, seen)
-        X = X[:, columns]
+        X = X if len(columns) == given else X[:, columns]
         if len(X) <= X.shape[1]:
             warnings.warn(
                 f"{len(X)} rows for {X.shape[1]} columns: a smaller basis is used", stacklevel=2
             )
         told = np.isfinite(y.reshape(len(y), -1)).T
-        if any(len(np.unique(X[rows], axis=0)) < 2 for rows in told):
+        if not all((X[rows] != X[rows][:1]).any() for rows in told):
             raise DataError("every output must have finite targets at two inputs, got one input")
         scale = self._scale(y)
         asked = Asked(**{name: getattr(self, name) for name in Asked._fields})
