@@ -80,6 +80,10 @@ class Fitted(NamedTuple):
     outputs: tuple[str, ...] = ()
     groups: int = 0
 
+    def __repr__(self) -> str:
+        """Return what was fitted; no tensors."""
+        return f"<Fitted: {self.rows} rows, {len(self.names)} columns, {self.fit!r}>"
+
     def called(self, output: int) -> str:
         """Return the name of an output."""
         if self.fit.model.outputs == 1:
