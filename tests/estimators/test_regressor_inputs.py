@@ -99,6 +99,8 @@ def test_weights_that_cannot_be_are_said(weight, error, message):
         ({"linear_in": [-1]}, "linear_in must be a whole number of at least 0, got -1"),
         ({"linear_in": [0.5]}, "linear_in must be a whole number of at least 0, got 0.5"),
         ({"degrees": -1}, "degrees must be a whole number of at least 0, got -1"),
+        ({"degrees": "foo"}, "degrees must be a whole number of at least 0, got 'foo'"),
+        ({"degrees": "34"}, "degrees must be a whole number of at least 0, got '34'"),
         ({"degrees": True}, "degrees must be a whole number of at least 0, got True"),
         ({"degrees": 2.5}, "degrees must be a whole number or two, .*, got 2.5"),
         ({"degrees": (1, 2, 3)}, r"degrees must be a whole number or two, .*, got \(1, 2, 3\)"),

@@ -1,14 +1,17 @@
 import contextlib
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, clone, is_regressor
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from zeroproof import ProjectiveRegressor
+from zeroproof.errors import DataError
 
 LINE = np.linspace(-1, 1, 90)[:, None]
 Y = 1 / (LINE[:, 0] - 0.25)
@@ -57,3 +60,30 @@ def test_pipelines_grids_and_folds():
     assert grid.best_score_ == pytest.approx(1)
     poles = grid.best_estimator_[-1].poles() * LINE.std() + LINE.mean()
     assert poles == pytest.approx([0.25], abs=1e-11)
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame])
+def test_frames_go_through_pipelines_grids_and_clones(kind):
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.5, 1.5, (2, 120))
+    frame, y = kind({"a": a, "b": b}), pd.Series(a / b) if kind is pd.DataFrame else a / b
+    pipe = make_pipeline(StandardScaler(), ProjectiveRegressor(time_budget=1.0))
+    assert cross_val_score(pipe, frame, y, cv=3) == pytest.approx(np.ones(3))
+    grid = GridSearchCV(ProjectiveRegressor(), {"time_budget": [0.5, 1.0]}, cv=3).fit(frame, y)
+    model = clone(grid.best_estimator_).fit(frame, y)
+    assert list(model.feature_names_in_) == ["a", "b"]
+    assert model.predict(frame) == pytest.approx(a / b)
+    for wrong in (frame[["b", "a"]], kind({"a": a, "c": b})):
+        with pytest.raises(DataError, match="eature names"):
+            model.predict(wrong)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        model.predict(np.c_[a, b])
+
+
+def test_groups_reach_the_folds_of_a_search_and_the_fit():
+    group = np.arange(90) // 9
+    grid = GridSearchCV(ProjectiveRegressor(), {"degrees": [(1, 0), (0, 1)]}, cv=GroupKFold(5))
+    grid.fit(LINE, Y, groups=group)
+    assert grid.best_params_ == {"degrees": (0, 1)}
+    model = ProjectiveRegressor().fit(LINE, Y, groups=pd.Series(group).astype("category"))
+    assert "held out by groups, 10 of them" in model.summary()

@@ -224,3 +224,36 @@ def test_fits_of_given_degrees_are_set_beside_a_constant(degrees, y):
     assert [each.name for each in others] == ["constant", "gradient boosting"]
     assert others[0].error == pytest.approx(1)
     assert "beside it: constant 1 ±" in model.summary()
+
+
+def test_poles_print_as_a_table_that_fits_a_screen():
+    rng = np.random.default_rng(0)
+    noisy = 1 / (x - 0.3) + 2 / ((x + 0.4) ** 2 + 0.01) + 0.01 * rng.normal(size=120)
+    model = fitted(LINE, noisy)
+    table = model.pole_table()
+    lines = repr(table).splitlines()
+    assert str(table) == repr(table)
+    assert lines[0].split()[::3] == ["position", "residue", "order"]
+    assert len(lines) == len(table.position) + 1
+    assert max(map(len, lines)) <= 100
+    assert "tensor" not in repr(table)
+    frame = table.to_pandas()
+    assert frame["position"].tolist() == table.position.real.tolist()  # all digits
+    assert frame["on_data"].tolist() == table.inside.tolist()
+    for line, p, se in zip(lines[1:], frame["position"], frame["position_se"], strict=True):
+        assert float(line.split()[0]) == pytest.approx(p, abs=se)
+    spurious = table._replace(spurious=~table.spurious, inside=None, position_se=None)
+    assert all(line.endswith("spurious") for line in str(spurious).splitlines()[1:])
+    assert spurious.to_pandas()["position_se"].isna().all()
+
+
+def test_what_a_fit_shows_of_itself_holds_no_tensors():
+    model = fitted(LINE, 3 / (x - 0.25))
+    assert repr(model) == "ProjectiveRegressor(time_budget=1.0)"
+    assert "Where it diverges" not in ProjectiveRegressor()._repr_html_()
+    shown = model._repr_html_()
+    for part in ("At x0 = 0.25 ± ", "Root mean square error on unseen rows", "What to do next"):
+        assert part in shown
+    for each in (model.fit_, model.fitted_, model.labels_):
+        assert "tensor" not in repr(each)
+        assert len(repr(each)) < 300

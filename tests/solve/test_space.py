@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zeroproof.layers.features import feature_matrix, fit_column, graded_features
-from zeroproof.solve.space import race_space, total_degree, values
+from zeroproof.solve.space import Linear, Quotient, race_space, total_degree, values
 
 RNG = np.random.default_rng(0)
 
@@ -81,3 +81,33 @@ def test_columns_of_zeros_and_ones_leave_no_law():
     X = RNG.integers(0, 2, (300, 5)).astype(float)
     H, widths = features(X, 2)
     assert total_degree(H, widths[2], RNG.normal(size=300))[2] > 1e-3
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(
+    "candidate",
+    [Linear("ridge", 6, ridge=True), Linear("linear", 3, ridge=False), Quotient(2, 1, (6, 3))],
+    ids=lambda candidate: candidate.name,
+)
+def test_rows_in_blocks_are_fitted_as_those_in_one(candidate, outputs, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 2))
+    H, _ = features(X, 2)
+    y = (X[:, :1] / (X[:, 1:] - 1.5) + 0.1 * rng.normal(size=(300, 1))) * np.arange(1, outputs + 1)
+    w = rng.uniform(0.5, 2, y.shape)
+    a, b = candidate.fit(H, y, w)
+    free = candidate.free
+    monkeypatch.setattr("zeroproof.solve.space._ENTRIES", 200)
+    start = candidate.fit(H[:100], y[:100], w[:100])
+    seen = []
+
+    def some(at):
+        seen.append(len(H[at]))
+        return H[at]
+
+    found = candidate.on_all(some, y, w, start)
+    assert max(seen) < 100
+    assert candidate.free == pytest.approx(free)
+    assert values(H, found) == pytest.approx(values(H, (a, b)), abs=1e-4)
+    square, whole = (((values(H, fit) - y) * w) ** 2 for fit in (found, (a, b)))
+    assert square.sum() <= whole.sum() * (1 + 1e-12)

@@ -67,11 +67,12 @@ def predict(
     with writing(out) as write, _progress(quiet=quiet) as advance:
         for table in pieces:
             X, outside = schema.matrix(table, options)
+            far = torch.from_numpy(outside)
             places = [schema.names.index(name) for name in opened.features]
             X = torch.from_numpy(X[:, places].copy())
             columns = answers_of(opened, X)
-            if isinstance(opened, Solved) and outside.any():
-                apart = max(apart, float(opened.fitted.disagreement(X[outside]).max()))
+            if isinstance(opened, Solved) and far.any():
+                apart = max(apart, float(opened.fitted.disagreement(X[far]).max()))
             kept = _kept(table, keep)
             if clash := kept.keys() & {*columns, "outside"}:
                 raise DataError(f"--keep must not name a column of the answers, got {min(clash)}")

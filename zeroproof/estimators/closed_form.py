@@ -29,6 +29,7 @@ from zeroproof.solve import choose_rho, streamed_readout
 from zeroproof.solve.branch import Branch
 from zeroproof.solve.centres import distances, find_centres
 from zeroproof.solve.noise import POWERS, noise_power, row_weight
+from zeroproof.solve.race import whole_groups
 from zeroproof.solve.rational import fit_rational
 from zeroproof.solve.recipe import Recipe, bases, lift
 from zeroproof.solve.search import (
@@ -137,6 +138,13 @@ class ClosedForm(NamedTuple):
     branches: tuple[Branch, ...] = ()
     crosses: bool = False
 
+    def __repr__(self) -> str:
+        """Return what was chosen and how well it does; no tensors."""
+        return (
+            f"<ClosedForm: {self.name}, {self.model.free} coefficients, median relative error on "
+            f"unseen rows {self.relative:.2g}>"
+        )
+
 
 class Scored(NamedTuple):
     """Candidates, and the power p of the row weights (1 + |y/s|²)^p they were scored with."""
@@ -157,7 +165,7 @@ def fit_closed_form(rows: Rows, request: Request, known: Scored | None = None) -
         RangeError: No candidate fits into the budget, or the degrees exceed what the rows tell.
         ShapeError: A module of features returns anything but `(n, k)`.
     """
-    parts = split(rows.X, request.seed)
+    parts = split(rows.X, request.seed, rows.group)
     found, power = known or solvable(rows, request, parts)
     ordered = preferred(found, len(parts.held))
     while len(ordered) > 1:
@@ -482,12 +490,15 @@ def _head(
 ) -> tuple[Tensor, Tensor]:
     n = len(rows.X)
     sample = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:_MOST_FOR_RHO]
-    H_N, H_D, Y_n, Y_d, weight = block(maps, rows.at(sample), power, target)
-    held = max(1, len(sample) // 8) if len(sample) > 7 else 0
+    some = rows.at(sample)
+    H_N, H_D, Y_n, Y_d, weight = block(maps, some, power, target)
+    held = torch.arange(len(sample)) < (max(1, len(sample) // 8) if len(sample) > 7 else 0)
+    if some.groups is not None and np.ptp(some.groups) > 0:
+        held = torch.from_numpy(whole_groups(some.groups, 1 / 8, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # few rows, common zeros: ρ sees to that
         rho = choose_rho(
-            H_N, Y_n, Y_d, slice(held, None), slice(0, held or None), H_D=H_D, weight=weight
+            H_N, Y_n, Y_d, ~held, held if held.any() else ~held, H_D=H_D, weight=weight
         ).rho
         blocks = _FeatureBlocks(maps, rows, power, target)
         readout = streamed_readout(blocks, distributed=False, rho=rho)
@@ -562,7 +573,7 @@ def trunk_candidates(
 
 def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int) -> nn.Module:
     """Train on all rows but the shell, the held-out ones aside; standardisation goes inside."""
-    used = rows.at(_used(len(rows.X), parts, request.seed))
+    used = rows.at(_used(len(rows.X), parts, request.seed, rows.group))
     mean, std = used.X.mean(0), used.X.std(0).clamp(min=1e-300)
     trunk = default_trunk(rows.X.shape[1], seed=request.seed)
     fitted = fit_trunk(
@@ -583,11 +594,13 @@ def _trained(rows: Rows, request: Request, parts: Split, method: str, steps: int
     return fitted.eval().requires_grad_(False)
 
 
-def _used(count: int, parts: Split, seed: int) -> Tensor:
+def _used(count: int, parts: Split, seed: int, group: Tensor | None = None) -> Tensor:
     """Return the rows held out, those of the core and others by chance, none of the shell."""
-    first = torch.cat([parts.held, parts.core])
+    first, unseen = torch.cat([parts.held, parts.core]), torch.cat([parts.held, parts.shell])
     left = torch.ones(count, dtype=torch.bool)
     left[torch.cat([first, parts.shell])] = False
+    if group is not None:
+        left &= ~torch.isin(group, group[unseen])
     others = torch.nonzero(left)[:, 0]
     drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
     return torch.cat([first, others[drawn]])[:_MOST_ROWS]

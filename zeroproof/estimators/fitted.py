@@ -61,6 +61,7 @@ class Fitted(NamedTuple):
         labels: How many rows were labelled, and what is answered there.
         rows: How many rows were fitted; 0 where that is not known.
         outputs: Names of several outputs, if they have some.
+        groups: How many groups were held out, each as a whole; 0 if rows were.
     """
 
     fit: ClosedForm
@@ -77,6 +78,11 @@ class Fitted(NamedTuple):
     labels: Labels | None = None
     rows: int = 0
     outputs: tuple[str, ...] = ()
+    groups: int = 0
+
+    def __repr__(self) -> str:
+        """Return what was fitted; no tensors."""
+        return f"<Fitted: {self.rows} rows, {len(self.names)} columns, {self.fit!r}>"
 
     def called(self, output: int) -> str:
         """Return the name of an output."""

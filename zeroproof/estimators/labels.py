@@ -82,6 +82,8 @@ def find_edge(X: Tensor, singular: Tensor) -> Edge | None:
         singular: Which are labelled, `(n,)`.
     """
     label = singular.numpy()
+    if not label.any():
+        return None
     found = []
     for column, x in enumerate(X.T.numpy()):
         if min(len(np.unique(x[label])), len(np.unique(x[~label]))) < FEWEST:

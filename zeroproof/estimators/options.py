@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zeroproof._checks import in_range, one_of, ordered, positive, whole
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve.race import Budget
+from zeroproof.solve.race import Budget, joined
 
 __all__ = [
     "FEATURES",
@@ -26,6 +26,7 @@ __all__ = [
     "checked_request",
     "checked_rows",
     "columns_to_keep",
+    "read_groups",
     "read_targets",
     "read_weight",
     "rows_of",
@@ -39,6 +40,7 @@ _LARGEST = 1e100  # squares must stay finite
 _SMALLEST = 1e-100  # range of a column
 _LEAST = 1e-200  # of the largest target
 _LISTED = 5
+_NO_LABEL = ("", "None", "nan", "NaN", "NaT", "<NA>")  # what stands where a label is missing
 
 
 class Request(NamedTuple):
@@ -64,10 +66,16 @@ class Rows(NamedTuple):
     X: Tensor  # (n, d)
     y: Tensor  # (n, m)
     weight: Tensor  # (n,)
+    group: Tensor | None = None  # (n,), int64, from `joined`: rows of one are held out together
 
     def at(self, index: Tensor) -> "Rows":
         """Return the rows `index`."""
-        return Rows(self.X[index], self.y[index], self.weight[index])
+        return Rows(*(None if part is None else part[index] for part in self))  # pyright: ignore
+
+    @property
+    def groups(self) -> NDArray[Any] | None:
+        """Return the groups as an array."""
+        return None if self.group is None else self.group.numpy()
 
 
 class FitOptions(NamedTuple):
@@ -217,7 +225,8 @@ def _degrees(asked: Asked) -> tuple[int, int] | None:
             f"degrees must be None unless features are polynomials, got {degrees!r} and "
             f"features={asked.features!r}"
         )
-    pair: Any = (degrees, degrees) if isinstance(degrees, int | np.integer) else degrees
+    one = isinstance(degrees, int | np.integer | str)  # text is no pair of letters
+    pair: Any = (degrees, degrees) if one else degrees
     try:
         p, q = (whole(degree, "degrees") for degree in pair)
     except (TypeError, ValueError) as error:
@@ -383,6 +392,40 @@ def read_weight(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     return weight / weight.max()  # squares of their roots stay finite
 
 
+def read_groups(groups: Any, use: Any, X: NDArray[np.float64], y: NDArray[Any]) -> NDArray[Any]:
+    """Return the number of each row's group, `(n,)`; groups that share an input are one.
+
+    Args:
+        groups: Labels of all rows, numbers or text.
+        use: Which of them are used.
+        X: Inputs of those, `(n, d)`.
+        y: Their targets, `(n,)` or `(n, m)`.
+
+    Raises:
+        ShapeError: There is not one label for each row.
+        DataError: A label is missing, or fewer than two groups have finite targets.
+    """
+    labels = np.asarray(as_array(groups))
+    if labels.shape != (len(use),):
+        raise ShapeError(f"groups must be ({len(use)},), got {labels.shape}")
+    labels = np.array([str(label) for label in labels[use].tolist()])
+    bad = np.flatnonzero(np.isin(labels, _NO_LABEL))
+    if len(bad):
+        raise DataError(
+            f"groups must have a label in each row, got {str(labels[bad[0]])!r} in {len(bad)}, "
+            f"first {np.flatnonzero(use)[bad[0]]}: name them, or leave these rows out"
+        )
+    group, told = joined(X, labels), np.isfinite(y).reshape(len(y), -1).any(1)
+    if np.ptp(group[told]) == 0:
+        count = len(np.unique(labels[told]))
+        raise DataError(
+            "groups must be at least two that share no input, got "
+            + (f"{count} labels that equal inputs join to one" if count > 1 else "one label")
+            + ": leave groups out, and equal inputs are held out together"
+        )
+    return group
+
+
 def columns_to_keep(X: NDArray[np.float64], names: Sequence[str] = ()) -> list[int]:
     """Return the columns that tell something; warn of those that are constant or twice there.
 
@@ -414,9 +457,16 @@ def columns_to_keep(X: NDArray[np.float64], names: Sequence[str] = ()) -> list[i
     return kept
 
 
-def rows_of(X: NDArray[Any], y: NDArray[Any], weight: NDArray[np.float64], scale: float) -> Rows:
+def rows_of(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    weight: NDArray[np.float64],
+    scale: float,
+    group: NDArray[Any] | None = None,
+) -> Rows:
     """Return rows in float64, y over its scale, as columns."""
     targets = torch.from_numpy(np.array(y.reshape(len(y), -1)))
     infinite = torch.isinf(targets)
     scaled = torch.where(infinite, targets, targets / scale)
-    return Rows(torch.from_numpy(np.array(X)), scaled, torch.from_numpy(weight))
+    of = None if group is None else torch.from_numpy(group.astype(np.int64))
+    return Rows(torch.from_numpy(np.array(X)), scaled, torch.from_numpy(weight), of)

@@ -1,7 +1,8 @@
 """From a race to a closed-form fit."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +34,26 @@ from zeroproof.estimators.comparison import (
 from zeroproof.estimators.model import FormModel, Model, ReadoutModel
 from zeroproof.estimators.options import Request, Rows
 from zeroproof.estimators.signals import real_system, two_parts
-from zeroproof.layers.features import Column, feature_matrix, fit_column, graded_features
+from zeroproof.layers.features import (
+    Column,
+    Features,
+    feature_matrix,
+    fit_column,
+    graded_features,
+)
 from zeroproof.projective.angle import chordal_distance
 from zeroproof.solve.branch import Branch, branch_points
 from zeroproof.solve.line import Fraction, LineEntry, Polynomial, Support, race_line
-from zeroproof.solve.race import POLE, TYPICAL, Held, RaceFit, ahead, deviation
+from zeroproof.solve.race import (
+    POLE,
+    TYPICAL,
+    Held,
+    RaceFit,
+    ahead,
+    deviation,
+    whole_groups,
+    with_all_groups,
+)
 from zeroproof.solve.rational import fit_factored, least_squares
 from zeroproof.solve.recipe import TARGETS, Recipe
 from zeroproof.solve.robust import FEWEST, heavy_tailed, trimmed_rows
@@ -80,9 +96,8 @@ def raced(rows: Rows, request: Request) -> bool:
         return False
     if not one and (request.features != "auto" or request.degrees is not None or request.affine):
         return False
-    finite = torch.isfinite(rows.y).all(1)
-    distinct = len(rows.X[finite].unique(dim=0)) if one or not rows.y.is_complex() else 0
-    return distinct > 1
+    X = rows.X[torch.isfinite(rows.y).all(1)]
+    return (one or not rows.y.is_complex()) and bool((X[:1] != X).any())
 
 
 def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
@@ -95,7 +110,7 @@ def fit_by_race(rows: Rows, request: Request) -> ClosedForm:
         request: What to fit.
     """
     finite = torch.isfinite(rows.y).all(1)
-    used = rows.at(finite)
+    used = rows if bool(finite.all()) else rows.at(finite)
     fit = None if request.symmetry == "none" else real_system(used, request)
     if fit is None:
         free = rows.y.shape[1] == 1 or request.symmetry != "none"
@@ -115,9 +130,10 @@ def _columns(used: Rows, request: Request) -> ClosedForm:
     return _together_or_apart(part, request)._replace(left_out=part.left_out)
 
 
-def _race(x: Array, y: Array, weight: Array, request: Request) -> RaceFit:
+def _race(used: Rows, request: Request) -> RaceFit:
     return race_line(
-        x, y, weight=weight, seed=request.seed, clock=request.clock, degrees=request.degrees,
+        used.X[:, 0].numpy(), used.y.numpy(), weight=used.weight.numpy(), group=used.groups,
+        seed=request.seed, clock=request.clock, degrees=request.degrees,
         plain=request.features != "auto", affine=request.affine,
     )  # fmt: skip
 
@@ -136,8 +152,7 @@ def _raced_line(used: Rows, request: Request) -> _Line:
     x = used.X[:, 0]
     rows = torch.arange(len(x))
     if len(x) > _RACE_ROWS:  # with both ends, so that no row lies outside of what was raced on
-        drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(request.seed))
-        rows = torch.cat([torch.stack([x.argmin(), x.argmax()]), drawn[:_RACE_ROWS]]).unique()
+        rows = torch.cat([torch.stack([x.argmin(), x.argmax()]), _drawn(used, request)]).unique()
     race, kept = _robust(used.at(rows), request)
     explained = torch.ones(len(x), dtype=torch.bool)
     explained[rows] = kept
@@ -145,6 +160,13 @@ def _raced_line(used: Rows, request: Request) -> _Line:
         explained = _on_all(race, used, outliers=not bool(kept.all()))
     left_out = tuple(torch.nonzero(~explained)[:, 0].tolist())
     return _Line(race, used.at(rows[kept]), used.at(explained), left_out)
+
+
+def _drawn(used: Rows, request: Request) -> Tensor:
+    """Draw the rows that choose, in random order."""
+    generator = torch.Generator().manual_seed(request.seed)
+    order = torch.randperm(len(used.X), generator=generator).numpy()
+    return torch.from_numpy(with_all_groups(order, used.groups)[:_RACE_ROWS])
 
 
 def _of_line(line: _Line, request: Request) -> ClosedForm:
@@ -202,8 +224,8 @@ def _transformed(used: Rows, race: RaceFit, request: Request) -> ClosedForm | No
             break
         T = TARGETS[target](sign * used.y).numpy()
         other = race_line(
-            used.X[:, 0].numpy(), T, weight=used.weight.numpy(), seed=request.seed,
-            clock=request.clock.part(_SEARCHED),
+            used.X[:, 0].numpy(), T, weight=used.weight.numpy(), group=used.groups,
+            seed=request.seed, clock=request.clock.part(_SEARCHED),
         )  # fmt: skip
         for each in other.entries:
             if 2 * each.free <= entry.free and isinstance(each.candidate, Polynomial | Fraction):
@@ -237,11 +259,10 @@ def _together_or_apart(line: _Line, request: Request) -> ClosedForm:
 
     Of equal ones the smaller is taken. Fits that are no forms of the column have one D.
     """
-    race, (X, Y, W) = line.race, line.rows
-    x, y, weight = X[:, 0].numpy(), Y.numpy(), W.numpy()
+    race, y = line.race, line.rows.y.numpy()
     if request.shared is True:
         return _of_line(line, request)
-    races = [_race(x, each[:, None], weight, request) for each in y.T]
+    races = [_race(line.rows._replace(y=each[:, None]), request) for each in line.rows.y.T]
     answers = np.concatenate([each.entry.answers for each in races], 1)
     together, apart = (
         held_out(race, each, y, floor=EQUAL * race.entry.floor)
@@ -318,8 +339,8 @@ def _branches(race: RaceFit, x: Array, y: Array) -> tuple[Branch, ...]:
 
 def _robust(used: Rows, request: Request) -> tuple[RaceFit, Tensor]:
     """Race on all rows, and again without outliers if there are some."""
-    x, y, weight = (part.numpy() for part in (used.X[:, 0], used.y, used.weight))
-    race = _race(x, y, weight, request)
+    x, y = used.X[:, 0].numpy(), used.y.numpy()
+    race = _race(used, request)
     everything = torch.ones(len(x), dtype=torch.bool)
     asked = request.degrees is not None  # of all rows
     kept = np.ones(len(x), bool) if asked else _explained(used, race, request.seed)
@@ -328,7 +349,7 @@ def _robust(used: Rows, request: Request) -> tuple[RaceFit, Tensor]:
     if not request.clock.allows("a fit without outliers"):
         return race, everything
 
-    again = _race(x[kept], y[kept], weight[kept], request)
+    again = _race(used.at(torch.from_numpy(kept)), request)
     answers = again.entry.candidate.value(again.entry.fit, again.entry.candidate.axis(x))[0]
     if not _outlying(race.entry.answers, answers, y, kept, again.noise):
         return race, everything
@@ -338,7 +359,7 @@ def _robust(used: Rows, request: Request) -> tuple[RaceFit, Tensor]:
     beyond = ((size > _FAR**2 * np.median(size)) & (error > _WRONG * np.abs(y[kept]))).any(1)
     if beyond.any():
         kept[kept] = ~beyond
-        again = _race(x[kept], y[kept], weight[kept], request)
+        again = _race(used.at(torch.from_numpy(kept)), request)
     return again, torch.from_numpy(kept)
 
 
@@ -354,8 +375,8 @@ def _explained(used: Rows, race: RaceFit, seed: int) -> NDArray[np.bool_]:
     return kept if (~kept).mean() < _MOST_OUTLIERS else everything
 
 
-def _bases(X: Tensor) -> Iterator[Array]:
-    """Yield features of rising degree, of the columns and of angles among them."""
+def _bases(X: Tensor) -> Iterator[Callable[[Array], Array]]:
+    """Yield features of rising degree, of the columns and of angles among them, as functions."""
     d = X.shape[1]
     turning = [_FEWEST_RADIANS <= float(np.ptp(x)) <= 4 * math.pi for x in X.T.numpy()]
     kinds = [["identity"] * d]
@@ -366,7 +387,11 @@ def _bases(X: Tensor) -> Iterator[Array]:
         inputs = d + transforms.count("trig")
         for degree in _LINE_DEGREES if d == 1 else range(_MOST_DEGREE + 1):
             if math.comb(inputs + degree, degree) <= _FOLD_FEATURES:
-                yield feature_matrix(graded_features(columns, degree), X).numpy()
+                yield partial(_features, graded_features(columns, degree))
+
+
+def _features(features: Features, X: Array) -> Array:
+    return feature_matrix(features, torch.from_numpy(X)).numpy()
 
 
 def _outlying(before: Array, after: Array, y: Array, kept: NDArray[np.bool_], noise: str) -> bool:
@@ -393,29 +418,34 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
     Outliers are looked for once, where the race leaves heavy tails, and the rest begins anew.
     """
     n, d = used.X.shape
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(request.seed))
+    drawn = _drawn(used, request)
+    held = np.zeros(len(drawn), bool)
+    if used.groups is not None:  # those that a law is tested on come last
+        held = whole_groups(used.groups[drawn], 0.1, request.seed)
+        drawn = drawn[torch.from_numpy(held.argsort(kind="stable"))]
     columns = [fit_column(x, i) for i, x in enumerate(used.X.T)]
     widths = [1, d + 1]
     while len(widths) <= _MOST_DEGREE and math.comb(d + len(widths), d) <= _MOST_FEATURES:
         widths.append(math.comb(d + len(widths), d))
-    sample = used.at(order[:_RACE_ROWS])
+    sample = used.at(drawn)
     H = feature_matrix(graded_features(columns, len(widths) - 1), sample.X).numpy()
     if used.y.shape[1] == 1:
-        law = _law(sample, H, widths, columns, request)
+        law = _law(sample, H, widths, columns, request, int(held.sum()))
         if law is not None:
             return law if trusted else _without_strangers(law, used, request)
     few = [1, d + 1, *(k for k in widths[2:3] if k <= _FOLD_FEATURES)]
     y = sample.y.numpy()
     race = race_space(
-        sample.X.numpy(), H[:, : few[-1]], tuple(few), y, sample.weight.numpy(), request.seed
-    )
+        sample.X.numpy(), H[:, : few[-1]], tuple(few), y, sample.weight.numpy(), request.seed,
+        sample.groups,
+    )  # fmt: skip
     entry = race.entry
     kept = np.ones(n, bool) if trusted else _explained(used, race, request.seed)
     if not kept.all():
         fit = _several(used.at(torch.from_numpy(kept)), request, trusted=True)
         N, D = fit.model.tuples(sample.X)
         answers = (N / D).numpy() / request.scale
-        seen = kept[order[:_RACE_ROWS].numpy()]
+        seen = kept[drawn.numpy()]
         if _outlying(entry.answers, answers, y, seen, race.noise):
             return fit._replace(left_out=tuple(np.flatnonzero(~kept).tolist()))
     if race.distinct > _ENOUGH and relative_error(race, y) > CLEAN:
@@ -425,10 +455,10 @@ def _several(used: Rows, request: Request, *, trusted: bool = False) -> ClosedFo
     a, b = entry.fit
     if n > _RACE_ROWS:
         degree = widths.index(max(len(a), len(b)))
-        whole = feature_matrix(graded_features(columns, degree), used.X).numpy()
-        y = used.y.numpy()
+        features, X, y = graded_features(columns, degree), used.X.numpy(), used.y.numpy()
         root = np.sqrt(used.weight.numpy())[:, None] / deviation(y, race.noise)
-        a, b = entry.candidate.fit(whole, y, root, *((b,) if entry.candidate.q else ()))
+        some = lambda at: _features(features, X[at])  # noqa: E731 - of a block
+        a, b = entry.candidate.on_all(some, y, root, entry.fit)
     model, recipe = _polynomial(columns, widths, a, b, request.scale)
     ties = (e.fit for e in race.tied[1:_TIES])
     alternates = tuple(_polynomial(columns, widths, a, b, request.scale)[0] for a, b in ties)
@@ -458,12 +488,12 @@ def _angle(fit: ClosedForm, used: Rows, request: Request) -> Tensor:
 
 
 def _law(
-    sample: Rows, H: Array, widths: list[int], columns: list[Column], request: Request
+    sample: Rows, H: Array, widths: list[int], columns: list[Column], request: Request, held: int
 ) -> ClosedForm | None:
     """Return the rational function of least total degree that is right on unseen rows."""
     y = sample.y[:, 0].numpy()
     for degree, width in enumerate(widths[1:], 1):
-        found = total_degree(H, width, y)
+        found = total_degree(H, width, y, held=held)
         if found is None:
             return None
         a, b, relative = found
@@ -560,7 +590,7 @@ def _ahead(
         return None
     clock = request.clock  # some of it is kept for the folds
     request = request._replace(budget=_SEARCHED * request.budget, clock=clock.part(_SEARCHED))
-    parts = split(sample.X, request.seed)
+    parts = split(sample.X, request.seed, sample.group)
     way = searched if sample.X.shape[1] == 1 else solvable
     found, power = way(sample, request, parts)
     found = [each for each in found if not _known(each)]

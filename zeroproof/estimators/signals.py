@@ -36,20 +36,22 @@ def real_system(used: Rows, request: Request) -> ClosedForm | None:
     """Fit the response of a real system; none where free coefficients do better, if they may."""
     x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
     m = y.shape[1]
-    race, system, rows = race_conjugate(x, y, weight=weight, seed=request.seed)
+    race, system, rows = race_conjugate(x, y, weight=weight, group=used.groups, seed=request.seed)
     floor = EQUAL * race.entry.floor
     signal = _Signal(
         race, (system,), rows, held_out(race, race.entry.answers, y[rows], floor=floor)
     )
     if request.shared is False or (request.shared == "auto" and m > 1):
-        apart = _apart(x, y, weight, signal, request.seed)
+        apart = _apart(used, signal, request.seed)
         clear = ahead(apart.held, signal.held, 1.0)
         if request.shared is False or clear or (
             apart.free < signal.free and not ahead(signal.held, apart.held, 1.0)
         ):  # fmt: skip
             signal = apart
     if request.symmetry == "auto":
-        other = race_line(x, y, weight=weight, seed=request.seed, clock=request.clock)
+        other = race_line(
+            x, y, weight=weight, group=used.groups, seed=request.seed, clock=request.clock
+        )
         free = held_out(race, other.entry.answers[rows], y[rows], floor=floor)
         worse = ahead(free, signal.held, POLE)  # declared is declared: noise must not undo it
         p, q = other.entry.candidate.p, other.entry.candidate.q
@@ -64,10 +66,13 @@ def real_system(used: Rows, request: Request) -> ClosedForm | None:
     return found._replace(significant=True, shared=shared)
 
 
-def _apart(x: Array, y: Array, weight: Array, joint: _Signal, seed: int) -> _Signal:
+def _apart(used: Rows, joint: _Signal, seed: int) -> _Signal:
     """Fit each output by a system of its own, and score them all as the joint one was."""
+    x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
     races = [
-        race_conjugate(x, column[:, None], weight=weight, noise=joint.race.noise, seed=seed)
+        race_conjugate(
+            x, column[:, None], weight=weight, group=used.groups, noise=joint.race.noise, seed=seed
+        )
         for column in y.T
     ]
     answers = np.concatenate([race.entry.answers for race, *_ in races], 1)
@@ -91,7 +96,9 @@ def two_parts(
     """
     x, y, weight = used.X[:, 0].numpy(), used.y.numpy(), used.weight.numpy()
     signal = y[:, :1] + 1j * y[:, 1:]
-    race, system, rows = race_conjugate(x, signal, weight=weight, seed=request.seed)
+    race, system, rows = race_conjugate(
+        x, signal, weight=weight, group=used.groups, seed=request.seed
+    )
     poles, answers = system.poles, race.entry.answers
     if len(rows) < len(x) or not poles.k:
         return None

@@ -15,7 +15,7 @@ import torch
 from zeroproof.estimators.closed_form import ClosedForm, Compared
 from zeroproof.estimators.fitted import Fitted
 from zeroproof.estimators.model import FormModel, ReadoutModel
-from zeroproof.solve.poles import PoleTable
+from zeroproof.solve.poles import PoleTable, rounded, with_error
 from zeroproof.solve.race import SIGNIFICANT
 
 __all__ = ["described", "report", "summary", "summary_html"]
@@ -68,7 +68,7 @@ def report(fitted: Fitted) -> list[tuple[str, str]]:
     doubts, advice = _doubts(fitted), _advice(fitted)
     return [
         ("What y is", f"{described(fitted)}."),
-        ("How well", " ".join(_quality(fitted.fit))),
+        ("How well", " ".join(_quality(fitted.fit, fitted.groups))),
         ("Where it diverges", " ".join(_divergence(fitted))),
         ("What is ⊥", " ".join(_bottom(fitted))),
         ("What to doubt", " ".join(doubts) or "Nothing that the rows show."),
@@ -131,14 +131,15 @@ def _function(transform: str, name: str) -> str:
     return f"1/{name}" if transform == "inverse" else f"{transform}({name})"
 
 
-def _quality(fit: ClosedForm) -> list[str]:
-    said = []
+def _quality(fit: ClosedForm, groups: int) -> list[str]:
+    said = [f"Unseen rows were held out by groups, {groups} of them."] if groups else []
     if fit.comparison:
         ours, *others = fit.comparison
-        listed = ", ".join(f"{each.name} {_value(each.error, each.spread, 4)}" for each in others)
+        listed = ", ".join(f"{each.name} {rounded(each.error, each.spread, 4)}" for each in others)
         said.append(
             "Root mean square error on unseen rows, that of the best constant being 1: "
-            f"{_value(ours.error, ours.spread, 4)}" + (f"; beside it: {listed}." if listed else ".")
+            + rounded(ours.error, ours.spread, 4)
+            + (f"; beside it: {listed}." if listed else ".")
         )
     if math.isfinite(fit.relative):
         said.append(f"Median relative error on unseen rows: {fit.relative:.2g}.")
@@ -151,16 +152,6 @@ def _quality(fit: ClosedForm) -> list[str]:
     if fit.polished:
         said.append("Its last step was a least-squares fit of y itself.")
     return said or ["No row could be spared to measure it."]
-
-
-def _value(value: float, se: float, most: int = 15) -> str:
-    """Return a number to the second digit of its standard error."""
-    if not math.isfinite(se):
-        return f"{value:.3g}"
-    if se <= 0 or value == 0:
-        return f"{value:.3g} ± {se:.2g}"
-    digits = math.floor(math.log10(abs(value))) - math.floor(math.log10(se)) + 2
-    return f"{value:.{min(max(digits, 1), most)}g} ± {se:.2g}"
 
 
 def _divergence(fitted: Fitted) -> list[str]:
@@ -291,26 +282,12 @@ def _rows(table: PoleTable, kept: torch.Tensor) -> list[str]:
 def _pole(
     position: complex, residue: complex, multiplicity: int, position_se: float, residue_se: float
 ) -> str:
-    text = _number(position, position_se)
+    text = with_error(position, position_se)
     if multiplicity > 1:
         text += f" of multiplicity {multiplicity}"
     if cmath.isfinite(residue):  # that of a function of y has none
-        text += f" (residue {_number(residue, residue_se)})"
+        text += f" (residue {with_error(residue, residue_se)})"
     return text
-
-
-def _number(z: complex, se: float) -> str:
-    small = abs(z.imag) <= 1e-12 * abs(z.real)
-    if not math.isfinite(se) or se <= 0:
-        return f"{z.real:.10g}" if small else f"{z.real:.10g} {_sign(z)} {abs(z.imag):.6g}i"
-    if small:
-        return _value(z.real, se)
-    real, imag = (_value(part, se).split(" ")[0] for part in (z.real, abs(z.imag)))
-    return f"{real} {_sign(z)} {imag}i ± {se:.2g}"
-
-
-def _sign(z: complex) -> str:
-    return "-" if z.imag < 0 else "+"
 
 
 def _bottom(fitted: Fitted) -> list[str]:

@@ -9,19 +9,27 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from zeroproof.errors import DataError, ShapeError, TrainingError
 from zeroproof.estimators.diagnosis import RowView, diagnose, errors_of, view_rows
-from zeroproof.estimators.options import FitOptions, check_options
+from zeroproof.estimators.options import (
+    FitOptions,
+    check_options,
+    read_groups,
+    read_weight,
+)
 from zeroproof.inference import choose_thresholds
 from zeroproof.inference.run import Run, TargetFrame
 from zeroproof.layers.mlp import ProjectiveMLP
 from zeroproof.losses import implicit_loss
 from zeroproof.projective import Pair, denominator_score
+from zeroproof.solve.race import whole_groups
 from zeroproof.training import History, SCMTrainer, TrainingConfig
 
 __all__ = [
@@ -82,6 +90,9 @@ def fit_table(
     features: tuple[str, ...],
     targets: tuple[str, ...],
     options: FitOptions | None = None,
+    *,
+    weight: Tensor | None = None,
+    groups: Any = None,
 ) -> TrainedFit:
     """Train a projective network on rows of numbers.
 
@@ -98,10 +109,15 @@ def fit_table(
         features: Names of the columns of X.
         targets: Names of the columns of y.
         options: See `FitOptions`.
+        weight: How much each row counts in the loss, `(rows,)`, at least 0; for known standard
+            errors σ of y: 1 / σ².
+        groups: Labels, `(rows,)`, numbers or text; held-out rows are then whole groups. Groups that
+            share an input are one.
 
     Raises:
-        ShapeError: X, y and names do not belong together.
-        DataError: Rows or columns that cannot be used: none, not finite, all constant, all ⊥.
+        ShapeError: X, y, names, weight and groups do not belong together.
+        DataError: Rows or columns that cannot be used: none, not finite, all constant, all ⊥; a
+            weight that cannot be; fewer than two groups.
         RangeError: An option is outside what it may be.
         TrainingError: Training diverged.
     """
@@ -109,10 +125,17 @@ def fit_table(
     check_options(options)
     _check_rows(X, y, features, targets)
     started, X, y = time.perf_counter(), X.double(), y.double()
-    held_out = _held_out(len(X), options)
+    if weight is not None:
+        weight = torch.from_numpy(read_weight(weight, len(X)))
+    group = None
+    if groups is not None:
+        group = read_groups(groups, np.ones(len(X), bool), X.numpy(), y.numpy())
+    held_out = _held_out(len(X), options, group)
+    if weight is not None:
+        held_out &= weight > 0
     framed = frame_targets(y, targets)
     with torch.random.fork_rng(devices=[]), _threads(options):
-        candidates = train_candidates(X, y, framed, held_out, options)
+        candidates = train_candidates(X, y, framed, held_out, options, weight)
     kept = choose(candidates, light_tailed=framed.light_tailed)
     model, frame, history, _ = candidates[kept]
     N, D = (part.detach() for part in model(X))
@@ -133,6 +156,7 @@ def fit_table(
     facts = {
         "rows": len(X),
         "held_out_rows": int(held_out.sum()),
+        "groups": 0 if group is None else len(np.unique(group)),
         "kept": kept,
         "unexplained": {
             name: one.unexplained if math.isfinite(one.unexplained) else None
@@ -190,10 +214,12 @@ def _threads(options: FitOptions) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _held_out(rows: int, options: FitOptions) -> Tensor:
+def _held_out(rows: int, options: FitOptions, group: NDArray[Any] | None) -> Tensor:
     """Choose held-out rows; of fewer than 10 none can be spared, and all serve both purposes."""
     if rows < 10:
         return torch.zeros(rows, dtype=torch.bool)
+    if group is not None:
+        return torch.from_numpy(whole_groups(group, options.held_out, options.seed))
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(options.seed))
     held_out = torch.zeros(rows, dtype=torch.bool)
     held_out[order[: min(max(1, round(options.held_out * rows)), rows - 1)]] = True
@@ -213,7 +239,12 @@ def _errors(pair: Pair, frame: TargetFrame, y: Tensor, held_out: Tensor) -> dict
 
 
 def train_candidates(
-    X: Tensor, y: Tensor, framed: FramedTargets, held_out: Tensor, options: FitOptions
+    X: Tensor,
+    y: Tensor,
+    framed: FramedTargets,
+    held_out: Tensor,
+    options: FitOptions,
+    weight: Tensor | None = None,
 ) -> dict[str, TrainedCandidate]:
     """Train `"projective"`, and `"plain"` too where all targets are finite; seeds torch.
 
@@ -226,18 +257,21 @@ def train_candidates(
         framed: The same targets in their frame.
         held_out: Rows not to be trained on.
         options: See `FitOptions`.
+        weight: How much each row counts, `(rows,)`.
     """
     torch.manual_seed(options.seed)
     model = _model(X[~held_out], y.shape[1], options)
     loss_fn = ChordalLoss(power=1 if framed.light_tailed else 0)
-    candidates = {"projective": _trained(model, X, y, framed, loss_fn, held_out, options)}
+    candidates = {"projective": _trained(model, X, y, framed, loss_fn, held_out, options, weight)}
     if torch.isfinite(y).all():
         torch.manual_seed(options.seed)
         model = _model(X[~held_out], y.shape[1], options)
         nn.init.zeros_(model.head.denominator.weight)
         model.head.denominator.requires_grad_(requires_grad=False)
         standard = standardise_targets(y)
-        candidates["plain"] = _trained(model, X, y, standard, squared_loss, held_out, options)
+        candidates["plain"] = _trained(
+            model, X, y, standard, squared_loss, held_out, options, weight
+        )
     return candidates
 
 
@@ -278,27 +312,30 @@ def _trained(
     loss_fn: Callable[..., Tensor],
     held_out: Tensor,
     options: FitOptions,
+    weight: Tensor | None,
 ) -> TrainedCandidate:
-    Y = framed.y.float()
     rows = int((~held_out).sum())
     batch_size = min(options.batch_size, rows)
     steps = math.ceil(options.epochs * rows / batch_size) if options.epochs else options.steps
     passes = math.ceil(min(_STEPS_PER_EPOCH, steps) * batch_size / rows)
-    train = RowBatches(
-        X[~held_out], Y[~held_out], batch_size=batch_size, seed=options.seed, passes=passes
+    columns, names = [X, framed.y.float()], ()
+    if weight is not None:
+        columns, names = [*columns, weight.float()], ("x", "y", "weight")
+    train, val = ([each[at] for each in columns] for at in (~held_out, held_out))
+    loader = RowBatches(
+        *train, batch_size=batch_size, seed=options.seed, passes=passes, names=names
     )
-    val = RowBatches(X[held_out], Y[held_out], batch_size=4096) if held_out.any() else None
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=options.learning_rate, fused=True)
     trainer = SCMTrainer(
         model=model,
         optimizer=optimizer,
         loss_fn=loss_fn,
-        train_loader=train,
-        val_loader=val,
+        train_loader=loader,
+        val_loader=RowBatches(*val, batch_size=4096, names=names) if held_out.any() else None,
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
         config=TrainingConfig(
-            max_epochs=math.ceil(steps / len(train)),
+            max_epochs=math.ceil(steps / len(loader)),
             max_steps=steps,
             coverage_threshold=0.0,
             score="angle",
@@ -314,20 +351,27 @@ def _trained(
     history = trainer.fit()
     model.eval()
     check = held_out if held_out.any() else ~held_out
-    return TrainedCandidate(model, framed.frame, history, _unexplained(model, X, framed, y, check))
+    left = _unexplained(model, X, framed, y, check, weight)
+    return TrainedCandidate(model, framed.frame, history, left)
 
 
 @torch.no_grad()
 def _unexplained(
-    model: ProjectiveMLP, X: Tensor, framed: FramedTargets, y: Tensor, check: Tensor
+    model: ProjectiveMLP,
+    X: Tensor,
+    framed: FramedTargets,
+    y: Tensor,
+    check: Tensor,
+    weight: Tensor | None,
 ) -> float:
     if not torch.isfinite(y).all():
         return math.inf  # and no other candidate to compare with
     N, D = model(X[check])
     scale = torch.tensor(framed.frame.scale, dtype=torch.float64)
     error = (N.double() / D.double() - framed.y[check]) * scale
-    variance = y.var(0, correction=0)
-    share = error.square().mean(0) / torch.where(variance > 0, variance, 1)
+    variance, w = y.var(0, correction=0), None if weight is None else weight[check].numpy()
+    square = torch.from_numpy(np.average(error.square().numpy(), axis=0, weights=w))
+    share = square / torch.where(variance > 0, variance, 1)
     root = float(share.mean().sqrt())
     return math.inf if math.isnan(root) else root
 
@@ -384,18 +428,28 @@ class ChordalLoss:
     def __init__(self, power: float) -> None:
         self.power = power
 
-    def __call__(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch."""
-        weight = None
+    def __call__(
+        self,
+        outputs: tuple[Tensor, Tensor],
+        targets: tuple[Tensor, Tensor],
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the scalar loss of a batch; rows count by `weight`, `(n, 1)`, too."""
         if self.power:  # Y_d is 1
-            weight = (1 + targets[0].square()).pow(2 * self.power)
+            own = (1 + targets[0].square()).pow(2 * self.power)
+            weight = own if weight is None else own * weight
         return implicit_loss(*outputs, *targets, normalizer="chordal", weight=weight)
 
 
-def squared_loss(outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the mean of (N - D·y')²: for D = 1 the squared error of a plain network."""
+def squared_loss(
+    outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor], weight: Tensor | None = None
+) -> Tensor:
+    """Return the weighted mean of (N - D·y')²: for D = 1 the squared error of a plain network."""
     (N, D), (Y_n, _) = outputs, targets
-    return (N - D * Y_n).square().mean()
+    square = (N - D * Y_n).square()
+    if weight is None:
+        return square.mean()
+    return (weight * square).mean() / weight.mean().clamp(min=1e-30)  # of no weight: 0
 
 
 class RowBatches:
@@ -409,22 +463,30 @@ class RowBatches:
         seed: Shuffles every pass anew, from a generator of its own; `None` keeps the order.
         passes: How often an epoch goes through the rows; an epoch of a single batch would spend
             more time on bookkeeping than on training.
+        names: Of the columns, if a batch is to be a dict.
     """
 
     def __init__(
-        self, *columns: Tensor, batch_size: int, seed: int | None = None, passes: int = 1
+        self,
+        *columns: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+        passes: int = 1,
+        names: tuple[str, ...] = (),
     ) -> None:
         self._columns, self._batch_size, self._passes = columns, batch_size, passes
+        self._names = names
         self._generator = None if seed is None else Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return math.ceil(len(self._columns[0]) * self._passes / self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[Any]:
         rows = len(self._columns[0])
         order = torch.cat([self._pass(rows) for _ in range(self._passes)])
         for index in order.split(self._batch_size):
-            yield tuple(column[index] for column in self._columns)
+            batch = tuple(column[index] for column in self._columns)
+            yield dict(zip(self._names, batch, strict=True)) if self._names else batch
 
     def _pass(self, rows: int) -> Tensor:
         if self._generator is None:

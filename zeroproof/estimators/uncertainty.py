@@ -20,7 +20,7 @@ from zeroproof.solve.system import covariance_root
 __all__ = ["NOISES", "answer_errors", "pole_errors", "spread_of"]
 
 NOISES = ("mixed", "relative", "additive")  # by the power of the row weights
-_MOST_COEFFICIENTS, _MOST_ENTRIES = 1000, 2**23
+_MOST_COEFFICIENTS, _MOST_ENTRIES = 1000, 2**21
 _RESOLVED = 1e-12  # of the largest singular value: a smaller one is the gauge
 _ROUNDING = 4 * torch.finfo(torch.float64).eps
 _NODES = 32  # of a circle around a pole
@@ -93,6 +93,9 @@ def answer_errors(fit: ClosedForm, spread: tuple[Tensor, ...], X: Tensor) -> Ten
     """
     if not spread:
         return torch.full((len(X), 1), torch.nan, dtype=torch.float64)
+    some = max(1, _MOST_ENTRIES // len(spread[0]))  # rows whose slopes are held
+    if len(X) > some:
+        return torch.cat([answer_errors(fit, spread, rows) for rows in X.split(some)])
     columns = []
     for j, L in enumerate(spread):
         answer, G = fit.model.slopes(X, j)

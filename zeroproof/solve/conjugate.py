@@ -17,11 +17,13 @@ from zeroproof.solve.race import (
     Held,
     RaceFit,
     deviation,
+    fewest_seen,
     folds_of,
     inner_rows,
     likeliest,
     ties,
     winner,
+    with_all_groups,
 )
 from zeroproof.solve.system import (
     Poles,
@@ -91,7 +93,13 @@ class _PairRows(NamedTuple):
 
 
 def race_conjugate(
-    x: Array, y: Array, *, weight: Array | None = None, noise: str = "", seed: int = 0
+    x: Array,
+    y: Array,
+    *,
+    weight: Array | None = None,
+    group: Array | None = None,
+    noise: str = "",
+    seed: int = 0,
 ) -> tuple[RaceFit, System, Array]:
     """Choose the number of poles by rows held out, and fit them.
 
@@ -99,6 +107,7 @@ def race_conjugate(
         x: Frequencies ω, `(n,)`, finite, not constant.
         y: Signals, `(n, m)`, complex, finite; they share the poles.
         weight: Row weights, `(n,)`.
+        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
         noise: One of `NOISES`; chosen by rows held out if not given.
         seed: Of the folds.
 
@@ -107,7 +116,7 @@ def race_conjugate(
     """
     weight = np.ones(len(x)) if weight is None else weight
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
-        race = _PairRace(x, y, weight, seed)
+        race = _PairRace(x, y, weight, group, seed)
         errors = {}
         for name in () if noise else NOISES:
             race.begin(name)
@@ -122,18 +131,21 @@ def race_conjugate(
 
 
 class _PairRace:
-    def __init__(self, x: Array, y: Array, weight: Array, seed: int) -> None:
+    def __init__(self, x: Array, y: Array, weight: Array, group: Array | None, seed: int) -> None:
         order = np.argsort(x, kind="stable")
         self.used = np.sort(order[:: -(-len(x) // _MOST_ROWS)])
+        if group is not None:  # which may take turns along x
+            order = with_all_groups(np.random.default_rng(seed).permutation(order), group)
+            self.used = np.sort(order[:_MOST_ROWS])
+            group = group[self.used]
         self.x, self.weight = x[self.used], weight[self.used]
         self.unit = float(np.abs(x).max())
         self.size = np.sqrt((np.abs(y) ** 2).mean(0))
         self.size[self.size == 0] = 1.0
         self.y = y[self.used] / self.size
-        self.fold, self.distinct = folds_of(self.x[:, None], seed)
+        self.fold, self.distinct = folds_of(self.x[:, None], seed, group)
         self.inner = inner_rows(self.x[:, None], self.fold)
-        count = np.unique(np.c_[self.x, self.fold], axis=0)[:, 1].astype(int)
-        self.cap = 2 * (self.distinct - int(np.bincount(count).max())) - 1  # equations less one
+        self.cap = 2 * fewest_seen(self.x, self.fold) - 1  # equations less one
 
     def begin(self, noise: str) -> None:
         """Forget all entries and weigh rows for a noise."""

@@ -37,11 +37,13 @@ from zeroproof.solve.race import (
     Held,
     RaceFit,
     deviation,
+    fewest_seen,
     folds_of,
     inner_rows,
     likeliest,
     ties,
     winner,
+    with_all_groups,
 )
 from zeroproof.solve.rational import Fits, fit_rational
 from zeroproof.solve.varpro import adjoint, linear, refined
@@ -493,11 +495,12 @@ class LineEntry(Entry):
         return 2 + self.inside if self.inside else plain.get(self.name, 2)
 
 
-def race_line(
+def race_line(  # noqa: PLR0913 - rows, and what was asked
     x: Array,
     y: Array,
     *,
     weight: Array | None = None,
+    group: Array | None = None,
     seed: int = 0,
     clock: Budget | None = None,
     degrees: tuple[int, int] | None = None,
@@ -510,6 +513,7 @@ def race_line(
         x: `(n,)`, finite, not constant.
         y: Finite targets, `(n, m)`, real or complex; all outputs share D.
         weight: Row weights, `(n,)`.
+        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
         seed: Of the folds.
         clock: Of the whole fit: at its end larger candidates are not tried.
         degrees: (p, q) of N and D; found by default.
@@ -522,7 +526,7 @@ def race_line(
     weight = np.ones(len(x)) if weight is None else weight
     asked = _Asked(seed, clock or Budget(), degrees, plain, affine)
     with np.errstate(all="ignore"):  # what is not finite drops out by its errors
-        return _raced(x, y, weight, asked)
+        return _raced(x, y, weight, group, asked)
 
 
 class _Asked(NamedTuple):
@@ -533,12 +537,15 @@ class _Asked(NamedTuple):
     affine: bool
 
 
-def _raced(x: Array, y: Array, weight: Array, asked: _Asked) -> RaceFit:
-    race = _LineRace(x, y, weight, asked)
+def _raced(x: Array, y: Array, weight: Array, group: Array | None, asked: _Asked) -> RaceFit:
+    race = _LineRace(x, y, weight, group, asked)
     part = race
     if len(x) > _NOISE_ROWS:
-        drawn = np.random.default_rng(asked.seed).permutation(len(x))[:_NOISE_ROWS]
-        part = _LineRace(x[drawn], y[drawn], race.weight[drawn], asked)
+        drawn = np.random.default_rng(asked.seed).permutation(len(x))
+        drawn = with_all_groups(drawn, group)[:_NOISE_ROWS]
+        part = _LineRace(
+            x[drawn], y[drawn], weight[drawn], None if group is None else group[drawn], asked
+        )
     errors = {}
     for noise in NOISES if part.distinct >= 5 else ("additive",):
         part.begin(noise)
@@ -572,20 +579,23 @@ def _raced(x: Array, y: Array, weight: Array, asked: _Asked) -> RaceFit:
 
 
 class _LineRace:
-    def __init__(self, x: Array, y: Array, weight: Array, asked: _Asked) -> None:
+    def __init__(
+        self, x: Array, y: Array, weight: Array, group: Array | None, asked: _Asked
+    ) -> None:
         self.x, self.y, self.weight, self.asked = x, y, weight, asked
-        self.fold, self.distinct = folds_of(x[:, None], asked.seed)
+        self.fold, self.distinct = folds_of(x[:, None], asked.seed, group)
         self.count = int(self.fold.max()) + 1
         self.inner = inner_rows(x[:, None], self.fold)
         # poles of a function of log x would not be those of a complex signal
         wide = bool(x.min() > 0 and x.max() > WIDE * x.min()) and not np.iscomplexobj(y)
         wide &= not asked.plain
         self.axes = [Axis.of(x, name) for name in ("identity", "log")[: 1 + wide]]
-        largest = int(np.bincount(np.unique(np.c_[x, self.fold], axis=0)[:, 1].astype(int)).max())
         # replicates show the noise: then all rows tell by Akaike's corrected criterion, for an
-        # input left out of so few is mostly a matter of where it lies
-        self.replicated = len(x) >= 2 * self.distinct and self.distinct <= LEAVE_ONE_OUT
-        self.cap = self.distinct - largest - 1 + self.replicated  # coefficients
+        # input left out of so few is mostly a matter of where it lies; of groups the noise is not
+        # that of rows alone
+        few = self.distinct <= LEAVE_ONE_OUT
+        self.replicated = group is None and few and len(x) >= 2 * self.distinct
+        self.cap = fewest_seen(x, self.fold) - 1 + self.replicated  # coefficients
         if self.replicated or self.distinct > LEAVE_ONE_OUT:
             self.inner[:] = True  # only of few inputs one in ten or more lies at an end
 

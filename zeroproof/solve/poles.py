@@ -6,7 +6,7 @@ taken together, Laurent coefficients by integrals around them.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ __all__ = [
     "on_interval",
     "pole_curve",
     "polynomial_zeros",
+    "rounded",
+    "with_error",
 ]
 
 RESOLUTION = 1e-6  # of the half width: roots of D nearer than this are one multiple pole
@@ -55,30 +57,77 @@ class PoleTable(NamedTuple):
         """Return the poles `index`."""
         return PoleTable(*(None if part is None else part[index] for part in self))  # pyright: ignore
 
+    def __repr__(self) -> str:
+        """Return one line for each pole, numbers to the second digit of their error; no tensors."""
+        return str(self)
+
     def __str__(self) -> str:
-        """Return one line for each pole, all digits, real and imaginary parts in their columns."""
-        known = torch.full((len(self.position),), torch.nan)
-        errors = [self.position_se, self.residue_se, self.significance]
-        numbers = [part.tolist() for part in (known if e is None else e for e in errors)]
-        inside = self.inside.tolist() if self.inside is not None else [None] * len(known)
-        lines: list[tuple[str, ...]] = [
-            ("position", "imaginary", "± error", "residue", "imaginary", "± error", "multiplicity",
-             "significance", "where"),
-        ]  # fmt: skip
-        for p, r, m, spurious, on_data, *few in zip(
-            self.position.tolist(), self.residue.tolist(), self.multiplicity.tolist(),
-            self.spurious.tolist(), inside, *numbers, strict=True,
-        ):  # fmt: skip
-            p_se, r_se, clear = ("" if math.isnan(value) else f"{value:.2g}" for value in few)
+        """Return one line for each pole, numbers to the second digit of their error."""
+        data = self.columns()
+        lines = [("position", "± error", "residue", "± error", "order", "significance", "where")]
+        names = "position_se", "residue_se", "multiplicity", "significance", "on_data", "spurious"
+        told = zip(*(data[name] for name in names), strict=True)
+        for p, r, (p_se, r_se, m, clear, on_data, spurious) in zip(
+            self.position.tolist(), self.residue.tolist(), told, strict=True
+        ):
+            place, size = (with_error(*pair).split(" ± ")[0] for pair in ((p, p_se), (r, r_se)))
+            few = ["" if math.isnan(x) else f"{x:.2g}" for x in (p_se, r_se, clear)]
             where = "" if on_data is None else "on the data" if on_data else "off the data"
             where += ", spurious" if spurious else ""
-            digits = [repr(part + 0.0) for part in (p.real, p.imag, r.real, r.imag)]
-            lines.append((*digits[:2], p_se, *digits[2:], r_se, str(m), clear, where))
+            lines.append((place, few[0], size, few[1], str(m), few[2], where))
         wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, wide, strict=True)).rstrip()
             for line in lines
         )
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return all digits by name: real and imaginary parts, nan for an error not known."""
+        unknown = [math.nan] * len(self.position)
+        errors = [self.position_se, self.residue_se, self.significance]
+        p_se, r_se, clear = (unknown if each is None else each.tolist() for each in errors)
+        return {
+            "position": self.position.real.tolist(),
+            "position_imag": self.position.imag.tolist(),
+            "position_se": p_se,
+            "residue": self.residue.real.tolist(),
+            "residue_imag": self.residue.imag.tolist(),
+            "residue_se": r_se,
+            "multiplicity": self.multiplicity.tolist(),
+            "significance": clear,
+            "on_data": [None] * len(unknown) if self.inside is None else self.inside.tolist(),
+            "spurious": self.spurious.tolist(),
+        }
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of `columns`, a row for each pole."""
+        return require("pandas", extra="data").DataFrame(self.columns())
+
+
+def rounded(value: float, se: float, most: int = 15) -> str:
+    """Return a number ± its standard error, to the second digit of that."""
+    if not math.isfinite(se):
+        return f"{value:.3g}"
+    if se <= 0 or value == 0:
+        return f"{value:.3g} ± {se:.2g}"
+    digits = math.floor(math.log10(abs(value))) - math.floor(math.log10(se)) + 2
+    return f"{value:.{min(max(digits, 1), most)}g} ± {se:.2g}"
+
+
+def with_error(z: complex, se: float) -> str:
+    """Return a complex number ± its standard error; 10 digits where that is not known.
+
+    Examples:
+        >>> with_error(0.30000123 + 0.1j, 0.00021)
+        '0.3 + 0.1i ± 0.00021'
+    """
+    small, sign = abs(z.imag) <= 1e-12 * abs(z.real), "-" if z.imag < 0 else "+"
+    if not math.isfinite(se) or se <= 0:
+        return f"{z.real:.10g}" if small else f"{z.real:.10g} {sign} {abs(z.imag):.6g}i"
+    if small:
+        return rounded(z.real, se)
+    real, imag = (rounded(part, se).split(" ")[0] for part in (z.real, abs(z.imag)))
+    return f"{real} {sign} {imag}i ± {se:.2g}"
 
 
 def on_interval(position: Tensor, low: float, high: float) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 __all__ = [
     "NOISES",
@@ -24,18 +26,22 @@ __all__ = [
     "RaceFit",
     "ahead",
     "deviation",
+    "fewest_seen",
     "folds_of",
     "inner_rows",
+    "joined",
     "likeliest",
     "noise_size",
     "ties",
     "typical_size",
+    "whole_groups",
     "winner",
+    "with_all_groups",
 ]
 
 Floats = NDArray[Any]
 
-LEAVE_ONE_OUT = 30  # distinct inputs; more are cut into ten folds
+LEAVE_ONE_OUT = 30  # distinct inputs, or groups; more are cut into ten folds
 FOLDS = 10
 # noise grows as √(c² + (y / s)²): in proportion to y, in between, not at all
 NOISES = {"relative": 1e-3, "mixed": 0.3, "additive": 1e6}
@@ -53,15 +59,77 @@ _BODY = 0.95  # of the rows; the others may lie next to a pole, where an error i
 _WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
 
 
-def folds_of(X: Floats, seed: int = 0) -> tuple[NDArray[np.intp], int]:
-    """Return the fold of each row and the number of distinct inputs; equal inputs share a fold."""
-    _, inverse = np.unique(X, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    distinct = int(inverse.max()) + 1
-    number = np.arange(distinct)
-    if distinct > LEAVE_ONE_OUT:
-        number = np.random.default_rng(seed).permutation(distinct) % FOLDS
-    return number[inverse], distinct
+def joined(X: Floats, labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the number of each row's group; groups that share an input are one.
+
+    Args:
+        X: Inputs, `(n, d)`.
+        labels: Of the groups, `(n,)`.
+    """
+    place, label = _numbered(X), _numbered(labels)
+    inputs = int(place.max()) + 1
+    size = inputs + int(label.max()) + 1
+    graph = coo_array((np.ones(len(X), bool), (place, inputs + label)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][place]
+
+
+def _numbered(values: NDArray[Any]) -> NDArray[np.intp]:
+    return np.unique(values, axis=0, return_inverse=True)[1].ravel()
+
+
+def folds_of(
+    X: Floats, seed: int = 0, group: NDArray[Any] | None = None
+) -> tuple[NDArray[np.intp], int]:
+    """Return the fold of each row and the number of distinct inputs; equal inputs share a fold.
+
+    Args:
+        X: Inputs, `(n, d)`.
+        seed: Of the folds.
+        group: From `joined`, `(n,)`: rows of one group share a fold, too, if there are two groups.
+    """
+    part = place = _numbered(X)
+    if group is not None and np.ptp(group) > 0:
+        part = _numbered(group)
+    number = np.arange(int(part.max()) + 1)
+    if len(number) > LEAVE_ONE_OUT:
+        number = np.random.default_rng(seed).permutation(len(number)) % FOLDS
+    return number[part], int(place.max()) + 1
+
+
+def fewest_seen(X: Floats, fold: NDArray[np.intp]) -> int:
+    """Return how many distinct inputs are left where the fold that has most of them is held out."""
+    of = np.unique(np.c_[X, fold], axis=0)[:, -1].astype(int)
+    return len(of) - int(np.bincount(of).max())
+
+
+def whole_groups(
+    group: NDArray[Any], share: float, seed: int = 0, far: Floats | None = None
+) -> NDArray[np.bool_]:
+    """Mark about a share of the rows, whole groups by chance; never the largest, but some other.
+
+    Args:
+        group: Of each row, `(n,)`; of a single group no row is marked.
+        share: Of the rows.
+        seed: Of the choice.
+        far: Take the groups first where the mean of this is large, `(n,)`.
+    """
+    number = _numbered(group)
+    count = np.bincount(number)
+    rank = np.random.default_rng(seed).random(len(count))
+    if far is not None:
+        rank = -np.bincount(number, far) / count
+    rank[count.argmax()] = np.inf
+    order = rank.argsort()[:-1]
+    before = count[order].cumsum() - count[order]
+    return np.isin(number, order[before < share * len(group)])
+
+
+def with_all_groups(order: NDArray[Any], group: NDArray[Any] | None) -> NDArray[Any]:
+    """Return an order of rows in which one of each group comes first: a part has several then."""
+    if group is None:
+        return order
+    first = np.sort(np.unique(group[order], return_index=True)[1])
+    return np.r_[order[first], np.delete(order, first)]
 
 
 def inner_rows(X: Floats, fold: NDArray[np.intp]) -> NDArray[np.bool_]:

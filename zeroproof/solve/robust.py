@@ -8,8 +8,8 @@ of angles, minimised by weights of 1 / angle, ends in other minima for laws like
 concentration finds their rows from any start, with 140 coefficients too.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from scipy.spatial import KDTree
 __all__ = ["FEWEST", "heavy_tailed", "trimmed_rows"]
 
 Array = NDArray[Any]
+Basis: TypeAlias = Callable[[Array], Array]  # features, `(n, k)`, of rows
 
 _KEPT = 0.8  # of the rows that a fit has to explain
 _FAR = 9.0  # times the median angle: 6 standard deviations of Gaussian errors
@@ -40,7 +41,7 @@ def heavy_tailed(error: Array) -> bool:
     return bool((error > _FAR * np.median(error) + _NOTICED).any())
 
 
-def trimmed_rows(X: Array, bases: Iterable[Array], y: Array, seed: int = 0) -> NDArray[np.bool_]:
+def trimmed_rows(X: Array, bases: Iterable[Basis], y: Array, seed: int = 0) -> NDArray[np.bool_]:
     """Mark the rows that a robust rational fit explains.
 
     Each basis serves N and D. The first is taken whose error, corrected for the number of
@@ -49,41 +50,50 @@ def trimmed_rows(X: Array, bases: Iterable[Array], y: Array, seed: int = 0) -> N
 
     Args:
         X: Rows, `(n, d)`.
-        bases: Features, `(n, k)` each, simple ones first.
+        bases: Functions from rows to their features, simple ones first.
         y: Finite targets, `(n,)`.
         seed: Of the random starts.
     """
     n, rng = len(y), np.random.default_rng(seed)
     Y = y / (np.median(np.abs(y)) or 1.0)
-    size = np.hypot(1, Y)[:, None]
     drawn = rng.permutation(n)[:_MOST_ROWS]
     kept = int(_KEPT * len(drawn))
-    found = []
-    for H in bases:
-        free = 2 * H.shape[1] - 1
+    found, wide = [], 1
+    for basis in bases:
+        A, H = _system(basis, X[drawn], Y[drawn])
+        free = A.shape[1] - 1
         if 2 * free > kept:
             continue
-        A = np.hstack([H, -Y[:, None] * H]) / size
-        v, rows = _concentrated(A[drawn], H[drawn], kept, rng)
-        error = float(np.sqrt(np.mean(np.sort(_angle(A[drawn], H[drawn], v))[:kept] ** 2)))
+        v, wide = _concentrated(A, H, kept, rng), max(wide, free)
+        angle = _angle(A, H, v)
+        rows = _within(angle, _length(H, v))
+        error = float(np.sqrt(np.mean(np.sort(angle)[:kept] ** 2)))
         # at rounding only the rows that are left out tell bases apart
         missed = float((~rows).mean()) * _ROUNDING if error < _ROUNDING else error
-        found.append((missed * len(drawn) / max(kept - free, 1), A, H, v))
-        if missed < _MOST_OUT * _ROUNDING and _apart(X, _angle(A, H, v), _within(A, H, v)):
+        found.append((missed * len(drawn) / max(kept - free, 1), basis, v))
+        if missed < _MOST_OUT * _ROUNDING and _apart(X[drawn], angle, rows):
             break
     if not found:
         return np.ones(n, bool)
     least = min(each[0] for each in found)
-    _, A, H, v = next(each for each in found if each[0] <= _AS_GOOD * least)
-    explained = _within(A, H, v)
-    alone = not explained.all() and _apart(X, _angle(A, H, v), explained)
+    _, basis, v = next(each for each in found if each[0] <= _AS_GOOD * least)
+    angle, length = np.empty(n), np.empty(n)
+    for part in np.array_split(np.arange(n), 1 + n * wide // _ENTRIES):
+        A, H = _system(basis, X[part], Y[part])
+        angle[part], length[part] = _angle(A, H, v), _length(H, v)
+    explained = _within(angle, length)
+    alone = not explained.all() and _apart(X, angle, explained)
     return explained if alone else np.ones(n, bool)
 
 
-def _concentrated(
-    A: Array, H: Array, kept: int, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the best (a, b) of some random starts, and which rows are within its cut."""
+def _system(basis: Basis, X: Array, Y: Array) -> tuple[Array, Array]:
+    """Return the rows of N - Y D = 0, over their size, and the features."""
+    H = basis(X)
+    return np.hstack([H, -Y[:, None] * H]) / np.hypot(1, Y)[:, None], H
+
+
+def _concentrated(A: Array, H: Array, kept: int, rng: np.random.Generator) -> Array:
+    """Return the best (a, b) of some random starts, fitted to the rows within its cut."""
     n, wide = A.shape
     starts = int(np.clip(_ENTRIES // (kept * wide), _FEWEST_STARTS, _MOST_STARTS))
     ends: list[tuple[float, Array]] = []
@@ -99,8 +109,8 @@ def _concentrated(
             break
     v = min(ends, key=lambda end: end[0])[1]
     for _ in range(_STEPS):
-        v = _smallest(A[_within(A, H, v)])
-    return v, _within(A, H, v)
+        v = _smallest(A[_within(_angle(A, H, v), _length(H, v))])
+    return v
 
 
 def _smallest(A: Array) -> Array:
@@ -108,10 +118,9 @@ def _smallest(A: Array) -> Array:
     return np.linalg.svd(np.linalg.qr(A, mode="r"))[2][-1]
 
 
-def _within(A: Array, H: Array, v: Array) -> NDArray[np.bool_]:
-    angle = _angle(A, H, v)
+def _within(angle: Array, length: Array) -> NDArray[np.bool_]:
     # rounding of N - y D is that of terms of size 1, as v has that length
-    return angle <= _FAR * np.median(angle) + _ROUNDING / _length(H, v)
+    return angle <= _FAR * np.median(angle) + _ROUNDING / length
 
 
 def _angle(A: Array, H: Array, v: Array) -> Array:

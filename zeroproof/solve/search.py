@@ -10,6 +10,7 @@ from contextlib import suppress
 from itertools import chain, combinations
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from zeroproof.projective.angle import chordal_distance, misalignment
 from zeroproof.projective.tuples import Pair
 from zeroproof.solve.noise import noise_power, row_weight
 from zeroproof.solve.path import readout_path
-from zeroproof.solve.race import Budget
+from zeroproof.solve.race import Budget, whole_groups, with_all_groups
 from zeroproof.solve.recipe import Recipe, answers, bases, lift
 
 __all__ = [
@@ -108,19 +109,29 @@ class Candidate(NamedTuple):
         return self.recipe.family
 
 
-def split(X: Tensor, seed: int) -> Split:
+def split(X: Tensor, seed: int, group: Tensor | None = None) -> Split:
     """Draw 1500 rows at most, or 4000: a tenth held out at random, the outer tenth as a shell.
 
-    A row lies as far out as the most extreme of its ranks.
+    A row lies as far out as the most extreme of its ranks. Of several groups, whole ones are held
+    out, and the shell is made of those that lie farthest out; of two it is what is held out.
     """
-    order = torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))[
-        : ROWS if X.shape[1] < 5 else ROWS_OF_MANY
-    ]
+    order = torch.randperm(len(X), generator=torch.Generator().manual_seed(seed))
+    if group is not None:
+        order = torch.from_numpy(with_all_groups(order.numpy(), group.numpy()))
+    order = order[: ROWS if X.shape[1] < 5 else ROWS_OF_MANY]
     n = len(order)
     rank = X[order].argsort(0).argsort(0).double()
     # ranks of equal values are arbitrary: centred, they would call half of a two-valued column far
     out = ((rank + 0.5) / n * 2 - 1).abs().amax(1)
     part = n // 10
+    if group is not None and len(group[order].unique()) > 1:
+        of = group[order].numpy()
+        held = whole_groups(of, part / n, seed)
+        shell = held.copy()
+        if len(np.unique(of[~held])) > 1:
+            shell[~held] = whole_groups(of[~held], part / n, far=out.numpy()[~held])
+            shell &= ~held
+        return Split(*(order[torch.from_numpy(at)] for at in (~held & ~shell, held, shell)))
     by_distance = out.argsort()
     inner, shell = by_distance[: n - part].sort()[0], by_distance[n - part :]
     return Split(order[inner[part:]], order[inner[:part]], order[shell])

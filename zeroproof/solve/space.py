@@ -1,6 +1,7 @@
 """The race of several columns: constant, linear, ridge, and rational functions of low degree."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from zeroproof.solve.race import (
     Held,
     RaceFit,
     deviation,
+    fewest_seen,
     folds_of,
     likeliest,
     ties,
@@ -23,12 +25,15 @@ from zeroproof.solve.rational import fit_rational
 __all__ = ["Linear", "Quotient", "race_space", "total_degree"]
 
 Array = NDArray[Any]
+FeaturesAt: TypeAlias = Callable[[slice], Array]  # features of some rows
 EPS = float(np.finfo(float).eps)
 
 EXACT = 1e-10  # median relative error of unseen rows at which a law is found
 _PENALTIES = 10.0 ** np.arange(-8, 4.5, 0.5)
 _SPARE = 3.0  # rows for each free coefficient of a quotient
 _MOST_RATIONAL = 160  # features of a quotient that noisy rows are asked for
+_ENTRIES = 2**21  # of the features of a block
+_SWEEPS, _PROGRESS, _RESOLVED = 8, 1e-9, 1e-12  # of Gauss-Newton; of the gauge, beside the largest
 _BLOCK = 20  # rows beyond 1.3 for each coefficient that a law of total degree is solved on
 
 
@@ -42,26 +47,39 @@ class Linear:
 
     def fit(self, H: Array, y: Array, w: Array) -> tuple[Array, Array]:
         """Return a, `(k, m)`, and b = 1, given square roots w of the row weights, `(n, m)`."""
-        H = H[:, : self.features]
-        a = np.zeros((self.features, y.shape[1]))
-        freedom = 0.0
+        return self.on_all(lambda at: H[at], y, w)
+
+    def on_all(
+        self, features: FeaturesAt, y: Array, w: Array, start: Any = None
+    ) -> tuple[Array, Array]:
+        """Fit rows whose features are there block by block."""
+        k, blocks = self.features - 1, _blocks(len(y), self.features)
+        a, freedom = np.zeros((k + 1, y.shape[1])), 0.0
         for j, root in enumerate(w.T):
-            mean = np.average(H[:, 1:], axis=0, weights=root**2)
-            Z = H[:, 1:] - mean
-            size = np.sqrt(np.average(Z**2, axis=0, weights=root**2))
-            Z, size = Z / np.where(size > 0, size, 1), np.where(size > 0, size, 1)
-            level = np.average(y[:, j], weights=root**2)
-            U, s, Vt = np.linalg.svd(Z * root[:, None], full_matrices=False)
-            z = root * (y[:, j] - level)
-            c, shrink = U.T @ z, (s > 1e-10 * max(s.max(initial=0), 1e-300)).astype(float)
+            total = float((root**2).sum())
+            share = root**2 / total
+            mean = sum(share[at] @ features(at)[:, 1 : k + 1] for at in blocks)
+            level = float(share @ y[:, j])
+            z, R = root * (y[:, j] - level), np.zeros((0, k + 1))
+            for at in blocks:
+                Z = (features(at)[:, 1 : k + 1] - mean) * root[at, None]
+                R = np.linalg.qr(np.vstack([R, np.c_[Z, z[at]]]), mode="r")
+            size = np.linalg.norm(R[:, :k], axis=0) / np.sqrt(total)
+            size = np.where(size > 0, size, 1)
+            U, s, Vt = np.linalg.svd(R[:, :k] / size, full_matrices=False)
+            c, shrink = U.T @ R[:, k], (s > 1e-10 * max(s.max(initial=0), 1e-300)).astype(float)
+            inverse = np.divide(1, s, out=np.zeros_like(s), where=s > 0)
+            turn = Vt.T * inverse / size[:, None]
             if self.ridge and len(s):
                 # leave-one-out in closed form: residual over 1 - h; the mean costs root²/Σ root²
-                shrinks = s**2 / (s**2 + _PENALTIES[:, None] * len(Z) * np.mean(root**2))
-                h = np.minimum((U**2) @ shrinks.T + (root**2 / (root**2).sum())[:, None], 0.999)
-                left = (z[:, None] - U @ (shrinks * c).T) / (1 - h)
-                shrink = shrinks[int((left**2).sum(0).argmin())]
-            inverse = np.divide(shrink, s, out=np.zeros_like(s), where=s > 0)
-            a[1:, j] = Vt.T @ (inverse * c) / size
+                shrinks = s**2 / (s**2 + _PENALTIES[:, None] * total)
+                square = np.zeros(len(shrinks))
+                for at in blocks:
+                    U = ((features(at)[:, 1 : k + 1] - mean) * root[at, None]) @ turn
+                    h = np.minimum((U**2) @ shrinks.T + share[at, None], 0.999)
+                    square += (((z[at, None] - U @ (shrinks * c).T) / (1 - h)) ** 2).sum(0)
+                shrink = shrinks[int(square.argmin())]
+            a[1:, j] = turn @ (shrink * c)
             a[0, j] = level - mean @ a[1:, j]
             freedom += 1 + float(shrink.sum())
         self.free = freedom / y.shape[1]
@@ -85,6 +103,42 @@ class Quotient:
         )  # fmt: skip
         return fits.a[0], fits.b[0]
 
+    def on_all(
+        self, features: FeaturesAt, y: Array, w: Array, start: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        """Go on from a fit of some rows, by Gauss-Newton steps on all of them, block by block."""
+        (k, _), m = self.widths, y.shape[1]
+        best, least, step = start, np.inf, np.zeros(m * k + len(start[1]))
+        (a, b), blocks = start, _blocks(len(y), m * (len(step) + 1))
+        for _ in range(_SWEEPS):
+            R = np.zeros((0, len(step) + 1))  # of the slopes and of what is left
+            for at in blocks:
+                H = features(at)
+                D = (H[:, : len(b)] @ b)[:, None]
+                H_N, H_D = H[:, :k] / D, H[:, : len(b)] / D
+                J, answer = np.zeros((m, len(H_N), R.shape[1])), H_N @ a
+                for j in range(m):
+                    J[j, :, j * k : (j + 1) * k] = H_N
+                    J[j, :, m * k : -1] = -answer[:, j, None] * H_D
+                    J[j, :, -1] = y[at, j] - answer[:, j]
+                J *= w[at].T[..., None]
+                R = np.linalg.qr(np.vstack([R, *J]), mode="r")
+            square = float((R[:, -1] ** 2).sum())
+            if square > (1 - _PROGRESS) * least and square <= least:
+                return a, b
+            if square < least:
+                best, least = (a, b), square
+                step = np.linalg.lstsq(R[:, :-1], R[:, -1], rcond=_RESOLVED)[0]
+            else:
+                step = step / 4
+            a, b = best[0] + step[: m * k].reshape(m, k).T, best[1] + step[m * k :]
+        return best
+
+
+def _blocks(rows: int, wide: int) -> list[slice]:
+    step = max(1, _ENTRIES // wide)
+    return [slice(first, first + step) for first in range(0, rows, step)]
+
 
 def values(H: Array, fit: tuple[Array, ...]) -> Array:
     """Return answers, `(n, m)`."""
@@ -93,7 +147,13 @@ def values(H: Array, fit: tuple[Array, ...]) -> Array:
 
 
 def race_space(
-    X: Array, H: Array, widths: tuple[int, ...], y: Array, weight: Array, seed: int = 0
+    X: Array,
+    H: Array,
+    widths: tuple[int, ...],
+    y: Array,
+    weight: Array,
+    seed: int = 0,
+    group: Array | None = None,
 ) -> RaceFit:
     """Choose a model of several columns.
 
@@ -104,11 +164,12 @@ def race_space(
         y: Finite targets, `(n, m)`.
         weight: Row weights, `(n,)`.
         seed: Of the folds.
+        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
     """
-    fold, distinct = folds_of(X, seed)
+    fold, distinct = folds_of(X, seed, group)
     inner = np.ones(len(X), bool)  # in many columns most rows are extreme in one of them
     floor = 50 * EPS * np.abs(y) + 1e-100
-    cap = distinct - int(np.bincount(fold).max()) - 1
+    cap = fewest_seen(X, fold) - 1
     plain: list[Any] = [Linear("constant", 1, ridge=False)]
     if distinct >= 5 and (np.ptp(y, axis=0) > floor.max(0)).any():
         if widths[1] < cap:
@@ -179,7 +240,7 @@ def _within(answer: Array, low: Array, high: Array) -> bool:
 
 
 def total_degree(
-    H: Array, width: int, y: Array, *, sweeps: int = 3
+    H: Array, width: int, y: Array, *, held: int = 0, sweeps: int = 3
 ) -> tuple[Array, Array, float] | None:
     """Solve N / D of one total degree from a part of the rows and test it on the others.
 
@@ -187,13 +248,14 @@ def total_degree(
         H: Features of rows in random order, `(n, K)`.
         width: How many of them have this total degree at most; N and D have the same.
         y: Targets over their scale, `(n,)`.
+        held: How many rows at the end only test it; by default all that are not needed.
         sweeps: Of Sanathanan and Koerner.
 
     Returns:
         a, b and the median relative error of unseen rows; None where rows are too few.
     """
     n, free = len(y), 2 * width - 1
-    core = min(max(int(1.3 * free) + _BLOCK, 300), int(0.9 * n))
+    core = min(max(int(1.3 * free) + _BLOCK, 300), n - held if held else int(0.9 * n))
     if free > core - 2:
         return None
     H = H[:, :width]
@@ -211,9 +273,10 @@ def total_degree(
         if error < 1e-14:
             break
         t = np.median(size) / size / np.hypot(1, y[:core])
-    v = best[1]
+    rest = n - held if held else core
+    v, H, y = best[1], H[rest:], y[rest:]
     with np.errstate(all="ignore"):
-        answer = (H[core:] @ v[:width]) / (H[core:] @ v[width:])
-        relative = np.abs(answer - y[core:]) / np.maximum(np.abs(y[core:]), 1e-100)
+        answer = (H @ v[:width]) / (H @ v[width:])
+        relative = np.abs(answer - y) / np.maximum(np.abs(y), 1e-100)
     relative = np.where(np.isfinite(relative), relative, np.inf)
     return v[:width], v[width:], float(np.median(relative))
