@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zeroproof._checks import in_range, one_of, ordered, positive, whole
 from zeroproof.defaults import TAU_INFER, TAU_TRAIN
 from zeroproof.errors import DataError, RangeError, ShapeError
-from zeroproof.solve.race import Budget, joined
+from zeroproof.solve.race import Budget
 
 __all__ = [
     "FEATURES",
@@ -66,7 +66,7 @@ class Rows(NamedTuple):
     X: Tensor  # (n, d)
     y: Tensor  # (n, m)
     weight: Tensor  # (n,)
-    group: Tensor | None = None  # (n,), int64, from `joined`: rows of one are held out together
+    group: Tensor | None = None  # (n,), int64: rows of one are held out together
 
     def at(self, index: Tensor) -> "Rows":
         """Return the rows `index`."""
@@ -392,14 +392,13 @@ def read_weight(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     return weight / weight.max()  # squares of their roots stay finite
 
 
-def read_groups(groups: Any, use: Any, X: NDArray[np.float64], y: NDArray[Any]) -> NDArray[Any]:
-    """Return the number of each row's group, `(n,)`; groups that share an input are one.
+def read_groups(groups: Any, use: Any, y: NDArray[Any]) -> NDArray[Any]:
+    """Return the number of each row's group, `(n,)`.
 
     Args:
         groups: Labels of all rows, numbers or text.
         use: Which of them are used.
-        X: Inputs of those, `(n, d)`.
-        y: Their targets, `(n,)` or `(n, m)`.
+        y: Targets of those, `(n,)` or `(n, m)`.
 
     Raises:
         ShapeError: There is not one label for each row.
@@ -415,13 +414,10 @@ def read_groups(groups: Any, use: Any, X: NDArray[np.float64], y: NDArray[Any]) 
             f"groups must have a label in each row, got {str(labels[bad[0]])!r} in {len(bad)}, "
             f"first {np.flatnonzero(use)[bad[0]]}: name them, or leave these rows out"
         )
-    group, told = joined(X, labels), np.isfinite(y).reshape(len(y), -1).any(1)
-    if np.ptp(group[told]) == 0:
-        count = len(np.unique(labels[told]))
+    group = np.unique(labels, return_inverse=True)[1].ravel()
+    if np.ptp(group[np.isfinite(y).reshape(len(y), -1).any(1)]) == 0:
         raise DataError(
-            "groups must be at least two that share no input, got "
-            + (f"{count} labels that equal inputs join to one" if count > 1 else "one label")
-            + ": leave groups out, and equal inputs are held out together"
+            "groups must be at least two with finite targets, got one: leave groups out"
         )
     return group
 

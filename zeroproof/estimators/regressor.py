@@ -169,8 +169,8 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
             sample_weight: `(n,)`, at least 0; a weight of 0 leaves a row out. For known standard
                 errors σ of y: 1 / σ².
             groups: Labels, `(n,)`, numbers or text: of the sample, the day, the person that a row
-                was measured on. Rows of one group are never fitted and held out at once; groups
-                that share an input are one. At most 30 are left out one by one, more in ten folds.
+                was measured on. Rows of one group are never fitted and held out at once. At
+                most 30 are left out one by one, more in ten folds.
                 All figures on unseen rows are then those on unseen groups.
 
         Raises:
@@ -204,7 +204,7 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         scale = self._scale(y)
         asked = Asked(**{name: getattr(self, name) for name in Asked._fields})
         request = checked_request(asked, y, seen, columns, scale)
-        group = None if groups is None else read_groups(groups, use, X, y)
+        group = None if groups is None else read_groups(groups, use, y)
         rows = rows_of(X, y, weight, scale, group)
         names = tuple(str(seen[i]) if seen else f"x{i}" for i in columns)
         quiet = warnings.catch_warnings(), np.errstate(all="ignore")

@@ -111,8 +111,7 @@ def fit_table(
         options: See `FitOptions`.
         weight: How much each row counts in the loss, `(rows,)`, at least 0; for known standard
             errors σ of y: 1 / σ².
-        groups: Labels, `(rows,)`, numbers or text; held-out rows are then whole groups. Groups that
-            share an input are one.
+        groups: Labels, `(rows,)`, numbers or text; held-out rows are then whole groups.
 
     Raises:
         ShapeError: X, y, names, weight and groups do not belong together.
@@ -129,7 +128,7 @@ def fit_table(
         weight = torch.from_numpy(read_weight(weight, len(X)))
     group = None
     if groups is not None:
-        group = read_groups(groups, np.ones(len(X), bool), X.numpy(), y.numpy())
+        group = read_groups(groups, np.ones(len(X), bool), y.numpy())
     held_out = _held_out(len(X), options, group)
     if weight is not None:
         held_out &= weight > 0

@@ -107,7 +107,7 @@ def race_conjugate(
         x: Frequencies ω, `(n,)`, finite, not constant.
         y: Signals, `(n, m)`, complex, finite; they share the poles.
         weight: Row weights, `(n,)`.
-        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
+        group: Of each row, `(n,)`; a fold holds whole groups.
         noise: One of `NOISES`; chosen by rows held out if not given.
         seed: Of the folds.
 

@@ -513,7 +513,7 @@ def race_line(  # noqa: PLR0913 - rows, and what was asked
         x: `(n,)`, finite, not constant.
         y: Finite targets, `(n, m)`, real or complex; all outputs share D.
         weight: Row weights, `(n,)`.
-        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
+        group: Of each row, `(n,)`; a fold holds whole groups.
         seed: Of the folds.
         clock: Of the whole fit: at its end larger candidates are not tried.
         degrees: (p, q) of N and D; found by default.

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = [
     "NOISES",
@@ -29,7 +27,6 @@ __all__ = [
     "fewest_seen",
     "folds_of",
     "inner_rows",
-    "joined",
     "likeliest",
     "noise_size",
     "ties",
@@ -59,20 +56,6 @@ _BODY = 0.95  # of the rows; the others may lie next to a pole, where an error i
 _WINSORISED = 4.0  # times the root mean square of the body: a larger error counts as that large
 
 
-def joined(X: Floats, labels: NDArray[Any]) -> NDArray[Any]:
-    """Return the number of each row's group; groups that share an input are one.
-
-    Args:
-        X: Inputs, `(n, d)`.
-        labels: Of the groups, `(n,)`.
-    """
-    place, label = _numbered(X), _numbered(labels)
-    inputs = int(place.max()) + 1
-    size = inputs + int(label.max()) + 1
-    graph = coo_array((np.ones(len(X), bool), (place, inputs + label)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][place]
-
-
 def _numbered(values: NDArray[Any]) -> NDArray[np.intp]:
     return np.unique(values, axis=0, return_inverse=True)[1].ravel()
 
@@ -85,7 +68,7 @@ def folds_of(
     Args:
         X: Inputs, `(n, d)`.
         seed: Of the folds.
-        group: From `joined`, `(n,)`: rows of one group share a fold, too, if there are two groups.
+        group: Of each row, `(n,)`: folds hold whole groups then, whatever inputs they share.
     """
     part = place = _numbered(X)
     if group is not None and np.ptp(group) > 0:
@@ -97,9 +80,9 @@ def folds_of(
 
 
 def fewest_seen(X: Floats, fold: NDArray[np.intp]) -> int:
-    """Return how many distinct inputs are left where the fold that has most of them is held out."""
-    of = np.unique(np.c_[X, fold], axis=0)[:, -1].astype(int)
-    return len(of) - int(np.bincount(of).max())
+    """Return how many distinct inputs are left, at least, where a fold is held out."""
+    place = _numbered(X)
+    return min(len(np.unique(place[fold != f])) for f in np.unique(fold))
 
 
 def whole_groups(

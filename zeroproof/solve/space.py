@@ -164,7 +164,7 @@ def race_space(
         y: Finite targets, `(n, m)`.
         weight: Row weights, `(n,)`.
         seed: Of the folds.
-        group: Of each row, `(n,)`, from `zeroproof.solve.race.joined`; a fold holds whole groups.
+        group: Of each row, `(n,)`; a fold holds whole groups.
     """
     fold, distinct = folds_of(X, seed, group)
     inner = np.ones(len(X), bool)  # in many columns most rows are extreme in one of them
