@@ -63,7 +63,7 @@ class Linear:
             z, R = root * (y[:, j] - level), np.zeros((0, k + 1))
             for at in blocks:
                 Z = (features(at)[:, 1 : k + 1] - mean) * root[at, None]
-                R = np.linalg.qr(np.vstack([R, np.c_[Z, z[at]]]), mode="r")
+                R = np.asarray(np.linalg.qr(np.vstack([R, np.c_[Z, z[at]]]), mode="r"))
             size = np.linalg.norm(R[:, :k], axis=0) / np.sqrt(total)
             size = np.where(size > 0, size, 1)
             U, s, Vt = np.linalg.svd(R[:, :k] / size, full_matrices=False)
@@ -122,7 +122,7 @@ class Quotient:
                     J[j, :, m * k : -1] = -answer[:, j, None] * H_D
                     J[j, :, -1] = y[at, j] - answer[:, j]
                 J *= w[at].T[..., None]
-                R = np.linalg.qr(np.vstack([R, *J]), mode="r")
+                R = np.asarray(np.linalg.qr(np.vstack([R, *J]), mode="r"))
             square = float((R[:, -1] ** 2).sum())
             if square > (1 - _PROGRESS) * least and square <= least:
                 return a, b
