@@ -133,7 +133,7 @@ class Stored(NamedTuple):
             ) from error
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """Return in one line what an error says."""
     words = " ".join(str(error).split()) or repr(error)
     return f"no {words}" if isinstance(error, KeyError) else words

@@ -3,7 +3,6 @@
 import csv
 import difflib
 import io
-import json
 import re
 import textwrap
 from argparse import SUPPRESS
@@ -286,7 +285,7 @@ def parser() -> Any:
     return whole
 
 
-_LARGEST = 65536  # characters of a file of options; what nests deeper crashes the loader
+_LARGEST, DEEPEST = 65536, 50  # characters of a file of options, and how deep it nests
 
 
 def with_files(argv: Sequence[str]) -> list[str]:
@@ -349,15 +348,38 @@ def _options(place: str, text: str | None = None) -> dict[str, Any]:
         if text is None:
             with Path(place).open(encoding="utf-8") as file:
                 text = file.read(_LARGEST + 1)
-        found = load(text) if len(text) <= _LARGEST else text
-        # the dump sees what is nested too deep, and NUL, which no path may hold
-        if isinstance(found, dict) and "\\u0000" not in json.dumps(found, default=str):
+        _check_plain(text)
+        found = load(text)
+        if isinstance(found, dict):
             return found
-        why = f"got {found!r:.60}"
+        why = f"got {str(found)[:60]!r}"
     except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         why, cause = "but " + why.replace(' in "<unicode string>"', ""), error
     raise DataError(f"{place} must hold options in YAML, NAME: VALUE, {why}") from cause
+
+
+def _check_plain(text: str) -> None:
+    """Check that a text in YAML is small, flat and plain, before it is built.
+
+    An alias may stand for a thousand others, and what nests deep crashes the loader.
+
+    Raises:
+        ValueError: It is not.
+    """
+    yaml = require("yaml", extra="cli")
+    if len(text) > _LARGEST or "\0" in text:
+        raise ValueError(f"it must have at most {_LARGEST} characters, and no NUL")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(  # noqa: TRY004 - of its text
+                f"aliases such as *{event.anchor} must be written out"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it must nest at most {DEEPEST} deep")
 
 
 def yaml_text(values: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from zeroproof._extras import require
 from zeroproof.cli.arguments import (
     CHOICES,
     COMMANDS,
+    DEEPEST,
     OPTIONS,
     SECTIONS,
     Outcome,
@@ -103,6 +104,9 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"zeroproof {__version__}{_clash()}")
         return 0
+    for word in words:
+        if word.count("[") + word.count("{") > DEEPEST:
+            return _say(f"options must not nest as deep as this one: {word[:40]} ...", 2)
     jsonargparse = require("jsonargparse", extra="cli")
     try:
         given = parser().parse_args(

@@ -219,8 +219,9 @@ def check_file(out: str, data: str | None = None) -> None:
     Raises:
         DataError: It is a folder, a file of a run, or the data themselves.
     """
-    if Path(out).is_dir():
-        raise DataError(f"--out must name a file to write, got the folder {out}")
+    if Path(out).exists() and not Path(out).is_file():
+        kind = "folder" if Path(out).is_dir() else "device or pipe"
+        raise DataError(f"--out must name a file to write, got the {kind} {out}")
     place = Path(out).resolve()
     if place.name in RUN_FILES and any((place.parent / name).is_file() for name in DESCRIPTIONS):
         raise DataError(f"--out must not replace a file of a run, got {out}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -176,35 +177,41 @@ def _spec(section: Mapping[str, Any]) -> dict[str, Any]:
     return {**path, "init_args": {k: v for k, v in section.items() if k not in path}}
 
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+
+
 def _foreign(tree: Any) -> Iterator[str]:
-    """Yield the class paths in options that lie neither in torch nor in this package."""
+    """Yield the names of code in options that lies neither in torch nor in this package.
+
+    Not of classes alone: jsonargparse imports whatever is named where a function is wanted.
+    """
     if isinstance(tree, dict):
-        for name, value in tree.items():
-            path = value if str(name).split(".")[-1] == "class_path" else ""
-            if isinstance(path, str) and "." in path and path.split(".")[0] not in _HOME:
-                yield path
+        for value in tree.values():
             yield from _foreign(value)
     elif isinstance(tree, list):
         for value in tree:
             yield from _foreign(value)
+    elif isinstance(tree, str) and _DOTTED.fullmatch(tree) and tree.split(".")[0] not in _HOME:
+        yield tree
 
 
 def _import(path: str) -> None:
-    """Import a class, from the current folder if it is nowhere else; no other import looks there.
+    """Import code, from the current folder if it is nowhere else; no other import looks there.
 
     Raises:
         RangeError: There is none, or its module cannot be run.
     """
-    here = str(Path.cwd())
-    sys.path.append(here)
+    before, sys.path = sys.path, [*sys.path, str(Path.cwd())]
     try:
         resolve_name(path)
-    except Exception as error:  # whatever its code says
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever its code says, an exit too
         raise RangeError(
             f"class_path must name a class to import, got {path}: {said(error)}"
         ) from error
     finally:
-        sys.path.remove(here)
+        sys.path = before
 
 
 def _parser(aside: Collection[str]) -> Any:

@@ -182,7 +182,11 @@ def column_names(text: str, option: str) -> tuple[str, ...]:
     Raises:
         DataError: An empty name, or one given twice.
     """
-    names = tuple(name.strip() for name in next(csv.reader([text]), []))
+    try:  # in lines of its own, so that a quoted name may hold a break
+        (row,) = csv.reader(text.splitlines(keepends=True))
+        names = tuple(name.strip() for name in row)
+    except (csv.Error, ValueError):
+        names = ()
     if not names or not all(names) or len(set(names)) < len(names):
         raise DataError(f"{option} must list column names, each once, got {text!r}")
     return names
