@@ -1,6 +1,6 @@
 import pytest
 
-from zeroproof.cli.fit import answer_columns, column_names
+from zeroproof.cli.tables import answer_columns, column_names
 from zeroproof.errors import DataError
 
 
@@ -25,4 +25,4 @@ def test_a_list_that_names_nothing_or_one_column_twice_is_refused(text):
 
 
 def test_the_columns_of_an_answer():
-    assert answer_columns("y") == ("y", "y_bottom", "y_gap")
+    assert answer_columns("y") == ("y", "y_error", "y_low", "y_high", "y_score", "y_status")

@@ -48,7 +48,8 @@ def test_what_has_no_one_reading_is_refused(file, name):
     ("content", "told"),
     [
         ("", "an empty file"),
-        (XYZ, "--sep, --decimal, --skip"),
+        (XYZ, "must have at least one row below its header, got none"),
+        ("a,b\nfoo,bar\n", "--sep, --decimal, --skip"),
         (XYZ + body() + "1,2\n", "line 42: must have 3 cells as the header, got 2: '1,2'"),
         ("x;y\n1;1,234\n", "--sep ';' --decimal ',', or --sep ';' --decimal '.' --thousands ','"),
         (XYZ + body() + "Mean,1,2\n", "line 42: must be a row of the table, got 'Mean'"),

@@ -22,6 +22,7 @@ from zeroproof.cli.arguments import (
     OPTIONS,
     SECTIONS,
     Outcome,
+    complete,
     help_text,
     parser,
     sentence,
@@ -103,25 +104,38 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"zeroproof {__version__}{_clash()}")
         return 0
+    complete()
     jsonargparse = require("jsonargparse", extra="cli")
     try:
         given = parser().parse_args(
             with_files(words) if words[:1] == ["fit"] else words, defaults=False
         )
     except (jsonargparse.ArgumentError, RecursionError) as error:
-        return _say(sentence(error), 2)
+        return _say(sentence(error, _names(command)), 2)
     options = given[given.command].as_dict()
     as_json, quiet = (bool(options.pop(name, False)) for name in ("json", "quiet"))
     for name, choices in CHOICES.items():
         if options.get(name) is not None:
             one_of(options[name], choices, f"--{name.replace('_', '-')}")
+    if as_json and options.get("out") == "-":
+        raise RangeError("--json must come with a file as --out, got -, where answers are printed")
+    if quiet:
+        warnings.simplefilter("ignore")
     commands = {"fit": _fit, "look": look, "predict": predict, "poles": poles}
     said = commands[given.command](**options, **({"quiet": True} if quiet or as_json else {}))
     if as_json:
         print(json.dumps(_strict(said.record), ensure_ascii=False, allow_nan=False))
-    elif not quiet:
+    elif not quiet and said.lines:
         print("\n".join(said.lines))
     return 0
+
+
+def _names(command: str) -> list[str]:
+    """Return what may have been meant: commands, or options of this one."""
+    if not command:
+        return list(COMMANDS)
+    options = [name for group in COMMANDS[command][3].values() for name in group]
+    return [*options, "json", "quiet", *(SECTIONS if command == "fit" else ())]
 
 
 def _strict(value: Any) -> Any:
@@ -172,6 +186,8 @@ def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
     if sections:
         from zeroproof.cli.sections import fit_sections
 
+        if quiet and not printing:
+            given["trainer"] = {**given.get("trainer", {}), "progress": False}
         return fit_sections({**given, "data": data, "resume": resume}, printing=printing)
     if not printing:
         return fit({**given, "data": str(data["train"])}, own, quiet=quiet)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroproof._extras import require
-from zeroproof.errors import DataError, RangeError
+from zeroproof.errors import RangeError
 
 __all__ = [
     "SPECIAL",
@@ -23,6 +23,7 @@ __all__ = [
     "limits_of",
     "plain_number",
     "read_cells",
+    "readable",
 ]
 
 
@@ -127,6 +128,17 @@ def limits_of(texts: Mapping[str, str] | tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def readable(kind: Any) -> bool:
+    """Tell whether an Arrow type is one of numbers, text or dates."""
+    types = require("pyarrow", extra="data").types
+    if types.is_dictionary(kind):
+        return readable(kind.value_type)
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    dates = types.is_date(kind) or types.is_timestamp(kind)
+    texts = types.is_boolean(kind) or types.is_null(kind) or "string" in str(kind)
+    return numbers or dates or texts
+
+
 def read_cells(column: Any, marks: Marks, options: CellOptions) -> Cells:
     """Read a column of text or of numbers, an Arrow array in pieces."""
     arrow, compute = require("pyarrow", extra="data"), require("pyarrow.compute", extra="data")
@@ -135,15 +147,13 @@ def read_cells(column: Any, marks: Marks, options: CellOptions) -> Cells:
         column, kind = column.cast(arrow.string()), arrow.string()
     if types.is_boolean(kind):
         column, kind = compute.if_else(column, "true", "false"), arrow.string()
-    if types.is_temporal(kind):
+    if types.is_date(kind) or types.is_timestamp(kind):
         column = arrow.chunked_array([arrow.array([_date(x) for x in column.to_pylist()])])
         kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return _of_numbers(column.cast(arrow.float64(), safe=False))
     if types.is_null(kind):
         return _of_numbers(column.cast(arrow.float64()))
-    if not (types.is_string(kind) or types.is_large_string(kind) or "string" in str(kind)):
-        raise DataError(f"a column must hold numbers or text, got {kind}")
     text = compute.fill_null(compute.utf8_trim_whitespace(column.cast(arrow.string())), "")
     try:
         plain = marks == Marks() and compute.cast(text, arrow.float64()).to_numpy()
@@ -170,9 +180,7 @@ def _date(moment: Any) -> float | None:
     if isinstance(moment, datetime.datetime):
         moment = moment.replace(tzinfo=moment.tzinfo or datetime.UTC)
         return moment.timestamp() / 86400
-    if isinstance(moment, datetime.date):
-        return float((moment - datetime.date(1970, 1, 1)).days)
-    raise DataError(f"a moment must be a date, with or without a time, got {moment}")
+    return float((moment - datetime.date(1970, 1, 1)).days)
 
 
 def _of_numbers(column: Any) -> Cells:

@@ -8,7 +8,7 @@ file itself does not tell, and both are named.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from zeroproof.data.cells import SPECIAL, Marks, plain_number
@@ -136,7 +136,7 @@ def sniff(lines: Sequence[str], asked: Reading, name: str) -> Dialect:
 
 
 def chosen(
-    splits: Iterable[tuple[str, Sequence[int], Sequence[Sequence[str]]]],
+    splits: Sequence[tuple[str, Sequence[int], Sequence[Sequence[str]]]],
     asked: Reading,
     name: str,
     *,
@@ -164,6 +164,8 @@ def chosen(
                 found.append(
                     (Dialect(sep, marks, "", start, table.names, table.units, head), table)
                 )
+    if not found and all(len(rows) == 1 for _, _, rows in splits):
+        raise DataError(f"{name} must have at least one row below its header, got none")
     if not found:
         raise DataError(
             f"{name} must hold a table with a column of numbers, got none; "
