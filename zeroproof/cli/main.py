@@ -1,10 +1,12 @@
 """Entry point `zeroproof`: runs a command, turns errors into sentences.
 
-Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
+Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated,
+141 standard output was closed.
 """
 
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -68,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run([_spelled(word) for word in (sys.argv[1:] if argv is None else argv)])
         except SystemExit as stop:  # --help
             return stop.code if isinstance(stop.code, int) else 2
-        except (TrainingError, MissingExtraError) as error:
-            return _say(error, 1)
         except ZeroProofError as error:
-            return _say(error, 2)
+            return _say(error, 1 if isinstance(error, TrainingError | MissingExtraError) else 2)
+        except BrokenPipeError:  # what reads standard output has read enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 128 + signal.SIGPIPE
         except OSError as error:
             return _say(f"{error.filename or 'a file'}: {error.strerror or error}", _os_code(error))
         except KeyboardInterrupt:
@@ -127,6 +130,7 @@ def _run(words: Sequence[str]) -> int:
         print(json.dumps(_strict(said.record), ensure_ascii=False, allow_nan=False))
     elif not quiet and said.lines:
         print("\n".join(said.lines))
+    sys.stdout.flush()
     return 0
 
 

@@ -32,7 +32,7 @@ from zeroproof.data.cells import (
     read_cells,
     readable,
 )
-from zeroproof.data.dialect import Reading, chosen, sniff, split
+from zeroproof.data.dialect import Reading, chosen, is_comment, sniff, split
 from zeroproof.errors import DataError
 
 __all__ = ["Table", "numbers", "read_pieces", "read_table", "told"]
@@ -157,9 +157,7 @@ class _Text:
         comment = self.dialect.comment
         with io.TextIOWrapper(self.opened(), encoding=self.encoding, newline=None) as file:
             for number, line in enumerate(file, start=1):
-                if number > self.dialect.start and not (
-                    comment and line.lstrip().startswith(comment)
-                ):
+                if number > self.dialect.start and not (comment and is_comment(line, comment)):
                     yield number, line
 
     def line_of(self, row: int) -> int | None:
