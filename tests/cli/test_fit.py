@@ -45,7 +45,7 @@ BAD_OPTIONS = {
     ),
     "width of 0": ("--method train --hidden 8,0", "hidden must be a whole number of at least 1"),
     # those of solve
-    "family": ("--features_family wavy", "--features_family must be one of 'auto', 'chebyshev'"),
+    "family": ("--features_family wavy", "--features-family must be one of 'auto', 'chebyshev'"),
     "degree": ("--degrees a", "--degrees must be a whole number or two, such as 3,3, got 'a'"),
     "three degrees": ("--degrees 1,2,3", "--degrees must be a whole number or two, such as 3,3"),
     "negative degree": ("--degrees 2,-1", "degrees must be a whole number of at least 0, got -1"),

@@ -2,11 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from tests.stored import edited
 from zeroproof import ProjectiveRegressor
 from zeroproof.cli.runs import answers_of, open_run
+from zeroproof.cli.tables import answer_columns
 from zeroproof.data import numbers, read_table
 
 
@@ -14,7 +14,7 @@ from zeroproof.data import numbers, read_table
 def pair(tmp_path_factory):
     path = tmp_path_factory.mktemp("two") / "two.csv"
     rows = [f"{i / 10},{(i * 7) % 5},{i},{1 / (i - 4.5)}\n" for i in range(10)]
-    path.write_text("a,b,u,v\n" + "".join(rows) + "1.0,2.0,inf,nan\n")
+    path.write_text("a,b,u,v\n" + "".join(rows) + "1.0,2.0,inf,#DIV/0!\n")
     return path
 
 
@@ -25,21 +25,48 @@ def two(once, pair, tmp_path, method):
     return shutil.copytree(once(pair, "--target", "v,u", *method)[0], tmp_path / "two")
 
 
-def answers(path):
-    table = read_table(path)
-    return table.columns, numbers(table, table.columns)
+def words(table, target):
+    return table.columns[f"{target}_status"].to_pylist()
 
 
 def test_answers_are_those_of_the_model_in_memory(zeroproof, fitted, data, tmp_path):
     out = tmp_path / "deep" / "answers.csv"
     outcome = zeroproof("predict", fitted, data, "--out", out)
     assert (outcome.code, outcome.err) == (0, "")
-    columns, values = answers(out)
-    assert columns == ("y", "y_bottom", "y_gap")
-    decoded, bottom, gap = answers_of(open_run(fitted), numbers(read_table(data), ["x"]))
-    expected = torch.cat([decoded, bottom.double(), gap.double()], dim=1)
-    torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
-    assert f"60 rows -> {out}: {int(bottom.sum())} with ⊥, {int(gap.sum())} with" in outcome.out
+    table = read_table(out)
+    expected = answers_of(open_run(fitted), numbers(read_table(data), ["x"]))
+    assert list(table.columns) == [*answer_columns("y"), "outside"] == [*expected, "outside"]
+    for name in answer_columns("y")[:-1]:
+        np.testing.assert_array_equal(table.cells(name).value, expected[name])
+    assert words(table, "y") == expected["y_status"].tolist()
+    bottom = np.isnan(expected["y"])
+    assert (bottom == ~np.isin(words(table, "y"), ["answer", "gap"])).all()
+    count = words(table, "y").count("pole")
+    assert count
+    assert outcome.out.startswith(f"60 rows -> {out}: ")
+    assert f"{count} pole" in outcome.out
+
+
+def test_what_is_known_of_an_answer_is_an_interval_that_may_hold_infinity(fit, zeroproof, table):
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, 200)
+    y = 1 / (x - 0.31) + 0.3 * rng.standard_normal(200)
+    path = table("x,y\n" + "".join(f"{a},{b}\n" for a, b in zip(x, y, strict=True)))
+    assert (
+        fit(path, "--target", "y", "--features-family", "chebyshev", "--degrees", "0,1").code == 0
+    )
+    run, new, out = (path.with_name(name) for name in ("run", "new.csv", "out.csv"))
+    pole = numbers(read_table(run / "poles.csv"), ["position", "position_se"])[0]
+    near = float(pole[0] + 1.5 * pole[1])  # nearer to it than it is known
+    new.write_text(f"x\n-0.5\n{near!r}\n")
+    assert zeroproof("predict", run, new, "--out", out).code == 0
+    found = read_table(out)
+    assert words(found, "y") == ["answer", "gap"]
+    value, error, low, high = (found.cells(name).value for name in answer_columns("y")[:4])
+    reach = np.array([value[0] - low[0], high[0] - value[0]])
+    np.testing.assert_allclose(reach, 1.96 * error[0], rtol=0.05)
+    assert low[0] < 1 / (-0.5 - 0.31) < high[0]
+    assert low[1] > high[1]  # all above low and all below high: the pole may lie on either side
 
 
 def test_columns_may_come_in_any_order_with_others_and_without_the_target(zeroproof, two, tmp_path):
@@ -56,36 +83,34 @@ def test_columns_may_come_in_any_order_with_others_and_without_the_target(zeropr
 
 def test_several_targets_have_columns_each_in_the_order_of_the_fit(zeroproof, two, tmp_path):
     zeroproof("predict", two, tmp_path / "two.csv", "--out", tmp_path / "out.csv")
-    columns, values = answers(tmp_path / "out.csv")
-    assert columns == ("v", "v_bottom", "v_gap", "u", "u_bottom", "u_gap")
-    assert values.shape == (11, 6)
-    assert torch.equal(values[:, 0].isnan(), values[:, 1] == 1)
+    table = read_table(tmp_path / "out.csv")
+    assert list(table.columns) == [*answer_columns("v"), *answer_columns("u"), "outside"]
+    assert table.rows == 11
+    for name in "vu":
+        finite = [word in {"answer", "gap"} for word in words(table, name)]
+        assert (np.isfinite(table.cells(name).value) == finite).all()
 
 
-@pytest.mark.parametrize("cell", ["inf", "-inf", "nan"])
-def test_a_row_whose_feature_is_not_finite_is_bottom(zeroproof, two, tmp_path, cell):
+@pytest.mark.parametrize("cell", ["inf", "-inf", "nan", "", "#DIV/0!"])
+def test_a_row_whose_feature_is_not_finite_is_missing(zeroproof, two, tmp_path, cell):
     (tmp_path / "new.csv").write_text(f"a,b\n0.1,2\n{cell},2\n0.5,3\n")
     assert zeroproof("predict", two, tmp_path / "new.csv", "--out", tmp_path / "out.csv").code == 0
-    _, values = answers(tmp_path / "out.csv")
-    assert values[1].nan_to_num(-1).tolist() == [-1, 1, 0, -1, 1, 0]
-    assert (values[[0, 2]][:, [1, 4]] == 0).all()
-
-
-def test_a_file_that_is_there_is_replaced(zeroproof, fitted, data, tmp_path):
-    out = tmp_path / "out.csv"
-    out.write_text("old")
-    assert zeroproof("predict", fitted, data, "--out", out).code == 0
-    assert answers(out)[1].shape == (60, 3)
+    table = read_table(tmp_path / "out.csv")
+    for name in "vu":
+        first, second, third = words(table, name)
+        assert second == "input-missing"
+        assert {first, third} <= {"answer", "gap"}
+        assert np.isnan([table.cells(n).value[1] for n in answer_columns(name)[:4]]).all()
 
 
 BAD = {
     "missing": ("x\n1\n", "must have a column 'a', got 'x'"),
-    "text": ("a,b\n1,2\n1,low\n", "line 3, column 'b': must be a number, got 'low'; write it as"),
-    "empty cell": ("a,b\n1,2\n1,\n", "got an empty cell; write it as a number, or nan where it"),
-    "empty": ("", "must name its columns in its first line, got an empty file"),
+    "near": ("A,b\n1,2\n", "must have a column 'a', got none; did you mean 'A'?"),
+    "text": ("a,b\n1,2\n1,low\n", "'b': 1 × 'low', first in line 3; --missing-values WORD"),
+    "bound": ("a,b\n1,2\n1,<3\n", "'b': 1 × '<3', first in line 3"),
+    "empty": ("", "must hold a table, got an empty file"),
     "no row": ("a,b\n", "must have at least one row below its header, got none"),
-    "ragged": ("a,b\n1\n", "line 2: must have 2 cells as the header, got 1"),
-    "twice": ("a,b,a\n1,2,3\n", "must name each column once, got 'a' twice"),
+    "twice": ("a,b,a\n1,2,3\n", "must have a column 'a', got more than one of that name"),
 }
 
 

@@ -47,7 +47,7 @@ def test_a_method_is_printed_with_its_own_options(printed, method):
     assert found["data"] == "rows.csv"
     assert found["out"] is None
     for other, names in OPTIONS.items():
-        assert (names.keys() <= found.keys()) is (other in {"both", method})
+        assert (names.keys() <= found.keys()) is (other in {"both", "table", "cells", method})
     assert not {"trainer", "model", "resume"} & set(found)
 
 

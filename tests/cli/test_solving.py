@@ -11,7 +11,7 @@ from zeroproof.cli.runs import open_run
 from zeroproof.data import numbers, read_table, write_csv
 
 NIST = Path(__file__).parents[2] / "examples" / "data"
-FILES = ["fit.png", "model.json", "model.safetensors", "rows.csv"]
+FILES = ["fit.png", "model.json", "model.safetensors", "poles.csv", "rows.csv"]
 
 
 def written(path, **columns):
@@ -34,8 +34,13 @@ def test_a_run_holds_model_scores_and_picture(solved, pole, strict):
     assert (facts["features"], facts["targets"], facts["rows"]) == (["x"], ["y"], 60)
     assert facts["report"] == ProjectiveRegressor.load(run).summary().splitlines()
     rows = read_table(run / "rows.csv")
-    assert rows.columns == ("row", "score", "distance_to_pole", "left_out")
-    row, score, distance, _ = numbers(rows, rows.columns).T
+    of_y = ["y", "y_answer", "y_residual", "y_status"]
+    assert list(rows.columns) == ["row", "x", *of_y, "score", "distance_to_pole", "left_out"]
+    assert rows.columns["y_status"].to_pylist() == ["pole"] * 3 + ["answer"] * 57
+    residual = numbers(rows, ["y_residual"])[3:]
+    y, answer = (numbers(rows, [name])[3:] for name in ("y", "y_answer"))
+    assert torch.equal(residual, y - answer)
+    row, score, distance = numbers(rows, ["row", "score", "distance_to_pole"]).T
     assert row.tolist() == list(range(1, 61))
     x = numbers(read_table(pole), ["x"])[:, 0]
     torch.testing.assert_close(distance, (x - 0.31).abs() / x.std(correction=0))
@@ -141,9 +146,9 @@ def test_the_options_arrive(fit, data, tmp_path, monkeypatch):
     seen = {}
     before = ProjectiveRegressor.fit
 
-    def watch(self, X, y):
+    def watch(self, *given):
         seen.update(self.get_params())
-        return before(self, X, y)
+        return before(self, *given)
 
     monkeypatch.setattr(ProjectiveRegressor, "fit", watch)
     words = "--features_family chebyshev --degrees 2,1 --topology projective --linear_in x --seed 7"
@@ -199,7 +204,7 @@ def test_a_target_that_is_nan_may_be_missing(fit, table):
     assert outcome.code == 0
     assert "fitted 32 rows" in outcome.out
     assert "Labelled rows" not in outcome.out
-    outcome = fit(path, "--target", "y")
+    outcome = fit(path, "--target", "y", "--nan", "bottom")
     assert "Labelled rows: 8 nan, taken as ⊥; 0.0% of them" in outcome.out
     assert "Then leave them out: missing='drop', --nan missing." in outcome.out
     assert "belongs here" not in outcome.out

@@ -25,8 +25,10 @@ def test_a_run_holds_model_history_scores_and_picture(trained, strict):
     assert record["thresholds"]["score"] == "angle"
     assert record["facts"]["domain"] == [[-0.8983050847457628], [1.0]]
     rows = read_table(run / "rows.csv")
-    assert rows.columns == ("row", "score", "distance_to_pole", "held_out")
-    values = numbers(rows, rows.columns)
+    own = ["row", "score", "distance_to_pole", "held_out"]
+    of_y = ["y", "y_answer", "y_residual", "y_status"]
+    assert list(rows.columns) == [own[0], "x", *of_y, *own[1:]]
+    values = numbers(rows, own)
     assert values[:, 0].tolist() == list(range(1, 61))
     assert values[:, 3].sum() == record["facts"]["held_out_rows"] == 12
     assert ((values[:, 1] >= 0) & (values[:, 1] <= 1)).all()

@@ -84,6 +84,12 @@ def test_text_that_names_rows_is_left_out_unless_it_is_asked_for():
     assert "text of 30 values, 20 are the most" in refusal(columns, features=("id",))
 
 
+def test_an_empty_column_is_left_out_unless_it_is_asked_for():
+    columns = {"x": [1, 2, 3], "note": ["", "NA", ""], "y": [1, 2, 3]}
+    assert rows(columns).said == ("empty column left out: 'note'",)
+    assert "missing cells in 3 of 3 rows ('note' 3)" in refusal(columns, features=("x", "note"))
+
+
 def test_dates_are_days_on_request():
     columns = {"t": ["1970-01-02", "1970-01-03T12:00:00"], "y": [1, 2]}
     assert rows(columns, dates=("t",)).X[:, 0].tolist() == [1, 2.5]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.dialects import NUMBERS, READ, REFUSED, XYZ, body, by_zeroproof, right
-from zeroproof.data import CellOptions, Kind, Reading, numbers, read_table, write_csv
+from zeroproof.data import CellOptions, Kind, Reading, numbers, read_pieces, read_table, write_csv
 from zeroproof.data.cells import Marks
 from zeroproof.errors import DataError
 
@@ -48,7 +48,8 @@ def test_what_has_no_one_reading_is_refused(file, name):
     ("content", "told"),
     [
         ("", "an empty file"),
-        (XYZ, "--sep, --decimal, --skip"),
+        (XYZ, "must have at least one row below its header, got none"),
+        ("a,b\nfoo,bar\n", "--sep, --decimal, --skip"),
         (XYZ + body() + "1,2\n", "line 42: must have 3 cells as the header, got 2: '1,2'"),
         ("x;y\n1;1,234\n", "--sep ';' --decimal ',', or --sep ';' --decimal '.' --thousands ','"),
         (XYZ + body() + "Mean,1,2\n", "line 42: must be a row of the table, got 'Mean'"),
@@ -219,6 +220,46 @@ def test_the_user_says_what_words_mean():
     assert cells.kind.tolist() == [Kind.MISSING] * 2 + [Kind.BOUND] * 4
     assert cells.low[2:].tolist() == [-INF, -INF, 4, 4]
     assert cells.high[2:].tolist() == [0.006, 0.006, INF, INF]
+
+
+@pytest.mark.parametrize("column", [[1.5, NAN, -999.0, 9.9], ["1.5", "nan", "-999.00", "9.9"]])
+def test_numbers_may_stand_for_something_else_in_text_and_in_frames(column):
+    options = CellOptions("bottom", ("-999",), {"9.9": ">4"})
+    cells = read_table({"c": column}).cells("c", options)
+    assert cells.kind.tolist() == [Kind.NUMBER, Kind.BOTTOM, Kind.MISSING, Kind.BOUND]
+    assert (cells.value[0], cells.low[3], cells.high[3]) == (1.5, 4, INF)
+    assert cells.tokens["-999"] == (1, Kind.MISSING)
+
+
+def test_lines_and_rows_are_counted_over_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("zeroproof.data.tables._BLOCK", 1000)
+    path = tmp_path / "long.csv"
+    path.write_text("x,y\n" + "".join(f"{k},1\n" for k in range(1000)) + "1000,bad\n")
+    with pytest.raises(DataError, match="'bad', first in line 1002"):
+        numbers(read_table(path), ["y"])
+    *_, last = read_pieces(path)
+    with pytest.raises(DataError, match="'bad', first in line 1002"):
+        numbers(last, ["y"])
+
+
+def test_columns_that_are_neither_numbers_nor_text_are_left_out():
+    found = read_table(
+        pa.table({"x": [1.5], "nested": [[1, 2]], "time": pa.array([1], "time32[s]")})
+    )
+    assert list(found.columns) == ["x"]
+    assert found.said == ("columns of other types left out: nested, time",)
+
+
+@pytest.mark.parametrize("word", ["#DIV/0!", "#N/A", "#NV", "#¡DIV/0!", "#WERT!"])
+def test_errors_of_a_spreadsheet_are_no_comments(file, word):
+    assert read_table(file(f"x,y\n1,2\n{word},3\n# a remark\n4,5\n6,7\n8,9\n")).rows == 5
+
+
+def test_names_may_be_numbers(file):
+    found = read_table(file("time,0.1,0.5\n0,5,6\n1,7,8\n2,9,10\n"))
+    assert list(found.columns) == ["time", "0.1", "0.5"]
+    assert found.rows == 3
+    assert found.said == ("numbers among the names of columns",)
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.sampled_from(".,"))

@@ -3,9 +3,10 @@
 import csv
 import difflib
 import io
+import os
 import re
 import textwrap
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from zeroproof.errors import DataError
 __all__ = [
     "OPTIONS",
     "SECTIONS",
+    "complete",
     "help_text",
     "listed",
     "parser",
@@ -112,7 +114,11 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
             choices=("auto", "chebyshev", "polynomial", "random", "fourier"),
         ),
         "degrees": Option(listed, "Of N and D, p,q or one number; found by default.", usual=True),
-        "topology": Option(str, "affine: +inf and -inf differ.", choices=("projective", "affine")),
+        "topology": Option(
+            str,
+            "affine: +inf and -inf differ, no fit crosses a pole; auto: projective.",
+            choices=("auto", "projective", "affine"),
+        ),
         "linear_in": Option(listed, "Columns in which N is linear and of which D is free."),
         "weight_power": Option(float, "Least squares weigh 1 / (1 + y²/s²)^weight_power; 0."),
         "time_budget": Option(float, "CPU seconds for the search; 10.", usual=True),
@@ -285,6 +291,29 @@ def parser() -> Any:
     return whole
 
 
+def complete() -> None:
+    """Answer a shell that asks what may come next, and end; a parser of its own knows the choices.
+
+    jsonargparse offers its parsers to argcomplete too, which fails at those of commands.
+    """
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    plain = ArgumentParser()
+    commands = plain.add_subparsers()
+    for command, (_, _, places, groups) in COMMANDS.items():
+        part = commands.add_parser(command)
+        for name in places:  # files, which argcomplete lists
+            part.add_argument(name)
+        options = {name: each for group in groups.values() for name, each in group.items()}
+        for name in (*options, "json", "quiet", "help-all"):
+            flag = f"--{name.replace('_', '-')}"
+            if name in _FLAGS or name not in options:
+                part.add_argument(flag, action="store_true")
+            else:
+                part.add_argument(flag, choices=options[name].choices or None)
+    require("argcomplete", extra="cli").autocomplete(plain)
+
+
 _LARGEST, DEEPEST = 65536, 50  # characters of a file of options, and how deep it nests
 
 
@@ -411,7 +440,7 @@ _WORDING: Mapping[str, Any] = {
     r'\AParser key "([\w.]+)"': r"--\1",
     r'Parser key "([\w.]+)":(?=\s+must)': r"\1",
     r'Parser key "([\w.]+)"': r"\1",
-    r"\b(?:fit|predict|poles)\.(run|data|out)\b": r"\1",
+    r"\b(?:look|fit|predict|poles)\.(run|data|out)\b": r"\1",
 }
 
 
@@ -422,7 +451,7 @@ def sentence(error: Exception, names: Collection[str] = ()) -> str:
     text = "options must not be nested as deep as these" if deep else str(error)
     for words, fewer in _WORDING.items():
         text = re.sub(words, fewer, text)
-    strange = re.search(r"(?:option '|arguments: --)([\w.]+)", text, re.IGNORECASE)
+    strange = re.search(r"(?:option '|arguments: --|choice: ')([\w.-]+)", text, re.IGNORECASE)
     near = difflib.get_close_matches(strange[1], names, 1) if strange else []
     text = " ".join(text.split())
     text = text if len(text) < 400 else text[:400] + " ..."

@@ -269,7 +269,7 @@ def train(
 
     if "hidden" in own:
         own = own | {"hidden": _widths(own["hidden"])}
-    options = FitOptions(**common, **own)
+    options = FitOptions(**common, **own, **({"progress": False} if quiet else {}))
     more = {"weight": rows.weight, "groups": rows.group}
     fitted = fit_table(*rows[:4], options, **{k: v for k, v in more.items() if v is not None})
     write_fit(folder, fitted, rows)

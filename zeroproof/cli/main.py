@@ -1,10 +1,12 @@
 """Entry point `zeroproof`: runs a command, turns errors into sentences.
 
-Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated.
+Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143 terminated,
+141 standard output was closed.
 """
 
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -23,6 +25,7 @@ from zeroproof.cli.arguments import (
     OPTIONS,
     SECTIONS,
     Outcome,
+    complete,
     help_text,
     parser,
     sentence,
@@ -68,10 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run([_spelled(word) for word in (sys.argv[1:] if argv is None else argv)])
         except SystemExit as stop:  # --help
             return stop.code if isinstance(stop.code, int) else 2
-        except (TrainingError, MissingExtraError) as error:
-            return _say(error, 1)
         except ZeroProofError as error:
-            return _say(error, 2)
+            return _say(error, 1 if isinstance(error, TrainingError | MissingExtraError) else 2)
+        except BrokenPipeError:  # what reads standard output has read enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 128 + signal.SIGPIPE
         except OSError as error:
             return _say(f"{error.filename or 'a file'}: {error.strerror or error}", _os_code(error))
         except KeyboardInterrupt:
@@ -104,6 +108,7 @@ def _run(words: Sequence[str]) -> int:
     if list(words) == ["--version"]:
         print(f"zeroproof {__version__}{_clash()}")
         return 0
+    complete()
     for word in words:
         if word.count("[") + word.count("{") > DEEPEST:
             return _say(f"options must not nest as deep as this one: {word[:40]} ...", 2)
@@ -113,19 +118,32 @@ def _run(words: Sequence[str]) -> int:
             with_files(words) if words[:1] == ["fit"] else words, defaults=False
         )
     except (jsonargparse.ArgumentError, RecursionError) as error:
-        return _say(sentence(error), 2)
+        return _say(sentence(error, _names(command)), 2)
     options = given[given.command].as_dict()
     as_json, quiet = (bool(options.pop(name, False)) for name in ("json", "quiet"))
     for name, choices in CHOICES.items():
         if options.get(name) is not None:
             one_of(options[name], choices, f"--{name.replace('_', '-')}")
+    if as_json and options.get("out") == "-":
+        raise RangeError("--json must come with a file as --out, got -, where answers are printed")
+    if quiet:
+        warnings.simplefilter("ignore")
     commands = {"fit": _fit, "look": look, "predict": predict, "poles": poles}
     said = commands[given.command](**options, **({"quiet": True} if quiet or as_json else {}))
     if as_json:
         print(json.dumps(_strict(said.record), ensure_ascii=False, allow_nan=False))
     elif said.lines and not quiet:
         print("\n".join(said.lines))
+    sys.stdout.flush()
     return 0
+
+
+def _names(command: str) -> list[str]:
+    """Return what may have been meant: commands, or options of this one."""
+    if not command:
+        return list(COMMANDS)
+    options = [name for group in COMMANDS[command][3].values() for name in group]
+    return [*options, "json", "quiet", *(SECTIONS if command == "fit" else ())]
 
 
 def _strict(value: Any) -> Any:
@@ -176,6 +194,8 @@ def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
     if sections:
         from zeroproof.cli.sections import fit_sections
 
+        if quiet and not printing:
+            given["trainer"] = {**given.get("trainer", {}), "progress": False}
         return fit_sections({**given, "data": data, "resume": resume}, printing=printing)
     if not printing:
         return fit({**given, "data": str(data["train"])}, own, quiet=quiet)

@@ -1,7 +1,7 @@
 """Run folders of either kind, opened and asked: `zeroproof predict`."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
@@ -63,6 +63,7 @@ def predict(
     options = cell_options(given)
     counts: Counter[str] = Counter()
     rows, beyond, apart = 0, 0, 0.0
+    plain = {column.name for column in schema.features if column.kind == "number"}
     pieces = read_pieces(data, reading(given), sheet=given.get("sheet"))
     with writing(out) as write, _progress(quiet=quiet) as advance:
         for table in pieces:
@@ -73,9 +74,11 @@ def predict(
             columns = answers_of(opened, X)
             if isinstance(opened, Solved) and far.any():
                 apart = max(apart, float(opened.fitted.disagreement(X[far]).max()))
-            kept = _kept(table, keep)
+            kept = _kept(table, keep, plain)
             if clash := kept.keys() & {*columns, "outside"}:
-                raise DataError(f"--keep must not name a column of the answers, got {min(clash)}")
+                raise DataError(
+                    f"--keep must not name a column of the answers, got {min(clash)!r}; list others"
+                )
             write({**kept, **columns, "outside": outside.astype("int8")})
             counts.update(word for t in opened.targets for word in columns[f"{t}_status"])
             rows, beyond = rows + table.rows, beyond + int(outside.sum())
@@ -96,17 +99,17 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int], Any]]:
         yield bar.update
 
 
-def _kept(table: "Table", keep: str) -> dict[str, Any]:
+def _kept(table: "Table", keep: str, plain: Collection[str]) -> dict[str, Any]:
+    """Return columns to hand on: features as the numbers that were read, all else as it came."""
     names = tuple(table.columns) if keep == "all" else column_names(keep, "--keep") if keep else ()
     for name in names:
         if name not in table.columns:
-            raise DataError(f"--keep must name columns, got {name!r}: {table.near(name)}")
-    kept = {}
-    for name in names:
-        cells = table.cells(name)
-        plain = not cells.tokens and not cells.percent
-        kept[name] = cells.value if plain else table.columns[name]
-    return kept
+            raise DataError(
+                f"--keep must name columns of {table.name}, got {name!r}: {table.near(name)}"
+            )
+    return {
+        name: table.cells(name).value if name in plain else table.columns[name] for name in names
+    }
 
 
 def schema_of(run: "Run | Solved") -> "Schema":
@@ -142,7 +145,7 @@ def open_run(folder: str | Path) -> "Run | Solved":
 
 
 def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
-    r"""Return columns of answers for rows of the features of a run.
+    """Return columns of answers for rows of the features of a run.
 
     For each target: its value in the units of the target, nan at ⊥, or inf and -inf where a model
     tells them apart; `error`, its standard error, which is how far the fit may be off, nan where it
@@ -162,8 +165,6 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
         N, D = fitted.tuples(X)
         score = denominator_score(N, D, "angle", fitted.thresholds.scale)
         error = fitted.errors(X).expand(decoded.shape)
-        if fitted.affine:
-            decoded = torch.where(status == Status.POLE, N.sign() * torch.inf, decoded)
         if decoded.is_complex():
             decoded = torch.view_as_real(decoded.resolve_conj()).flatten(1)
             status, score, error = (p.repeat_interleave(2, 1) for p in (status, score, error))
@@ -183,6 +184,9 @@ def answers_of(run: "Run | Solved", X: "Tensor") -> dict[str, Any]:
     low, high = (scale * (angle + side * reach).tan() for side in (-1, 1))
     anything = reach >= torch.pi / 2
     low, high = low.masked_fill(anything, -torch.inf), high.masked_fill(anything, torch.inf)
+    error = error.masked_fill(decoded.isnan(), torch.nan)
+    if isinstance(run, Solved) and run.fitted.affine:
+        decoded = torch.where(status == Status.POLE, N.sign() * torch.inf, decoded)
     return columns_of(run.targets, decoded, status, error=error, low=low, high=high, score=score)
 
 

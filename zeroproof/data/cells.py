@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroproof._extras import require
-from zeroproof.errors import DataError, RangeError
+from zeroproof.errors import RangeError
 
 __all__ = [
     "SPECIAL",
@@ -23,6 +23,7 @@ __all__ = [
     "limits_of",
     "plain_number",
     "read_cells",
+    "readable",
 ]
 
 
@@ -51,6 +52,7 @@ _WORDS = {
     Kind.BOTTOM: "#div/0!|#div/0|div/0|#¡div/0!|⊥",
     Kind.INFINITE: "inf|+inf|-inf|infinity|+infinity|-infinity|∞|+∞|-∞|1.#inf|+1.#inf|-1.#inf",
 }
+_NAN = {None: Kind.NAN, "bottom": Kind.BOTTOM, "missing": Kind.MISSING}
 SPECIAL = {word: kind for kind, words in _WORDS.items() for word in words.split("|")}
 _SIGNS = str.maketrans(
     {"−": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "} | {"’": "'"}
@@ -127,23 +129,46 @@ def limits_of(texts: Mapping[str, str] | tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def readable(kind: Any) -> bool:
+    """Tell whether an Arrow type is one of numbers, text or dates."""
+    types = require("pyarrow", extra="data").types
+    if types.is_dictionary(kind):
+        return readable(kind.value_type)
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    dates = types.is_date(kind) or types.is_timestamp(kind)
+    texts = types.is_boolean(kind) or types.is_null(kind) or "string" in str(kind)
+    return numbers or dates or texts
+
+
 def read_cells(column: Any, marks: Marks, options: CellOptions) -> Cells:
     """Read a column of text or of numbers, an Arrow array in pieces."""
+    cells = _read(column, marks, options)
+    for word in (*options.missing, *options.limits):
+        number = plain_number(word, Marks())  # as -999 for what is missing
+        hit = cells.value == number
+        if number is not None and hit.any():
+            said = _token(word, Marks(), options)
+            parts = ("value", "kind", "low", "high")
+            new = [np.where(hit, s, getattr(cells, p)) for p, s in zip(parts, said, strict=True)]
+            tokens = {**cells.tokens, word: (int(hit.sum()), Kind(said[1]))}
+            cells = cells._replace(**dict(zip(parts, new, strict=True)), tokens=tokens)
+    return cells
+
+
+def _read(column: Any, marks: Marks, options: CellOptions) -> Cells:
     arrow, compute = require("pyarrow", extra="data"), require("pyarrow.compute", extra="data")
     types, kind = arrow.types, column.type
     if types.is_dictionary(kind):
         column, kind = column.cast(arrow.string()), arrow.string()
     if types.is_boolean(kind):
         column, kind = compute.if_else(column, "true", "false"), arrow.string()
-    if types.is_temporal(kind):
+    if types.is_date(kind) or types.is_timestamp(kind):
         column = arrow.chunked_array([arrow.array([_date(x) for x in column.to_pylist()])])
         kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return _of_numbers(column.cast(arrow.float64(), safe=False))
+        return _of_numbers(column.cast(arrow.float64(), safe=False), options)
     if types.is_null(kind):
-        return _of_numbers(column.cast(arrow.float64()))
-    if not (types.is_string(kind) or types.is_large_string(kind) or "string" in str(kind)):
-        raise DataError(f"a column must hold numbers or text, got {kind}")
+        return _of_numbers(column.cast(arrow.float64()), options)
     text = compute.fill_null(compute.utf8_trim_whitespace(column.cast(arrow.string())), "")
     try:
         plain = marks == Marks() and compute.cast(text, arrow.float64()).to_numpy()
@@ -170,18 +195,20 @@ def _date(moment: Any) -> float | None:
     if isinstance(moment, datetime.datetime):
         moment = moment.replace(tzinfo=moment.tzinfo or datetime.UTC)
         return moment.timestamp() / 86400
-    if isinstance(moment, datetime.date):
-        return float((moment - datetime.date(1970, 1, 1)).days)
-    raise DataError(f"a moment must be a date, with or without a time, got {moment}")
+    return float((moment - datetime.date(1970, 1, 1)).days)
 
 
-def _of_numbers(column: Any) -> Cells:
+def _of_numbers(column: Any, options: CellOptions) -> Cells:
     value = column.to_numpy().astype(np.float64)
     missing = column.is_null().to_numpy()
-    kind = np.where(np.isnan(value), Kind.NAN, np.where(np.isinf(value), Kind.INFINITE, 0))
-    kind = np.where(missing, Kind.MISSING, kind).astype(np.int8)
-    words = {Kind.NAN: "nan", Kind.INFINITE: "inf", Kind.MISSING: ""}
-    tokens = {w: (n, k) for k, w in words.items() if (n := int((kind == k).sum()))}
+    nan = _NAN[options.nan]
+    kind = np.zeros(len(value), np.int8)
+    tokens = {}
+    cases = {"": (missing, Kind.MISSING), "nan": (np.isnan(value) & ~missing, nan)}
+    for word, (hit, what) in (cases | {"inf": (np.isinf(value), Kind.INFINITE)}).items():
+        kind[hit] = what
+        if hit.any():
+            tokens[word] = (int(hit.sum()), what)
     return _cells(value, kind, tokens=tokens)
 
 
@@ -230,8 +257,8 @@ def _token(word: str, marks: Marks, options: CellOptions) -> tuple[float, int, f
         kind = Kind.MISSING
     elif known == Kind.INFINITE:
         kind, value = known, -math.inf if name[0] == "-" else math.inf
-    elif known == Kind.NAN and options.nan is not None:
-        kind = Kind.BOTTOM if options.nan == "bottom" else Kind.MISSING
+    elif known == Kind.NAN:
+        kind = _NAN[options.nan]
     elif known is not None:
         kind = known
     elif number is not None and math.isfinite(number):  # 1e999 is no infinity

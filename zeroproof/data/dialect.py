@@ -8,13 +8,13 @@ file itself does not tell, and both are named.
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from zeroproof.data.cells import SPECIAL, Marks, plain_number
 from zeroproof.errors import DataError
 
-__all__ = ["Dialect", "Reading", "chosen", "sniff", "split"]
+__all__ = ["Dialect", "Reading", "chosen", "is_comment", "sniff", "split"]
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 _SPELLED = {"\t": "tab", " ": "blank"}
@@ -30,7 +30,7 @@ _MARKS = (
 )
 _COMMENTS = "#", "%", "!"
 _CLOSE = 0.5  # in numbers: a reading that is worth so little less is as good
-_CELLS = 4_000  # that one reading is tried on
+_CELLS = 8_000  # that one reading is tried on
 _FACTOR = (
     r"(?:[yzafpnuµμmcdhkMGTPE]?(?:m|s|g|A|V|W|J|N|Pa|Hz|Ω|Ohm|F|H|T|C|K|L|l|M|mol|eV|bar|rad|sr|lm|lx"
     r"|cd|Da|U|IU|B|dB|dBm|Wh|Ah|VA)|%|[°º][CFK]?|a\.?u\.?|AU|counts?|cts|cps|OD|pH|sec|min|h|hrs?|"
@@ -75,6 +75,9 @@ class Dialect(NamedTuple):
             f"lines above the header left out: {self.skipped}": self.skipped,
             f"units {', '.join(unit or '-' for unit in self.units)}": self.units,
             "columns without names are called column1, ...": self.names[:1] == ("column1",),
+            "numbers among the names of columns": any(
+                plain_number(name, self.marks) is not None for name in self.names
+            ),
         }
         return [word for word, holds in words.items() if holds]
 
@@ -118,14 +121,17 @@ def sniff(lines: Sequence[str], asked: Reading, name: str) -> Dialect:
     """
     above, asked = _declared(lines, asked)
     comment = _comment(lines[above:], asked)
-    kept = [i for i in range(above, len(lines)) if not comment or not _is(lines[i], comment)]
+    kept = [i for i in range(above, len(lines)) if not comment or not is_comment(lines[i], comment)]
     text = [lines[i] for i in kept]
-    rows = []
+    rows: list[tuple[str, list[int], list[list[str]]]] = []
     for sep in SEPARATORS if asked.sep is None else [asked.sep]:
         try:
-            rows.append((sep, *map(list, zip(*split(text, sep), strict=True))))
-        except (csv.Error, ValueError):
+            pairs = list(split(text, sep))
+        except csv.Error:
             continue
+        cells = [row for _, row in pairs]
+        if cells and not any(cells == other for *_, other in rows):  # each way to split once
+            rows.append((sep, [end for end, _ in pairs], cells))
     found = chosen(rows, asked, name, quoted=any('"' in line for line in text))
     # lines of the text without comments are counted in the whole text
     start = kept[found.start] if found.start < len(kept) else len(lines)
@@ -136,7 +142,7 @@ def sniff(lines: Sequence[str], asked: Reading, name: str) -> Dialect:
 
 
 def chosen(
-    splits: Iterable[tuple[str, Sequence[int], Sequence[Sequence[str]]]],
+    splits: Sequence[tuple[str, Sequence[int], Sequence[Sequence[str]]]],
     asked: Reading,
     name: str,
     *,
@@ -164,6 +170,8 @@ def chosen(
                 found.append(
                     (Dialect(sep, marks, "", start, table.names, table.units, head), table)
                 )
+    if not found and all(len(rows) == 1 for _, _, rows in splits):
+        raise DataError(f"{name} must have at least one row below its header, got none")
     if not found:
         raise DataError(
             f"{name} must hold a table with a column of numbers, got none; "
@@ -191,8 +199,13 @@ def _declared(lines: Sequence[str], asked: Reading) -> tuple[int, Reading]:
     return skip, asked
 
 
-def _is(line: str, comment: str) -> bool:
-    return line.lstrip().startswith(comment)
+_ERROR = re.compile(r'"?#(?:N/?[AVD]\b|[^\s,;|]*[!?])')  # of a spreadsheet: #DIV/0!, #N/A, #NV
+
+
+def is_comment(line: str, mark: str) -> bool:
+    """Tell whether a line is a comment; one that begins with a spreadsheet's error is none."""
+    line = line.lstrip()
+    return line.startswith(mark) and not _ERROR.match(line)
 
 
 def _comment(lines: Sequence[str], asked: Reading) -> str:
@@ -200,9 +213,9 @@ def _comment(lines: Sequence[str], asked: Reading) -> str:
         return asked.comment
     filled = [line for line in lines if line.strip()]
     for mark in _COMMENTS:
-        plain = sum(not _is(line, mark) for line in filled)
+        plain = sum(not is_comment(line, mark) for line in filled)
         # names of rows as #1, #2 below a header are none
-        if len(filled) > plain >= (1 if filled and _is(filled[0], mark) else 2):
+        if len(filled) > plain >= (1 if filled and is_comment(filled[0], mark) else 2):
             return mark
     return ""
 
@@ -251,8 +264,9 @@ def _layout(
             and any(read[first - 1][j] is not None for j in columns)
         ):
             first -= 1
-        if first == 0 and len(columns) < width and len(tried) > 1 and _counted(read[0], columns):
-            first = 1  # columns of a plate, or years, beside a column of names
+        names_rows = len(columns) < width and _counted(read[0], columns)
+        if first == 0 and len(tried) > 1 and (names_rows or not all(known[0][j] for j in columns)):
+            first = 1  # names that are numbers: doses, years, columns of a plate
     start, body = tried[first][0], read[first:]
     header, names, units, shifted = _header(rows, start, width, asked)
     if shifted:  # names of rows are no numbers
@@ -321,7 +335,7 @@ def _header(
 
 def _titled(found: Dialect, line: str, comment: str) -> Dialect:
     """Take names from a line of comment, as numpy and gnuplot write them."""
-    if not _is(line, comment):
+    if not is_comment(line, comment):
         return found
     cells = next((row for _, row in split([line.lstrip().lstrip(comment)], found.sep)), [])
     names = tuple(cell.strip() for cell in cells)

@@ -125,9 +125,8 @@ class Schema(NamedTuple):
             if unit and column.unit and unit != column.unit:
                 wrong.append(f"column {column.name!r}: in {unit}, fitted in {column.unit}")
             if column.kind in ("number", "percent"):
-                wrong.append(
-                    told(table, column.name, cells, {*_MISSING, Kind.NUMBER, Kind.INFINITE})
-                )
+                line = told(table, column.name, cells, {*_MISSING, Kind.NUMBER, Kind.INFINITE})
+                wrong.append(line and f"{line}; --missing-values WORD reads a word as missing")
                 kind = _percent(cells, column.name, wrong)
                 if cells.count(Kind.NUMBER) and kind != column.kind:
                     wrong.append(f"column {column.name!r}: {kind}s, fitted as {column.kind}s")
@@ -135,9 +134,7 @@ class Schema(NamedTuple):
             parts.append(numbers)
             if not column.levels:
                 outside |= (numbers[:, 0] < column.low) | (numbers[:, 0] > column.high)
-        _refuse(
-            table, wrong, "the columns of the fit", "--missing-values WORD reads a word as missing"
-        )
+        _refuse(table, wrong, "the columns of the fit")
         return np.hstack(parts), outside
 
 
@@ -196,8 +193,8 @@ def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> Rows:
     for name in names:
         cells = table.cells(name, _as_missing(wanted.cells))
         column = known.get(name) or _feature(table, name, cells, wanted, wrong)
-        if column is None:
-            said.append(f"text of more than {_LEVELS} values left out: {name!r}")
+        if isinstance(column, str):
+            said.append(column)
             continue
         numbers = column.numbers(cells)
         lost |= np.isnan(numbers).any(1)
@@ -216,10 +213,11 @@ def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> Rows:
         lost |= unmeasured
     if lost.any() and not wanted.drop_missing and not wrong:
         wrong.append(_where_missing(table, names, wanted, lost))
-    _refuse(table, wrong, "what can be fitted", "")
+    _refuse(table, wrong, "what can be fitted")
     if not features:
         raise DataError(
-            f"{table.name} must have a column besides the targets to predict from, got none"
+            f"{table.name} must have a column besides the targets to predict from, got "
+            + ("; ".join(said) or "none")
         )
     lost |= unmeasured
     keep = np.flatnonzero(~lost)
@@ -302,8 +300,8 @@ def _bounded(cells: Cells, name: str) -> str:
 
 def _feature(
     table: Table, name: str, cells: Cells, wanted: Wanted, wrong: list[str]
-) -> Column | None:
-    """Return what a feature is; `None` for text that tells rows apart, unless it was asked for."""
+) -> Column | str:
+    """Return what a feature is, or why it is none, unless it was asked for."""
     unit = table.units.get(name, "")
     if name in wanted.dates:
         return Column(name, "date", (), unit)
@@ -318,8 +316,10 @@ def _feature(
                     f"column {name!r}: text of {len(levels)} values, {_LEVELS} are the most"
                     f"; --dates {name} reads dates"
                 )
-            return None
+            return f"text of more than {_LEVELS} values left out: {name!r}"
         return Column(name, "levels", (*levels, "")[: max(len(levels), 2)], unit)
+    if name not in wanted.features and cells.count(*_MISSING) == table.rows:
+        return f"empty column left out: {name!r}"
     if line := told(table, name, cells, {*_MISSING, Kind.NUMBER}):
         advice = "" if name in wanted.features else "; --features takes other columns"
         wrong.append(f"{line}; --missing-values WORD reads a word as missing{advice}")
@@ -361,9 +361,10 @@ def _where_missing(
         if count := cells.count(*kinds):
             counts[name] = count
     shown = ", ".join(f"{name!r} {count}" for name, count in list(counts.items())[:_SHOWN])
+    advice = "" if wanted.features else ", --features takes other columns"
     return (
         f"missing cells in {int(lost.sum())} of {len(lost)} rows ({shown}); --drop-missing leaves "
-        "these rows out"
+        f"these rows out{advice}"
     )
 
 
@@ -382,13 +383,13 @@ def _days(text: Any) -> NDArray[np.float64]:
     return ((moments - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(days=1)).to_numpy(float)
 
 
-def _refuse(table: Table, wrong: Sequence[str], what: str, advice: str) -> None:
+def _refuse(table: Table, wrong: Sequence[str], what: str) -> None:
     """Raise if anything is wrong, all in one message that fits a screen."""
     wrong = [line for line in wrong if line]
     if not wrong:
         return
     more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-    lines = [*wrong[:_SHOWN], *more, *([advice] if advice else [])]
+    lines = [*wrong[:_SHOWN], *more]
     if len(lines) == 1:
         raise DataError(f"{table.name} must hold {what}, got {lines[0]}")
     raise DataError(f"{table.name} must hold {what}, got\n  " + "\n  ".join(lines))

@@ -22,8 +22,17 @@ import torch
 from torch import Tensor
 
 from zeroproof._extras import require
-from zeroproof.data.cells import SPECIAL, CellOptions, Cells, Kind, Marks, plain_number, read_cells
-from zeroproof.data.dialect import Reading, chosen, sniff, split
+from zeroproof.data.cells import (
+    SPECIAL,
+    CellOptions,
+    Cells,
+    Kind,
+    Marks,
+    plain_number,
+    read_cells,
+    readable,
+)
+from zeroproof.data.dialect import Reading, chosen, is_comment, sniff, split
 from zeroproof.errors import DataError
 
 __all__ = ["Table", "numbers", "read_pieces", "read_table", "told"]
@@ -68,6 +77,7 @@ class Table(NamedTuple):
     marks: Marks = Marks()
     said: tuple[str, ...] = ()  # where it is not read as usual
     twice: tuple[str, ...] = ()  # names that several columns have; these are left out
+    first: int = 0  # rows of the source before these
 
     @property
     def rows(self) -> int:
@@ -78,14 +88,11 @@ class Table(NamedTuple):
         """Read a column.
 
         Raises:
-            DataError: There is no such column, or it holds neither numbers nor text.
+            DataError: There is no such column.
         """
         if column not in self.columns:
             raise DataError(f"{self.name} must have a column {column!r}, got {self.near(column)}")
-        try:
-            return read_cells(self.columns[column], self.marks, options or CellOptions())
-        except DataError as error:
-            raise DataError(f"{self.name}, column {column!r}: {error}") from error
+        return read_cells(self.columns[column], self.marks, options or CellOptions())
 
     def near(self, column: str) -> str:
         """Say which columns there are instead."""
@@ -100,6 +107,7 @@ class Table(NamedTuple):
 
     def place(self, row: int) -> str:
         """Say where a row stands."""
+        row += self.first
         line = self.source.line_of(row) if self.source else None
         return f"row {row + 1}" if line is None else f"line {line}"
 
@@ -149,9 +157,7 @@ class _Text:
         comment = self.dialect.comment
         with io.TextIOWrapper(self.opened(), encoding=self.encoding, newline=None) as file:
             for number, line in enumerate(file, start=1):
-                if number > self.dialect.start and not (
-                    comment and line.lstrip().startswith(comment)
-                ):
+                if number > self.dialect.start and not (comment and is_comment(line, comment)):
                     yield number, line
 
     def line_of(self, row: int) -> int | None:
@@ -302,11 +308,17 @@ def read_pieces(
         return
     text = _Text(name, reading)
     said, names, units = text.said, text.dialect.names, text.dialect.units
+    before, first = None, 0
     for batch in text.batches():
+        if before is not None:
+            yield before
         table = _named(name, names, units, _without_blanks(batch.columns))
-        table = table._replace(marks=text.dialect.marks, said=(*said, *table.said), source=text)
-        _check_footer(table)
-        yield table
+        said_of_it = (*said, *table.said)
+        before = table._replace(marks=text.dialect.marks, said=said_of_it, source=text, first=first)
+        first += table.rows
+    if before is not None:
+        _check_footer(before)
+        yield before
 
 
 def _magic(path: Path) -> bytes:
@@ -414,8 +426,10 @@ def _of_arrow(name: str, magic: bytes) -> Iterator[Table]:
         else:
             file = require("pyarrow.ipc", extra="data").open_file(name)
             batches = (file.get_batch(k) for k in range(file.num_record_batches))
+        first = 0
         for batch in batches:
-            yield _of_frame(arrow.Table.from_batches([batch]), name)
+            yield _of_frame(arrow.Table.from_batches([batch]), name)._replace(first=first)
+            first += len(batch)
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{name} must be a readable Parquet or Arrow file: {error}") from error
 
@@ -438,7 +452,11 @@ def _of_frame(frame: Any, name: str = "the frame") -> Table:
             "a table must be a file or a frame of pandas, polars or Arrow, got "
             f"{type(frame).__name__}"
         )
-    return _named(name, table.column_names, (), table.columns)
+    other = [field.name for field in table.schema if not readable(field.type)]
+    said = [f"columns of other types left out: {', '.join(other)[:80]}"] if other else []
+    table = table.drop_columns([*dict.fromkeys(other)])
+    found = _named(name, table.column_names, (), table.columns)
+    return found._replace(said=(*said, *found.said))
 
 
 def _of_series(arrow: Any, series: Any) -> Any:
