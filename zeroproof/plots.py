@@ -4,11 +4,13 @@ A training run; a fit in one picture: the curve for one input, predictions again
 several. No pyplot, so no global state and no window.
 """
 
+import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from zeroproof._extras import require
-from zeroproof.errors import DataError
+from zeroproof.errors import DataError, ShapeError
 
 __all__ = ["Answers", "plot_curve", "plot_history", "plot_parity"]
 
@@ -21,6 +23,12 @@ _MOST_TICKS = 7
 _PARTS = {"train": ("training", "-"), "val": ("validation", "--")}
 
 
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
 def _panels(
     rows: int,
     columns: int = 1,
@@ -29,20 +37,30 @@ def _panels(
     height: float = 2.2,
     share_x: bool | str = True,
     shares: Sequence[float] | None = None,
+    ax: Any = None,
 ) -> tuple[Any, list[Any]]:
     """Return (figure, axes) for a grid of panels; sizes in inches per panel.
 
-    `shares` gives the rows unequal heights; their sum stays `rows * height`.
+    `shares` gives the rows unequal heights; their sum stays `rows * height`. Axes that are given
+    take the place of the first row and of the figure; what is drawn below them nobody sees.
 
     Raises:
         MissingExtraError: Matplotlib is not installed.
+        ShapeError: `ax` are not as many as the columns.
     """
     figure = require("matplotlib.figure", extra="plots").Figure(
         figsize=(width * columns, height * rows), layout="constrained"
     )
+    # what IPython asks for; Matplotlib gives figures a picture only once pyplot was imported
+    figure._repr_png_ = partial(_png, figure)
     ratios = {"height_ratios": shares}
     axes = figure.subplots(rows, columns, sharex=share_x, squeeze=False, gridspec_kw=ratios)
-    return figure, list(axes.flat)
+    if ax is None:
+        return figure, list(axes.flat)
+    given = list(require("numpy", extra="plots").atleast_1d(ax).flat)
+    if len(given) != columns:
+        raise ShapeError(f"ax must be one Axes for each target, {columns}, got {len(given)}")
+    return ax, [*given, *axes[1:].flat]
 
 
 def _tidy(axis: Any, ylabel: str) -> None:
@@ -52,12 +70,13 @@ def _tidy(axis: Any, ylabel: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     count = len(axis.get_legend_handles_labels()[1])
     if count > 1:
-        # above the panel: inside, there is always a fit that it covers
+        # above the panel: inside, there is always a fit that it covers; and no wider than it
+        inches = axis.bbox.width / axis.figure.dpi
         axis.legend(
             frameon=False,
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=min(count, 4),
+            ncols=max(1, min(count, 4, int(inches / 1.2))),
             fontsize="small",
             columnspacing=1.2,
             handlelength=1.5,
@@ -67,14 +86,16 @@ def _tidy(axis: Any, ylabel: str) -> None:
 # --- a training run -------------------------------------------------------------------------------
 
 
-def plot_history(rows: Sequence[Mapping[str, float]]) -> Any:
+def plot_history(rows: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
     """Draw loss (logarithmic where all values are positive), coverage and gap over the epochs.
 
     Args:
         rows: One mapping per epoch with the keys of `History`; what is absent is not drawn.
+        ax: A `matplotlib.axes.Axes` to draw the loss alone into.
 
     Returns:
-        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it. No window is opened.
+        A `matplotlib.figure.Figure`, or `ax`. `figure.savefig(path)` writes it, and it shows itself
+        in a notebook. No window is opened.
 
     Raises:
         MissingExtraError: Matplotlib is not installed.
@@ -87,7 +108,7 @@ def plot_history(rows: Sequence[Mapping[str, float]]) -> Any:
     """
     if not rows:
         raise DataError("rows must hold at least one epoch, got none")
-    figure, (loss, coverage, gap) = _panels(3)
+    figure, (loss, coverage, gap) = _panels(3, ax=ax)
     if _lines(loss, rows, "loss"):
         loss.set_yscale("log")
     _lines(coverage, rows, "coverage")
@@ -96,8 +117,9 @@ def plot_history(rows: Sequence[Mapping[str, float]]) -> Any:
     gap.set_ylim(bottom=-0.03 * gap.get_ylim()[1])  # a line at 0 stays off the frame
     for axis, label in ((loss, "loss"), (coverage, "coverage"), (gap, "share in the gap")):
         _tidy(axis, label)
-    gap.set_xlabel("epoch")
-    gap.xaxis.get_major_locator().set_params(integer=True)
+    lowest = gap if ax is None else loss
+    lowest.set_xlabel("epoch")
+    lowest.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -129,7 +151,7 @@ class Answers(NamedTuple):
     left_out: Any = None  # rows that the fit did not use; none if it is not known
 
 
-def plot_curve(
+def plot_curve(  # noqa: PLR0913 - what is drawn, and where
     x: Any,
     targets: dict[str, Any],
     grid: Any,
@@ -138,6 +160,8 @@ def plot_curve(
     x_name: str,
     poles: Sequence[Any] | None = None,
     at_rows: Sequence[Answers] | None = None,
+    *,
+    ax: Any = None,
 ) -> Any:
     """Draw data and fitted curve for each target over one input.
 
@@ -155,9 +179,11 @@ def plot_curve(
         x_name: Label of the input.
         poles: Real poles, an array for each target; where the curve jumps if they are left out.
         at_rows: Answers at `x`, one per target; rows they call left out are marked.
+        ax: A `matplotlib.axes.Axes` to draw data and curve alone into; of several targets an array
+            or a list of them, one for each.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        A `matplotlib.figure.Figure`, or `ax`.
     """
     numpy = require("numpy", extra="plots")
     left_out = _left_out(numpy, at_rows[0] if at_rows else None, x)
@@ -175,6 +201,7 @@ def plot_curve(
         share_x="col",
         height=(1.8 + 1.5 * len(kinds)) / len(kinds),
         shares=[2.0, *[1.0] * (len(kinds) - 1)],
+        ax=ax,
     )
     for column, ((name, y), answer, curve) in enumerate(
         zip(targets.items(), answers, curves, strict=True)
@@ -187,7 +214,7 @@ def plot_curve(
             _draw_residuals(numpy, panel["residuals"], x, residual, left_out)
         if singular:
             _draw_score(panel["score"], grid, answer.score, thresholds)
-        panel[kinds[-1]].set_xlabel(x_name)
+        panel[kinds[-1] if ax is None else "fit"].set_xlabel(x_name)
     return figure
 
 
@@ -315,7 +342,7 @@ def _draw_score(axis: Any, grid: Any, score: Any, thresholds: tuple[float, float
     _tidy(axis, "score")
 
 
-def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
+def plot_parity(targets: dict[str, Any], answers: Sequence[Answers], ax: Any = None) -> Any:
     """Draw predictions against targets; below, the residuals, or how scores separate rows.
 
     Scores are shown if some row is ⊥ or in the gap, in the data or by the fit. Where values
@@ -324,12 +351,15 @@ def plot_parity(targets: dict[str, Any], answers: Sequence[Answers]) -> Any:
     Args:
         targets: Values of the data per target, `(rows,)`.
         answers: One per target, for the same rows.
+        ax: As in `plot_curve`, for the upper panel alone.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        A `matplotlib.figure.Figure`, or `ax`.
     """
     numpy = require("numpy", extra="plots")
-    figure, axes = _panels(2, len(targets), share_x=False, width=4.6, height=3.2, shares=[1.7, 1])
+    figure, axes = _panels(
+        2, len(targets), share_x=False, width=4.6, height=3.2, shares=[1.7, 1], ax=ax
+    )
     for column, ((name, y), answer) in enumerate(zip(targets.items(), answers, strict=True)):
         top, below = axes[column], axes[len(targets) + column]
         finite = numpy.isfinite(y)

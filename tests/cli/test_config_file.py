@@ -69,7 +69,7 @@ BAD = {
     "text": ("rows.csv\n", MUST + "got 'rows.csv'"),
     "broken": ("target: [\n", "but while parsing a flow node did not find expected node content, "),
     "bytes": (b"target: \xff\n", "but 'utf-8' codec can't decode byte 0xff"),
-    "deep": (nested(3000), "but maximum recursion depth exceeded"),
+    "deep": (nested(3000), "but it must nest at most 50 deep"),
     "deeper": (nested(300_000), "got 'target: [[["),
     "large": ("x,y\n" + "1,2\n" * 20000, "got 'x,y"),
     "near": ("targt: y\n", "unrecognized arguments: --targt=y; did you mean target?"),

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from torch import nn
 
 from zeroproof import ProjectiveRegressor
@@ -166,8 +167,6 @@ def test_a_notebook_shows_the_same_report_and_the_options_before_a_fit():
     ids=["curve", "two curves", "parity"],
 )
 def test_a_plot_is_a_figure_of_data_and_fit(X, y):
-    from matplotlib.figure import Figure
-
     model = fitted(X, y)
     given, kept = model.plot(X, y), model.plot()
     for figure in (given, kept):
@@ -176,6 +175,11 @@ def test_a_plot_is_a_figure_of_data_and_fit(X, y):
         assert any(axis.lines or axis.collections for axis in figure.axes)
     tensors = model.plot(X.tolist(), y.tolist())
     assert len(tensors.axes) == len(given.axes)
+    assert given._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
+    own = Figure().subplots(1, y.reshape(len(y), -1).shape[1])
+    assert model.plot(ax=own) is own
+    tops = [axis.get_ylabel() for axis in kept.axes[: np.size(own)]]
+    assert [axis.get_ylabel() for axis in np.atleast_1d(own)] == tops
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -195,7 +199,9 @@ def test_a_band_of_standard_errors_surrounds_the_curve(seed):
 
 def test_doses_over_decades_have_a_logarithmic_axis():
     dose = np.geomspace(0.1, 300, 24)
-    assert fitted(dose[:, None], dose / (3 + dose)).plot().axes[0].get_xscale() == "log"
+    model = fitted(dose[:, None], dose / (3 + dose))
+    assert model.plot().axes[0].get_xscale() == "log"
+    assert model.plot(ax=Figure().subplots()).get_xscale() == "log"
     assert fitted(LINE, x).plot().axes[0].get_xscale() == "linear"
 
 

@@ -1,9 +1,11 @@
+import pickle
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from zeroproof.errors import MissingExtraError
+from zeroproof.errors import MissingExtraError, ShapeError
 from zeroproof.plots import Answers, plot_curve, plot_parity
 
 
@@ -181,6 +183,50 @@ def test_pictures_are_written_without_pyplot(tmp_path, monkeypatch):
     figure = curve([0.0, np.inf, 1.0], np.linspace(0, 1, 5))
     figure.savefig(tmp_path / "fit.png")
     assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_has_a_picture_for_notebooks_and_survives_pickle():
+    for figure in (curve([0.0, 1.0], [0.0, 1.0]), plot_parity({"y": SLOPE}, [answers(SLOPE)])):
+        assert isinstance(figure, Figure)
+        for each in (figure, pickle.loads(pickle.dumps(figure))):
+            assert each._repr_png_().startswith(b"\x89PNG")
+
+
+SLOPE = np.arange(9.0)
+
+
+@pytest.mark.parametrize("kind", ["curve", "parity"])
+def test_given_axes_hold_the_upper_panel_alone(kind):
+    def draw(targets, ax=None):
+        found = [answers(y) for y in targets.values()]
+        if kind == "parity":
+            return plot_parity(targets, found, ax=ax)
+        return plot_curve(SLOPE, targets, SLOPE, found, (0.1, 0.2), "x", at_rows=found, ax=ax)
+
+    own, (ax, *two) = Figure(), Figure().subplots(1, 3)
+    one = own.subplots()
+    assert draw({"a": SLOPE}, one) is one
+    assert own.axes == [one]
+    top = draw({"a": SLOPE}).axes[0]
+    assert lines(one).keys() == lines(top).keys()
+    assert (one.get_ylim(), one.get_ylabel()) == (top.get_ylim(), top.get_ylabel())
+    assert one.get_xlabel()
+    assert draw({"a": SLOPE, "b": -SLOPE}, two) is two
+    assert [axis.get_ylabel()[0] for axis in two] == ["a", "b"]
+    with pytest.raises(ShapeError, match="ax must be one Axes for each target, 2, got 1"):
+        draw({"a": SLOPE, "b": -SLOPE}, ax)
+
+
+def test_the_legend_of_narrow_axes_leaves_room_for_the_panel():
+    figure = Figure(layout="constrained")
+    y = np.r_[SLOPE, 99]
+    found = [answers(np.r_[SLOPE, 9])._replace(error=np.ones(10), left_out=y == 3)]
+    for ax in figure.subplots(1, 2):
+        plot_curve(y, {"y": y}, y, found, (0.1, 0.2), "x", [np.ones(1)], found, ax=ax)
+    figure.draw_without_rendering()  # would warn of panels of no size
+    for axis in figure.axes:
+        assert len(axis.get_legend().get_texts()) == 6
+        assert axis.get_legend().get_window_extent().width < figure.bbox.width / 2
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):

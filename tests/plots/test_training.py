@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
 from zeroproof.errors import DataError, MissingExtraError
 from zeroproof.plots import plot_history
@@ -53,6 +54,15 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"zeroproof-scm\[plots\]"):
         plot_history(ROWS)
+
+
+def test_given_axes_hold_the_loss_alone():
+    own = Figure()
+    ax = own.subplots()
+    assert plot_history(ROWS, ax=ax) is ax
+    assert own.axes == [ax]
+    assert points(ax) == points(plot_history(ROWS).axes[0])
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "loss", "log")
 
 
 def test_no_row_is_an_error():

@@ -333,6 +333,51 @@ def test_repr_shows_both_fields() -> None:
     assert repr(x) == "SCM(payload=tensor([1., nan]), bottom=tensor([False,  True]))"
 
 
+def test_repr_of_many_entries_is_a_line_with_the_count_of_bottom() -> None:
+    x = 1 / SCM(torch.arange(5000.0, requires_grad=True).reshape(50, 100))
+    assert repr(x) == (
+        "SCM([⊥, 1, 0.5, ..., 0.0002001, 0.0002001, 0.0002], 1 of 5000 are ⊥, "
+        "shape=(50, 100), dtype=torch.float32, device='cpu')"
+    )
+    assert "0+0.0002j], 1 of" in repr(x * 1j)
+    shown = list[str]()  # no number can be asked for within `vmap`
+    torch.func.vmap(lambda row: shown.append(repr(SCM(row))) or row)(torch.ones(2, 100))
+    assert shown[0].startswith("SCM(payload=")
+    assert repr(SCM(torch.ones(99, device="meta"))).startswith("SCM(payload=")
+
+
+def test_length_is_that_of_a_tensor() -> None:
+    x = 1 / SCM(torch.tensor([[1.0, 0.0, 2.0]]))
+    assert (len(x), len(x[0])) == (1, 3)
+    assert [x[0][k].tolist() for k in (0, 2)] == [1.0, 0.5]
+    with pytest.raises(NotSupportedError, match=r"must have a dimension .*take x\.payload"):
+        len(x[0, 0])
+    with pytest.raises(NotSupportedError, match=r"take x\.payload"):
+        torch.tensor(x)
+
+
+@pytest.mark.parametrize(
+    ("spec", "number", "bottom"),
+    [(".2f", "0.50", "⊥"), ("8.2f", "    0.50", "       ⊥"), ("", "SCM(payload=", "SCM(payload=")],
+)
+def test_one_value_is_formatted_as_its_number(spec: str, number: str, bottom: str) -> None:
+    x = 1 / SCM(torch.tensor([2.0, 0.0], requires_grad=True))
+    assert format(x[0], spec).startswith(number)
+    assert format(x[1], spec).startswith(bottom)
+    assert len(format(x[1], spec)) == len(bottom) or not spec
+    with pytest.raises(NotSupportedError, match=r"one value alone can be formatted, got .*\(2,\)"):
+        format(x, ".2f")
+
+
+def test_one_number_leaves_as_a_float_and_bottom_does_not() -> None:
+    x = SCM(torch.tensor([2.5, 0.0])) / torch.tensor([1.0, 0.0])
+    assert float(x[0]) == float(x[:1]) == 2.5
+    with pytest.raises(RangeError, match=r"float must be a number, got ⊥; ask x\.bottom"):
+        float(x[1])
+    with pytest.raises(NotSupportedError, match=r"got the shape \(2,\)"):
+        float(x)
+
+
 @pytest.mark.parametrize(
     "clone", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )

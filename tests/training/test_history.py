@@ -29,8 +29,30 @@ def test_to_pandas_has_one_row_per_epoch_and_nan_where_a_value_is_absent():
     assert frame["lr"][1] == 1e-3
 
 
-def test_plot_returns_a_figure():
+def test_plot_returns_a_figure_or_the_axes_given():
     assert isinstance(History(ROWS).plot(), Figure)
+    ax = Figure().subplots()
+    assert History(ROWS).plot(ax=ax) is ax
+
+
+def test_repr_is_a_table_of_the_first_the_best_and_the_last_epoch():
+    losses = [2.0, 0.5, 0.25, 3.0]
+    rows = [{"val_loss": x, "train_loss": 1.0, "lr": 1e-3, "val_gap": 1 / 3} for x in losses]
+    del rows[0]["val_gap"]
+    assert repr(History(rows)).splitlines() == [
+        "History of 4 epochs; * lowest val_loss",
+        "epoch  train_loss  val_loss  val_gap",
+        "    0           1         2",
+        "   *2           1      0.25   0.3333",
+        "    3           1         3   0.3333",
+    ]
+    assert repr(History(rows[:1])).splitlines()[0] == "History of 1 epoch; * lowest val_loss"
+    assert repr(History([{"train_gap": 0.5}])).splitlines()[1:] == [
+        "epoch  train_gap",
+        "    0        0.5",
+    ]
+    assert repr(History([{"lr": 0.5}])).splitlines() == ["History of 1 epoch", "epoch", "    0"]
+    assert repr(History()) == "History of no epoch"
 
 
 def test_plot_of_nothing_is_an_error():

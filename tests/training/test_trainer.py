@@ -234,6 +234,22 @@ def test_inputs_may_be_nested(Tuples, trained, weights):
     )
 
 
+def test_a_trainer_says_in_a_line_what_it_trains_and_how_far_it_came(seeded):
+    model = seeded()
+    trainer = SCMTrainer(
+        model,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        FIT,
+        [(X, Y)],
+        config=TrainingConfig(max_epochs=2, progress=False, tau_infer=1e-7, target_scale=2.0),
+    )
+    name, unknown = type(model).__name__, "unit not yet known, τ_infer 1e-07, τ_train "
+    assert repr(trainer).startswith(f"SCMTrainer({name}, step 0, epochs 0 of 2, {unknown}")
+    trainer.fit()
+    known = f"unit {trainer.unit:.4g}, τ_infer 1e-07"
+    assert repr(trainer).startswith(f"SCMTrainer({name}, step 2, epochs 2 of 2, {known}")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

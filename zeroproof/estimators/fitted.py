@@ -311,6 +311,7 @@ class Fitted(NamedTuple):
         y: NDArray[Any],
         names: tuple[str, ...] | None = None,
         left_out: NDArray[np.bool_] | None = None,
+        ax: Any = None,
     ) -> Any:
         """Return the figure: a curve over one column, else predictions against targets.
 
@@ -319,6 +320,7 @@ class Fitted(NamedTuple):
             y: Targets, `(n,)` or `(n, k)`.
             names: Names of the targets.
             left_out: Rows that the fit did not use, `(n,)`.
+            ax: Axes to draw into instead, one for each target; returned as they came.
 
         Complex targets are drawn as real and imaginary part, two targets each, and named so.
         """
@@ -333,7 +335,7 @@ class Fitted(NamedTuple):
             answers._replace(left_out=left_out) for answers in self._shown_answers(X, len(targets))
         ]
         if X.shape[1] > 1:
-            return plot_parity(targets, at_rows)
+            return plot_parity(targets, at_rows, ax)
         low, high = float(X.min()), float(X.max())
         # decades of x, as of doses and frequencies, crowd at the left of a linear axis
         decades = 0 < _WIDE * low < high and float(np.median(X)) < high / 4
@@ -353,8 +355,10 @@ class Fitted(NamedTuple):
             self.names[0],
             [p.real[(p.imag == 0) & (p.real >= low) & (p.real <= high)] for p in poles],
             at_rows,
+            ax=ax,
         )
-        for axis in figure.axes if decades else ():
+        axes = figure.axes if ax is None else np.atleast_1d(ax).flat
+        for axis in axes if decades else ():
             axis.set_xscale("log")
         return figure
 

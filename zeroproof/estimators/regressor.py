@@ -407,25 +407,27 @@ class ProjectiveRegressor(RegressorMixin, BaseEstimator):
         bundle = super()._repr_mimebundle_(**kwargs)
         return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
 
-    def plot(self, X: Any = None, y: Any = None) -> Any:
+    def plot(self, X: Any = None, y: Any = None, ax: Any = None) -> Any:
         """Draw data and fit: a curve for one column, predictions against targets for several.
 
         Args:
             X: Rows to show; those of the fit by default (3000 at most; after `load`, give them).
             y: Their targets.
+            ax: A `matplotlib.axes.Axes` to draw the upper panel alone into; of several targets an
+                array or a list of them, one for each.
 
         Returns:
-            A `matplotlib.figure.Figure`.
+            A `matplotlib.figure.Figure`, which shows itself in a notebook, or `ax`.
         """
         self._must_be_fitted()
         if X is None:
             if not hasattr(self, "_shown"):
                 raise DataError("plot() needs X and y after `load`, got none")
             X, y, left_out = self._shown
-            return self.fitted_.picture(X, y, left_out=left_out)
+            return self.fitted_.picture(X, y, left_out=left_out, ax=ax)
         rows = self._rows(X, reset=False)[:, self.fitted_.columns]
         y, _ = read_targets(y, len(rows), "bottom")
-        return self.fitted_.picture(rows, y)
+        return self.fitted_.picture(rows, y, ax=ax)
 
     def save(self, path: str | Path) -> None:
         """Write the model into a folder: safetensors and JSON, no pickle; replaces one there."""

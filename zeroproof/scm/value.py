@@ -1,6 +1,8 @@
 """SCM values: tensors over a field extended by one absorbing element ⊥, the result of 1 / 0."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from numbers import Complex, Integral, Real
 from typing import Any, NoReturn
@@ -33,6 +35,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {}  # of torch's functions, by name
 MOVES = {"broadcast_to", "clone", "contiguous", "detach", "expand", "flatten", "flip", "movedim"}
 MOVES |= {"narrow", "permute", "ravel", "repeat", "reshape", "roll", "select", "squeeze", "t"}
 MOVES |= {"swapaxes", "tile", "transpose", "unflatten", "unsqueeze", "view"}
+_PRINTED = 64  # entries that are all printed; of more, three at either end
 _MOST_FACTORS = 64  # whole floats up to here are taken as integer exponents
 
 
@@ -182,7 +185,50 @@ class SCM:
         return trusted(*inv(self.payload, self.bottom))
 
     def __repr__(self) -> str:
+        if (count := self.payload.numel()) > _PRINTED:
+            ends = (field.detach().reshape(-1)[[0, 1, 2, -3, -2, -1]] for field in self)
+            with suppress(RuntimeError):  # nobody knows numbers within `torch.func.vmap`
+                pairs = zip(*(field.tolist() for field in ends), strict=True)
+                words = ["⊥" if bottom else f"{x:.4g}" for x, bottom in pairs]
+                words.insert(3, "...")
+                return (
+                    f"SCM([{', '.join(words)}], {int(self.bottom.sum())} of {count} are ⊥, "
+                    f"shape={tuple(self.shape)}, dtype={self.dtype}, device='{self.device}')"
+                )
         return f"SCM(payload={self.payload!r}, bottom={self.bottom!r})"
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return repr(self)
+        if self._one("formatted"):
+            return format(self.item(), spec)
+        text = format(math.nan, spec)
+        return "⊥" if text == "nan" else text.replace("nan", "  ⊥")  # in a width, if one is given
+
+    def _one(self, deed: str) -> bool:
+        """Tell whether the one entry is a number; more entries than one are refused."""
+        if self.payload.numel() != 1:
+            raise NotSupportedError(
+                f"one value alone can be {deed}, got the shape {tuple(self.shape)}; take an entry, "
+                "such as x[0], or all by x.tolist() or x.numpy()"
+            )
+        return not self.bottom.any()
+
+    def __float__(self) -> float:
+        if not self._one("made a float"):
+            raise RangeError(
+                "a value made a float must be a number, got ⊥; ask x.bottom, or take x.item(): nan"
+            )
+        return float(self.payload.item())
+
+    def __len__(self) -> int:
+        """Return the size of the first dimension, as of a tensor; iterating yields two fields."""
+        if not self.ndim:
+            raise NotSupportedError(
+                "a value must have a dimension to have a length, got a scalar; "
+                "torch.tensor asks for it: take x.payload instead, a tensor that is nan at ⊥"
+            )
+        return len(self.payload)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over the two fields, so that `payload, bottom = x` and `encode(*x)` work."""

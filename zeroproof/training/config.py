@@ -82,7 +82,7 @@ class TrainingConfig:
             `coverage_threshold`; among all, if none does.
         scheduler_cadence: Whether the learning-rate scheduler steps after each `"epoch"` or each
             `"step"`, skipped ones included.
-        progress: Show a progress bar when standard error is a terminal.
+        progress: Show a progress bar, in a terminal or a notebook.
         loss_patience: Epochs without a better one, in the sense of `keep_best`, after which
             training stops; `None` for never.
         max_grad_norm: Scale gradients down to this 2-norm; their norm before that is `grad_norm` in

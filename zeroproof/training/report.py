@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _ENTRIES = 2**14  # small batches are decoded together, up to this many answers
 _READS = 2**12  # scalars that may wait on the device
 _LATEST = 2**10  # entries that stand for an epoch, where parts of the loss are counted
 _COUNTED = ("gaps", "finite", "lost", "singular", "caught", "masked_rows")
+_SHOWN = [f"{part}_{name}" for name in ("loss", "coverage", "gap") for part in ("train", "val")]
 Row = Mapping[str, float]
 
 
@@ -233,6 +235,25 @@ class History(list[dict[str, float]]):
         1.0
     """
 
+    def __repr__(self) -> str:
+        """Return a table of a few epochs, counted from 0: the first, the best, the last."""
+        if not self:
+            return "History of no epoch"
+        judged = next(
+            (key for key in ("val_loss", "train_loss") if any(key in x for x in self)), ""
+        )
+        best = min(range(len(self)), key=lambda i: self[i].get(judged, math.inf))
+        names = [name for name in _SHOWN if any(name in row for row in self)]
+        lines = [["epoch", *names]]
+        for i in sorted({0, best, len(self) - 1}):
+            cells = (f"{self[i][name]:.4g}" if name in self[i] else "" for name in names)
+            lines.append([f"{'*' * (i == best and judged != '')}{i}", *cells])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ("  ".join(map(str.rjust, line, widths)).rstrip() for line in lines)
+        legend = f"; * lowest {judged}" if judged else ""
+        count = f"{len(self)} epoch" + "s" * (len(self) != 1)
+        return "\n".join([f"History of {count}{legend}", *table])
+
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per epoch.
 
@@ -243,14 +264,20 @@ class History(list[dict[str, float]]):
         frame.index.name = "epoch"
         return frame
 
-    def plot(self) -> Any:
-        """Draw loss, coverage and gap over the epochs; returns a `matplotlib.figure.Figure`.
+    def plot(self, ax: Any = None) -> Any:
+        """Draw loss, coverage and gap over the epochs.
+
+        Args:
+            ax: A `matplotlib.axes.Axes` to draw the loss alone into.
+
+        Returns:
+            A `matplotlib.figure.Figure`, which shows itself in a notebook, or `ax`.
 
         Raises:
             MissingExtraError: Matplotlib is not installed.
             DataError: There is no epoch to draw.
         """
-        return plot_history(self)
+        return plot_history(self, ax)
 
     def save_json(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as strict JSON, whole or not at all; what is not finite becomes null.
@@ -349,13 +376,16 @@ def _warned() -> Iterator[None]:
 
 
 def progress_bar(config: TrainingConfig, accelerator: Any, epoch: int) -> Any:
-    """Return a bar over the epochs from this one on, which shows itself on a terminal."""
-    return require("tqdm", extra="train").tqdm(
+    """Return a bar over the epochs from this one on, which shows itself, but not in a file."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    notebook = "IPKernelApp" in getattr(shell, "config", ())  # whose stderr is no terminal
+    wanted = config.progress and accelerator.is_main_process
+    return require("tqdm.auto", extra="train").tqdm(
         total=config.max_epochs,
         initial=epoch,
         desc="training",
         unit="epoch",
-        disable=None if config.progress and accelerator.is_main_process else True,
+        disable=not wanted or (False if notebook else None),
     )
 
 

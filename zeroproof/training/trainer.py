@@ -152,6 +152,15 @@ class SCMTrainer:
         self._in_head = 1.0  # what its numerator is multiplied by
         self._renew()
 
+    def __repr__(self) -> str:
+        scale, found = self._progress.scale, self.inference_config
+        unit = "not yet known" if scale is None else f"{self.unit:.4g}"
+        return (
+            f"SCMTrainer({type(plain(self.model)).__name__}, step {self.step}, epochs "
+            f"{len(self.history)} of {self.config.max_epochs}, unit {unit}, τ_infer "
+            f"{found.tau_infer:.4g}, τ_train {found.tau_train:.4g}, score {found.score})"
+        )
+
     @property
     def loss_fn(self) -> Callable[..., Tensor]:
         """The loss; a callback may set another one."""
