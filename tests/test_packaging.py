@@ -12,6 +12,10 @@ EXTRAS = PROJECT["optional-dependencies"]
 # what is installed under another name than it is imported
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 COMES_WITH = {
+    "contourpy": {"matplotlib"},
+    "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
+    "scipy": {"scikit-learn"},
+}
     "scipy": {"scikit-learn"},
     "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
 }
