@@ -16,9 +16,6 @@ COMES_WITH = {
     "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
     "scipy": {"scikit-learn"},
 }
-    "scipy": {"scikit-learn"},
-    "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
-}
 
 
 def names(extra):
