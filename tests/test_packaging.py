@@ -11,7 +11,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 # what is installed under another name than it is imported
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
-COMES_WITH = {"numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"}}
+COMES_WITH = {
+    "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
+    "scipy": {"scikit-learn"},
+}
 
 
 def names(extra):

@@ -41,7 +41,7 @@ def listed(values: Any) -> str:
     return text.getvalue()
 
 
-class Outcome(NamedTuple):
+class Reply(NamedTuple):
     """What a command has to say."""
 
     lines: Sequence[str]  # for a reader

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zeroproof._checks import one_of
 from zeroproof._extras import require
-from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.arguments import Reply
 from zeroproof.cli.tables import TableRows, check_folder, column_names, read_rows, read_signals
 from zeroproof.errors import DataError, RangeError
 
@@ -30,7 +30,7 @@ __all__ = ["fit", "fit_lines", "picture", "solve", "told", "train", "write_fit"]
 _FITTING = ("shared_denominator", "tau_infer", "tau_train", "seed")  # what both methods hand on
 
 
-def fit(given: Mapping[str, Any], own: dict[str, Any], *, quiet: bool = False) -> Outcome:
+def fit(given: Mapping[str, Any], own: dict[str, Any], *, quiet: bool = False) -> Reply:
     """Fit a model to a table and write it to a run folder.
 
     Args:
@@ -62,10 +62,10 @@ def fit(given: Mapping[str, Any], own: dict[str, Any], *, quiet: bool = False) -
     return told([*rows.said, *report], facts, folder)
 
 
-def told(report: Sequence[str], facts: Mapping[str, Any], folder: Path) -> Outcome:
+def told(report: Sequence[str], facts: Mapping[str, Any], folder: Path) -> Reply:
     """Return a report, and which files were written."""
     files = sorted(str(path) for path in folder.iterdir())
-    return Outcome([*report, f"files: {', '.join(files)}"], {**facts, "files": files})
+    return Reply([*report, f"files: {', '.join(files)}"], {**facts, "files": files})
 
 
 _PASSED = ("topology", "weight_power", "time_budget", "symmetry")  # options as they are
@@ -269,7 +269,9 @@ def train(
 
     if "hidden" in own:
         own = own | {"hidden": _widths(own["hidden"])}
-    options = FitOptions(**common, **own, **({"progress": False} if quiet else {}))
+    if quiet:
+        own = own | {"progress": False}
+    options = FitOptions(**common, **own)
     more = {"weight": rows.weight, "groups": rows.group}
     fitted = fit_table(*rows[:4], options, **{k: v for k, v in more.items() if v is not None})
     write_fit(folder, fitted, rows)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.arguments import Reply
 from zeroproof.cli.tables import cell_options, opened_table
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ __all__ = ["look"]
 _COLUMNS, _ROWS, _TOKENS, _WIDTH = 40, 5, 3, 24
 
 
-def look(data: str, *, quiet: bool = False, **given: Any) -> Outcome:
+def look(data: str, *, quiet: bool = False, **given: Any) -> Reply:
     """Show what a table holds.
 
     Args:
@@ -26,7 +26,7 @@ def look(data: str, *, quiet: bool = False, **given: Any) -> Outcome:
     """
     table = opened_table(data, given)
     record = _looked(table, cell_options(given))
-    return Outcome(_lines(record), record)
+    return Reply(_lines(record), record)
 
 
 def _looked(table: "Table", options: "CellOptions") -> dict[str, Any]:

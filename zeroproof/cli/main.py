@@ -23,7 +23,7 @@ from zeroproof.cli.arguments import (
     COMMANDS,
     OPTIONS,
     SECTIONS,
-    Outcome,
+    Reply,
     complete,
     help_text,
     parser,
@@ -165,7 +165,7 @@ def _clash() -> str:
     )
 
 
-def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
+def _fit(*, quiet: bool = False, **given: Any) -> Reply:
     """Fit, train as sections say, or print all options.
 
     Raises:
@@ -197,7 +197,7 @@ def _fit(*, quiet: bool = False, **given: Any) -> Outcome:
         return fit({**given, "data": str(data["train"])}, own, quiet=quiet)
     names = (*(name for group in _COMMON for name in OPTIONS[group]), *OPTIONS[given["method"]])
     options = {"data": data.get("train"), **{name: given.get(name) for name in names}}
-    return Outcome([yaml_text(options).rstrip("\n")], options)
+    return Reply([yaml_text(options).rstrip("\n")], options)
 
 
 def _check_sectioned(section: str, given: Mapping[str, Any]) -> None:

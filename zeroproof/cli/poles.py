@@ -5,7 +5,7 @@ import textwrap
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.arguments import Reply
 from zeroproof.cli.runs import Solved, check_file, open_run
 from zeroproof.errors import DataError, RunFolderError
 
@@ -50,7 +50,7 @@ class Singular(NamedTuple):
     system: bool = False
 
 
-def poles(run: str, *, out: str = "", all: bool = False, quiet: bool = False) -> Outcome:  # noqa: A002
+def poles(run: str, *, out: str = "", all: bool = False, quiet: bool = False) -> Reply:  # noqa: A002
     """List the poles and residues of a run with one feature, or trace the pole curves of two.
 
     Args:
@@ -67,7 +67,7 @@ def poles(run: str, *, out: str = "", all: bool = False, quiet: bool = False) ->
     known = singular(opened)
     count = len(opened.features)
     if known.constant and count > 2:
-        return Outcome(["no pole: the denominator is constant"], {"poles": []})
+        return Reply(["no pole: the denominator is constant"], {"poles": []})
     if count > 2:
         raise DataError(
             f"a run must have one feature or two for its poles to be listed, got {count}: they are "
@@ -82,7 +82,7 @@ def poles(run: str, *, out: str = "", all: bool = False, quiet: bool = False) ->
             write(columns)
         lines.append(f"{len(next(iter(columns.values())))} rows -> {out}")
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return Outcome(lines, {"poles" if count == 1 else "vertices": rows})
+    return Reply(lines, {"poles" if count == 1 else "vertices": rows})
 
 
 def listed_poles(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from zeroproof._extras import require
-from zeroproof.cli.arguments import Outcome
+from zeroproof.cli.arguments import Reply
 from zeroproof.cli.tables import DESCRIPTIONS, RUN_FILES, cell_options, column_names, reading
 from zeroproof.errors import DataError, RangeError, RunFolderError
 
@@ -36,7 +36,7 @@ class Solved(NamedTuple):
 
 def predict(
     run: str, data: str, *, out: str = "", keep: str = "", quiet: bool = False, **given: Any
-) -> Outcome:
+) -> Reply:
     """Answer each row of a table, piece by piece, with a status that says when there is none.
 
     Args:
@@ -82,7 +82,7 @@ def predict(
     words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
     more = f"; {beyond} rows outside the data of the fit" if beyond else ""
     record = {"rows": rows, "out": out, "status": dict(counts), "outside": beyond}
-    return Outcome([] if out == "-" else [f"{rows} rows -> {out}: {words}{more}"], record)
+    return Reply([] if out == "-" else [f"{rows} rows -> {out}: {words}{more}"], record)
 
 
 @contextmanager
@@ -108,11 +108,11 @@ def _kept(table: "Table", keep: str, plain: Collection[str]) -> dict[str, Any]:
 
 def schema_of(run: "Run | Solved") -> "Schema":
     """Return what the columns of a run mean; of earlier versions numbers."""
-    from zeroproof.data.schema import Column, Schema
+    from zeroproof.data.schema import Schema, TableColumn
 
     facts = run.facts.get("schema")
     if facts is None:
-        return Schema(tuple(Column(name) for name in run.features))
+        return Schema(tuple(TableColumn(name) for name in run.features))
     try:
         return Schema.of_record(facts).using(run.features)
     except (TypeError, KeyError, ValueError, AttributeError) as error:

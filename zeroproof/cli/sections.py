@@ -22,7 +22,7 @@ from zeroproof._checks import whole
 from zeroproof._extras import require
 from zeroproof._files import folder_in_place, text_in_place
 from zeroproof._record import said
-from zeroproof.cli.arguments import OPTIONS, SECTIONS, Outcome, sentence, yaml_text
+from zeroproof.cli.arguments import OPTIONS, SECTIONS, Reply, sentence, yaml_text
 from zeroproof.cli.fit import fit_lines, told, write_fit
 from zeroproof.cli.tables import (
     TableRows,
@@ -136,7 +136,7 @@ def _fitting(value: int, name: str) -> None:
         raise RangeError(f"{name} must be below 2**63, got {value}")
 
 
-def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Outcome:
+def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Reply:
     """Train as the sections say, write the run folder and report; or return all options.
 
     Args:
@@ -162,7 +162,7 @@ def fit_sections(given: Mapping[str, Any], *, printing: bool) -> Outcome:
     names = ("data", "target", "features", "out", "method", "seed", "resume", *used, *SECTIONS)
     text = yaml_text({name: values.get(name) for name in names})
     if printing:
-        return Outcome([text.rstrip("\n")], {name: values.get(name) for name in names})
+        return Reply([text.rstrip("\n")], {name: values.get(name) for name in names})
     parts = built("a section", lambda: _instances(parser, full))
     table = {name: given[name] for name in _OF_TABLES if name in given}
     plain = {name: values.get(name, "") for name in ("target", "features", "out", "seed", "resume")}
@@ -520,7 +520,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def train_run(run: TrainerRun) -> Outcome:
+def train_run(run: TrainerRun) -> Reply:
     """Train, write the run folder and report.
 
     Raises:
