@@ -126,7 +126,8 @@ def arm() -> None:
     command("predict", run, RUNS / "arm-fresh.csv", "--out", answers)
     predicted = read_table(answers)
     rates = numbers(predicted, COLUMNS[3:])
-    bottom = numbers(predicted, [f"{name}_bottom" for name in COLUMNS[3:]]).any(1)
+    words = [predicted.columns[f"{name}_status"].to_pylist() for name in COLUMNS[3:]]
+    bottom = torch.tensor([not {*row} <= {"answer", "gap"} for row in zip(*words, strict=True)])
     started = time.perf_counter()
     plain = fit_plain_mlp(training.inputs, training.rates, held_out_rows(run), fitting_time(run))
     spent = time.perf_counter() - started

@@ -12,8 +12,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 # what is installed under another name than it is imported
 IMPORTED = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 COMES_WITH = {
-    "contourpy": {"matplotlib"},
     "numpy": {"accelerate", "matplotlib", "pandas", "scikit-learn", "numba"},
+    "contourpy": {"matplotlib"},
     "scipy": {"scikit-learn"},
 }
 

@@ -53,8 +53,7 @@ def test_a_command_that_fails_ends_the_demo(quick):
 @pytest.mark.parametrize(("name", "rows"), [("hahn1", 236), ("kirby2", 151), ("thurber", 37)])
 def test_the_measured_data_are_complete(name, rows):
     table = demo.read_table(demo.HERE / f"data/{name}.csv")
-    assert len(table.cells) == rows
-    values = demo.numbers(table, table.columns, finite=True)
+    values = demo.numbers(table, list(table.columns), finite=True)
     certified = json.loads((demo.HERE / "data/certified.json").read_text())[name]
     assert certified["observations"] == len(values) == rows
 

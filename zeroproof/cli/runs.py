@@ -114,11 +114,11 @@ def _kept(table: "Table", keep: str, plain: Collection[str]) -> dict[str, Any]:
 
 def schema_of(run: "Run | Solved") -> "Schema":
     """Return what the columns of a run mean; of earlier versions numbers."""
-    from zeroproof.data.schema import Field, Schema
+    from zeroproof.data.schema import Schema, TableColumn
 
     facts = run.facts.get("schema")
     if facts is None:
-        return Schema(tuple(Field(name) for name in run.features))
+        return Schema(tuple(TableColumn(name) for name in run.features))
     try:
         return Schema.of_record(facts).using(run.features)
     except (TypeError, KeyError, ValueError, AttributeError) as error:

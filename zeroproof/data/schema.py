@@ -18,14 +18,14 @@ from zeroproof.data.cells import CellOptions, Cells, Kind
 from zeroproof.data.tables import Table, told
 from zeroproof.errors import DataError
 
-__all__ = ["Field", "Schema", "Wanted", "WantedRows", "rows_of"]
+__all__ = ["ReadRows", "Schema", "TableColumn", "Wanted", "rows_of"]
 
 _LEVELS = 20
 _MISSING = {Kind.MISSING, Kind.NAN, Kind.BOTTOM}
 _SHOWN = 8  # problems in one message
 
 
-class Field(NamedTuple):
+class TableColumn(NamedTuple):
     """What one column is."""
 
     name: str
@@ -59,8 +59,8 @@ class Field(NamedTuple):
 class Schema(NamedTuple):
     """The columns of a model."""
 
-    features: tuple[Field, ...]
-    targets: tuple[Field, ...] = ()
+    features: tuple[TableColumn, ...]
+    targets: tuple[TableColumn, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +96,8 @@ class Schema(NamedTuple):
         """
         parts = [
             tuple(
-                Field(**{**each, "levels": tuple(each.get("levels", ()))}) for each in record[part]
+                TableColumn(**{**each, "levels": tuple(each.get("levels", ()))})
+                for each in record[part]
             )
             for part in Schema._fields
         ]
@@ -151,7 +152,7 @@ class Wanted(NamedTuple):
     cells: CellOptions = CellOptions()
 
 
-class WantedRows(NamedTuple):
+class ReadRows(NamedTuple):
     """Numbers of a table."""
 
     X: NDArray[np.float64]
@@ -163,7 +164,7 @@ class WantedRows(NamedTuple):
     said: tuple[str, ...]
 
 
-def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> WantedRows:
+def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> ReadRows:
     """Read what is to be fitted.
 
     Args:
@@ -233,7 +234,7 @@ def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> Wante
         else column._replace(low=float(X[:, j].min()), high=float(X[:, j].max()))
         for column, j in zip(features, places, strict=False)
     ]
-    return WantedRows(
+    return ReadRows(
         X,
         np.stack(y, 1)[keep],
         None if weight is None else weight[keep],
@@ -251,7 +252,7 @@ def _as_missing(options: CellOptions | None) -> CellOptions:
 
 def _target(
     table: Table, name: str, wanted: Wanted, wrong: list[str]
-) -> tuple[Field, NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[TableColumn, NDArray[np.float64], NDArray[np.bool_]]:
     """Return a target, its values, and where a row is to be left out."""
     cells = table.cells(name, wanted.cells)
     allowed = {Kind.NUMBER, Kind.INFINITE, Kind.BOTTOM, Kind.MISSING, Kind.NAN, Kind.BOUND}
@@ -280,7 +281,7 @@ def _target(
             missing |= bounds
     if not np.isfinite(values[~missing]).any() and not wrong:
         wrong.append(f"target {name!r}: no finite value in any row")
-    return Field(name, kind, (), table.units.get(name, "")), values, missing
+    return TableColumn(name, kind, (), table.units.get(name, "")), values, missing
 
 
 def _bounded(cells: Cells, name: str) -> str:
@@ -300,11 +301,11 @@ def _bounded(cells: Cells, name: str) -> str:
 
 def _feature(
     table: Table, name: str, cells: Cells, wanted: Wanted, wrong: list[str]
-) -> Field | str:
+) -> TableColumn | str:
     """Return what a feature is, or why it is none, unless it was asked for."""
     unit = table.units.get(name, "")
     if name in wanted.dates:
-        return Field(name, "date", (), unit)
+        return TableColumn(name, "date", (), unit)
     texts, numbers = cells.count(Kind.TEXT), cells.count(Kind.NUMBER)
     if texts and not numbers and not cells.count(Kind.BOUND, Kind.INFINITE):
         levels = tuple(
@@ -317,13 +318,13 @@ def _feature(
                     f"; --dates {name} reads dates"
                 )
             return f"text of more than {_LEVELS} values left out: {name!r}"
-        return Field(name, "levels", (*levels, "")[: max(len(levels), 2)], unit)
+        return TableColumn(name, "levels", (*levels, "")[: max(len(levels), 2)], unit)
     if name not in wanted.features and cells.count(*_MISSING) == table.rows:
         return f"empty column left out: {name!r}"
     if line := told(table, name, cells, {*_MISSING, Kind.NUMBER}):
         advice = "" if name in wanted.features else "; --features takes other columns"
         wrong.append(f"{line}; --missing-values WORD reads a word as missing{advice}")
-    return Field(name, _percent(cells, name, wrong), (), unit)
+    return TableColumn(name, _percent(cells, name, wrong), (), unit)
 
 
 def _percent(cells: Cells, name: str, wrong: list[str]) -> str:
