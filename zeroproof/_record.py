@@ -32,7 +32,7 @@ __all__ = ["Stored", "built", "checksum", "load_tensors", "pack", "read_json", "
 
 FORMAT, VERSION = "zeroproof", 2
 _PLAIN = (bool, int, str, type(None))
-_DEEPEST = 100  # levels, far from where Python's own limit of recursion would lie on the way back
+_DEEPEST = 100  # levels; far from Python's own limit, also on the way back
 _JSON = json.JSONEncoder(ensure_ascii=False)
 _HEAD = ("format", "version", "kind", "zeroproof", "torch", "checksum")
 NONE: Mapping[str, Any] = types.MappingProxyType({})
@@ -181,8 +181,7 @@ def pack(tree: Any, described: Described = lambda _: None) -> tuple[Any, dict[st
     Tensors are copied to the CPU: they may move on while they are written.
 
     Raises:
-        RangeError: Something is neither a number, a string, a dense tensor nor made of those, in at
-            most 100 levels, or it is one that no file can hold.
+        RangeError: Something is no number, string or dense tensor, nor at most 100 levels of those.
     """
     tensors: dict[str, Tensor] = {}
     return _packed(tree, "", tensors, described), tensors
@@ -303,10 +302,8 @@ def _plain(value: Any, path: str) -> Any:
     try:
         _JSON.encode(value).encode()
     except ValueError as error:  # half a pair of surrogates, or too many digits
-        raise RangeError(
-            f"{path or 'what is stored'} must have numbers and text that a file can hold, "
-            f"but has {said(error)}"
-        ) from error
+        what = f"{path} must have numbers and text that a file can hold, but has {said(error)}"
+        raise RangeError(what) from error
     return value
 
 
@@ -320,8 +317,8 @@ def _dense(x: Tensor, path: str) -> Tensor:
         safetensors.save({"x": x.reshape(-1)[:0]})  # so that an unknown type is found out here
     except Exception as error:  # torch and safetensors have many for what they cannot copy
         raise RangeError(
-            f"{path or 'what is stored'} must be a dense tensor of plain numbers, got one of "
-            f"{x.dtype}, {x.layout} on {x.device}: {said(error)[:120]}"
+            f"{path} must be a dense tensor of plain numbers, got {x.dtype}, {x.layout} on "
+            f"{x.device}: {said(error)[:120]}"
         ) from error
     return x
 

@@ -62,7 +62,7 @@ def test_every_legal_edge_is_accepted(options):
         ({"coverage_patience": 0}, "coverage_patience must be a whole number"),
         ({"grad_accumulation_steps": 0}, "grad_accumulation_steps must be a whole number"),
         ({"grad_accumulation_steps": 10**30}, r"grad_accumulation_steps must be below 2\*\*63"),
-        ({"max_steps": 10**5000}, r"max_steps must be below 2\*\*63, got one of 16610 bits"),
+        ({"max_steps": 10**5000}, r"max_steps must be below 2\*\*63, got more than that"),
         ({"seed": 10**5000}, r"seed must be below 2\*\*32"),
         ({"device": None}, 'device must be "auto" or the name of a torch device, got None'),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),

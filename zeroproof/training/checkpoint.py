@@ -45,8 +45,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"step-([0-9]{9,})(?:\.([0-9]+))?")
-# left by a process that was killed while it wrote
-_STALE = re.compile(r"\.step-[0-9]{9,}(\.[0-9]+)?-")
+_STALE = re.compile(r"\.step-[0-9]{9,}(\.[0-9]+)?-")  # left by a process that was killed
 # options that may differ without making it another run
 _FREE = {
     *("device", "progress", "max_epochs", "max_steps", "log_dir", "log_every"),
@@ -61,8 +60,7 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
     Args:
         folder: Where checkpoints live; made if it is missing.
         step: Number of the step, at least 0, part of the name.
-        state: Dicts, lists and tuples of numbers, strings and dense tensors, nested in less than
-            100 levels.
+        state: At most 99 levels of dicts, lists and tuples of numbers, strings, dense tensors.
         keep: How many steps to keep, this one included; of each its latest checkpoint.
 
     Returns:
@@ -97,8 +95,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; nothing is unpickled.
 
     Raises:
-        DamagedCheckpointError: A file is missing, cut short or altered, or the folder has the name
-            of another step.
+        DamagedCheckpointError: A file is missing, cut or altered, or the name tells another step.
         CheckpointError: It is no checkpoint, or was written in a format that is not read here.
     """
     path = Path(path)
@@ -109,9 +106,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{path} must hold a state, got {type(state).__name__}")
     if named and stored.get("step", step := int(named[1])) != step:  # not in earlier versions
-        raise DamagedCheckpointError(
-            f"{path} must hold the step of its name, got step {stored['step']}"
-        )
+        found = f"{path} must hold the step of its name, got step {stored['step']}"
+        raise DamagedCheckpointError(found)
     return state
 
 
@@ -153,8 +149,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
 
     Raises:
         DamagedCheckpointError: The checkpoint is not as it was written.
-        CheckpointError: There is none, or it holds no model or one of another architecture; nothing
-            was loaded.
+        CheckpointError: There is none, or it holds no model like this one; nothing was loaded.
     """
     path = Path(path)
     if not _NAME.fullmatch(path.name):
@@ -264,35 +259,32 @@ class Checkpoints:
             yield
 
     def _take(self) -> tuple[str, str]:
-        """Hold the folder for this run; return why that cannot be, and what is doubtful about it.
-
-        What was held may be gone with the folder, and another run may have begun there.
-        """
+        """Hold the folder for this run; return why that cannot be, and what is doubtful in it."""
         place = self._folder / ".lock"
-        if self._lock is not None:
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._lock.fileno()), place.stat()):
-                    return "", ""
+        with suppress(OSError):  # gone with its folder, where another run may have begun
+            if self._lock and os.path.samestat(os.fstat(self._lock.fileno()), place.stat()):
+                return "", ""
         self._let_go()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = place.open("a")
         _LOCKS.add(self._lock)
+        problem = doubt = ""
         try:
             import fcntl  # not on Windows
 
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._let_go()
-            return (
+            problem = (
                 f"checkpoint_dir must belong to one run at a time, but another one is writing to "
                 f"{self._folder}: wait until it is over, or choose another folder"
-            ), ""
+            )
         except (ImportError, OSError) as error:
-            return "", (
+            doubt = (
                 f"checkpoint_dir {self._folder} cannot be locked ({error}): "
                 "see to it that no second run writes there"
             )
-        return "", ""
+        return problem, doubt
 
     def _let_go(self) -> None:
         if self._lock is not None:
@@ -324,19 +316,21 @@ class Checkpoints:
         """
         mine = {**self._progress.own_state(), "callbacks": self._events.state()}
         own = from_all([mine], self._accelerator)
-        path = problem = taken = ""
+        path = problem = refused = ""
         if self._accelerator.is_main_process:
             step, keep = self._progress.step, self._config.keep_checkpoints
             state = {**self._common(), "processes": own}
             try:
-                taken, problem = self._take()
-                if not taken:
+                refused, problem = self._take()
+                if not refused:
                     path = str(save_checkpoint(self._folder, step, state, keep))
+            except CheckpointError as error:
+                refused = str(error)  # on all processes, of which none shall wait for this one
             except OSError as error:
                 problem = f"no checkpoint could be written at step {step}: {error}"
-        path, problem, taken = from_all([(path, problem, taken)], self._accelerator)[0]
-        if taken:
-            raise CheckpointError(taken)
+        path, problem, refused = from_all([(path, problem, refused)], self._accelerator)[0]
+        if refused:
+            raise CheckpointError(refused)
         if problem:
             warnings.warn(problem, stacklevel=3)
         return Path(path) if path else None
