@@ -32,6 +32,8 @@ __all__ = ["Stored", "built", "checksum", "load_tensors", "pack", "read_json", "
 
 FORMAT, VERSION = "zeroproof", 2
 _PLAIN = (bool, int, str, type(None))
+_DEEPEST = 100  # levels; far from Python's own limit, also on the way back
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _HEAD = ("format", "version", "kind", "zeroproof", "torch", "checksum")
 NONE: Mapping[str, Any] = types.MappingProxyType({})
 Kinds = Mapping[str, Callable[..., Any]]
@@ -68,7 +70,7 @@ class Stored(NamedTuple):
 
         Raises:
             OSError: The disk is full, the folder cannot be written, ...
-            RangeError: An entry is neither number, string, tensor nor made of those.
+            RangeError: As `pack`.
         """
         tree, tensors = pack(entries, self._described)
         with tensors_written() as safetensors:
@@ -179,7 +181,7 @@ def pack(tree: Any, described: Described = lambda _: None) -> tuple[Any, dict[st
     Tensors are copied to the CPU: they may move on while they are written.
 
     Raises:
-        RangeError: Something is neither a number, a string, a tensor nor made of those.
+        RangeError: Something is no number, string or dense tensor, nor at most 100 levels of those.
     """
     tensors: dict[str, Tensor] = {}
     return _packed(tree, "", tensors, described), tensors
@@ -258,42 +260,67 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911 - one for each kind o
 
 
 def _packed(  # noqa: PLR0911 - one for each kind of value
-    tree: Any, path: str, tensors: dict[str, Tensor], described: Described
+    tree: Any, path: str, tensors: dict[str, Tensor], described: Described, depth: int = 0
 ) -> Any:
+    if depth > _DEEPEST:
+        raise RangeError(f"{path[:40]}... must be nested in at most {_DEEPEST} levels, got more")
     if isinstance(tree, Tensor):
         # without the name of the entry, so that weights keep the names that they have in a model
         names = chain([path.partition(".")[2], path], (f"{path}.{i}" for i in count()))
-        name = next(name for name in names if name and name not in tensors)
-        mark, tree = "$tensor", tree.detach()
-        if tree.is_complex():  # safetensors knows none of double precision
-            tree, mark = torch.view_as_real(tree.resolve_conj()), "$complex"
-        tensors[name] = tree.to("cpu", copy=True).contiguous()
-        return {mark: name}
+        taken = {"", "__metadata__", *tensors}  # the second is a name of the format's own
+        name = next(name for name in names if name not in taken)
+        tensors[name] = _dense(tree, path)
+        return {"$complex" if tree.is_complex() else "$tensor": name}
     if isinstance(tree, float):
         tree = float(tree)  # a NumPy number is one too
         return tree if math.isfinite(tree) else {"$float": repr(tree)}
     if isinstance(tree, _PLAIN):
-        return tree
+        return _plain(tree, path)
 
     def of(item: Any, name: Any) -> Any:
-        return _packed(item, f"{path}.{name}".lstrip("."), tensors, described)
+        return _packed(item, f"{path}.{name}".lstrip("."), tensors, described, depth + 1)
 
     if (found := described(tree)) is not None:
         name, fields = found
         return {f"${name}": {field: of(item, field) for field, item in fields.items()}}
     if isinstance(tree, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in tree):
-            return {key: of(item, key) for key, item in tree.items()}
+            return {_plain(key, path): of(item, key) for key, item in tree.items()}
         return {"$items": [[of(key, "key"), of(item, key)] for key, item in tree.items()]}
     if isinstance(tree, list | tuple):
         items = [of(item, i) for i, item in enumerate(tree)]
         return {"$tuple": items} if isinstance(tree, tuple) else items
     if hasattr(tree, "item") and getattr(tree, "ndim", None) == 0:  # a NumPy scalar
-        return _packed(tree.item(), path, tensors, described)
+        return _packed(tree.item(), path, tensors, described, depth + 1)
     raise RangeError(
         f"{path or 'what is stored'} must be made of numbers, strings and tensors, "
         f"got {type(tree).__name__}"
     )
+
+
+def _plain(value: Any, path: str) -> Any:
+    try:
+        _JSON.encode(value).encode()
+    except ValueError as error:  # half a pair of surrogates, or too many digits
+        what = f"{path} must have numbers and text that a file can hold, but has {said(error)}"
+        raise RangeError(what) from error
+    return value
+
+
+def _dense(x: Tensor, path: str) -> Tensor:
+    safetensors = require("safetensors.torch", extra="train")
+    try:
+        x = x.detach()
+        if x.is_complex():  # safetensors knows none of double precision
+            x = torch.view_as_real(x.resolve_conj())
+        x = x.to("cpu", copy=True).contiguous()
+        safetensors.save({"x": x.reshape(-1)[:0]})  # so that an unknown type is found out here
+    except Exception as error:  # torch and safetensors have many for what they cannot copy
+        raise RangeError(
+            f"{path} must be a dense tensor of plain numbers, got {x.dtype}, {x.layout} on "
+            f"{x.device}: {said(error)[:120]}"
+        ) from error
+    return x
 
 
 def checksum(tensors: Path, record: Mapping[str, Any]) -> str:

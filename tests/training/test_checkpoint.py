@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from zeroproof.errors import CheckpointError, DamagedCheckpointError
+from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError
 from zeroproof.training import (
     SCMTrainingLoss,
     find_checkpoint,
@@ -76,6 +77,75 @@ def test_what_is_no_number_is_refused_by_its_place(tmp_path):
     with pytest.raises(CheckpointError, match=r"outer\.1\.inner must be made of .* got object"):
         save_checkpoint(tmp_path, 0, {"outer": [0, {"inner": object()}]})
     assert list(tmp_path.iterdir()) == []
+
+
+def nested(levels, kind):
+    value = kind()
+    for _ in range(levels - 1):
+        value = kind([value])
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("\udcff", r"it\.0 must have numbers and text that a file can hold, .*surrogates"),
+        ({"\udcff": 1}, r"it\.0 must have numbers and text"),
+        (10**5000, r"it\.0 must have numbers and text .*digits"),
+        (nested(3000, list), "must be nested in at most 100 levels, got more"),
+        (torch.eye(2).to_sparse(), r"it\.0 must be a dense tensor .* torch\.sparse_coo on cpu"),
+        (torch.eye(2).cfloat().to_sparse(), r"it\.0 must be a dense tensor"),
+        (torch.ones(2, device="meta"), r"it\.0 must be a dense tensor .* on meta"),
+        (torch.ones(2, dtype=torch.uint8).view(torch.bits8), r"it\.0 must be a dense tensor"),
+        (np.longdouble(1), "nested in at most 100 levels|made of numbers"),
+    ],
+    ids=["text", "key", "digits", "deep", "sparse", "complex", "meta", "bits", "long"],
+)
+def test_what_no_file_can_hold_is_refused_and_leaves_no_trace(tmp_path, value, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        save_checkpoint(tmp_path, 0, {"it": [value]})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_deepest_that_is_written_is_read(tmp_path, kind):
+    state = {"it": nested(98, kind)}
+    assert load_checkpoint(save_checkpoint(tmp_path, 0, state)) == state
+
+
+def test_a_tensor_may_have_the_name_that_the_format_keeps_for_itself(tmp_path):
+    state = {"__metadata__": torch.ones(2), "state": {"__metadata__": torch.zeros(3)}}
+    assert same(load_checkpoint(save_checkpoint(tmp_path, 0, state)), state)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"step": -1}, "step must be a whole number of at least 0, got -1"),
+        ({"step": 2.0}, "step must be a whole number"),
+        ({"step": 2, "keep": 0}, "keep must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_a_step_below_none_and_keeping_none_are_refused(tmp_path, options, sentence):
+    kept = save_checkpoint(tmp_path, 1, {})
+    with pytest.raises(RangeError, match=sentence):
+        save_checkpoint(tmp_path, state={}, **options)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_name_of_another_step_is_damage(tmp_path):
+    good = save_checkpoint(tmp_path, 24, {})
+    copied = shutil.copytree(good, tmp_path / "step-000000999")
+    with pytest.raises(DamagedCheckpointError, match="must hold the step of its name, got step 24"):
+        load_checkpoint(copied)
+    with pytest.warns(UserWarning, match="damaged checkpoint is left out: .*step-000000999"):
+        assert find_checkpoint(tmp_path) == (good, {})
+
+
+def test_a_name_in_other_digits_is_no_checkpoint(tmp_path):
+    good = save_checkpoint(tmp_path, 1, {})
+    (tmp_path / "step-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0669").mkdir()
+    assert list_checkpoints(tmp_path) == [good]
 
 
 def test_the_last_ones_are_kept_and_one_of_the_same_step_is_later(tmp_path):
@@ -173,6 +243,32 @@ def test_weights_of_another_architecture_are_refused_untouched(tmp_path, Tuples,
     with pytest.raises(CheckpointError, match="must hold a checkpoint, got none that is whole"):
         load_weights(tmp_path / "nowhere", model)
     assert torch.equal(before, weights(model))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": None},
+        {"model": [1]},
+        {"model": {0: torch.ones(1)}},
+        {"model": {"weight": 3, "bias": torch.ones(2)}},
+        {"progress": [1]},
+        {"progress": {"in_head": True}},
+        {"progress": {"in_head": True, "scale": 2.0}},
+    ],
+    ids=["none", "list", "keys", "number", "progress", "scale", "head"],
+)
+def test_a_checkpoint_without_weights_to_set_is_refused_untouched(tmp_path, changed):
+    model = nn.Linear(1, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = nn.Linear(1, 2).state_dict()
+    save_checkpoint(tmp_path, 1, {"model": {"bias": other["bias"], **other}} | changed)
+    with pytest.raises(CheckpointError, match="step-000000001 must hold"):
+        load_weights(tmp_path, model)
+    assert same(dict(model.state_dict()), before)
+    save_checkpoint(tmp_path, 2, {"of another kind": 1})
+    with pytest.raises(CheckpointError, match="must hold a model's parameters, got NoneType"):
+        load_weights(tmp_path, model)
 
 
 def test_the_one_just_written_is_kept_whatever_its_step(tmp_path):

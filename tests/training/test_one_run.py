@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -201,6 +202,52 @@ def test_a_run_within_a_run_of_one_process_is_refused_and_one_after_the_other_wo
     for trainer in (outer, build(Nested())):
         trainer.fit(resume_from="auto")
         assert trainer.step == 1
+
+
+def lose_folder(kept):
+    shutil.rmtree(kept)
+
+
+def lose_lock(kept):
+    (kept / ".lock").unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_folder, lose_lock])
+def test_a_folder_that_was_lost_is_held_anew_from_the_next_checkpoint_on(build, tmp_path, lose):
+    class Lose(Callback):
+        def on_batch_end(self, trainer):
+            lose(tmp_path / "kept")
+
+        def on_checkpoint_end(self, trainer):
+            with pytest.raises(CheckpointError, match=ANOTHER):
+                build().fit(resume_from="auto")
+
+    trainer = build(Lose())
+    trainer.fit()
+    assert list_checkpoints(tmp_path / "kept") == [trainer.checkpoint]
+    assert build(Lose()).fit(resume_from="auto") == trainer.history  # nobody holds it
+
+
+@pytest.mark.parametrize("lose", [lose_folder, lose_lock])
+def test_a_run_whose_folder_another_one_took_ends_and_prunes_nothing(build, tmp_path, lose):
+    seen = []
+
+    class Outer(Callback):
+        def on_batch_end(self, trainer):
+            lose(tmp_path / "kept")
+            build(Inner(trainer)).fit()
+
+    class Inner(Callback):
+        def __init__(self, outer):
+            self.outer = outer
+
+        def on_checkpoint_end(self, trainer):
+            with pytest.raises(CheckpointError, match=ANOTHER):
+                self.outer._checkpoints.save()
+            seen.append(list_checkpoints(tmp_path / "kept") == [trainer.checkpoint])
+
+    build(Outer()).fit()
+    assert seen == [True]
 
 
 def test_a_run_that_ended_with_an_error_leaves_the_folder_free(build):

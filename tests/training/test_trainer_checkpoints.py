@@ -154,18 +154,33 @@ def test_a_place_in_the_home_folder_is_found_there(run, tmp_path, monkeypatch):
     assert (tmp_path / "log" / "epochs.jsonl").is_file()
 
 
-def test_what_cannot_be_stored_is_found_before_the_first_step(run):
+@pytest.mark.parametrize(
+    "value",
+    [object(), "\udcff", 10**5000, torch.eye(2).to_sparse()],
+    ids=["object", "text", "digits", "sparse"],
+)
+def test_what_cannot_be_stored_is_found_before_the_first_step(run, value):
     class Odd:
         def state_dict(self):
-            return {"it": object()}
+            return {"it": value}
 
         def load_state_dict(self, state):
             raise AssertionError
 
     trainer = run(callbacks=[Odd()])
-    with pytest.raises(CheckpointError, match=r"0\.it must be made of numbers"):
+    with pytest.raises(CheckpointError, match=r"0\.it must (be made of|have|be a dense)"):
         trainer.fit()
     assert trainer.step == 0
+
+
+def test_a_copy_under_a_later_name_is_passed_over(run, tmp_path):
+    run().fit()
+    shutil.copytree(tmp_path / "kept" / "step-000000004", tmp_path / "kept" / "step-000000999")
+    trainer = run(max_epochs=3)
+    with pytest.warns(UserWarning, match="left out: .*999 must hold the step of its name, got"):
+        trainer.fit(resume_from="auto")
+    assert trainer.step == 6
+    assert (tmp_path / "kept" / "damaged-step-000000999").is_dir()
 
 
 def test_a_limit_on_patience_may_be_raised(run):

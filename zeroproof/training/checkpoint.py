@@ -18,15 +18,16 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
+from zeroproof._checks import positive, whole
 from zeroproof._files import folder_in_place
-from zeroproof._record import Stored, load_tensors, pack, unpack
+from zeroproof._record import Stored, load_tensors, pack, said, unpack
 from zeroproof.errors import CheckpointError, DamagedCheckpointError, RangeError, ZeroProofError
 from zeroproof.training.config import Events, TrainingConfig
 from zeroproof.training.loaders import from_all
@@ -43,8 +44,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
-_STALE = re.compile(r"\.step-\d{9,}(\.\d+)?-")  # left by a process that was killed while it wrote
+_NAME = re.compile(r"step-([0-9]{9,})(?:\.([0-9]+))?")
+_STALE = re.compile(r"\.step-[0-9]{9,}(\.[0-9]+)?-")  # left by a process that was killed
 # options that may differ without making it another run
 _FREE = {
     *("device", "progress", "max_epochs", "max_steps", "log_dir", "log_every"),
@@ -58,22 +59,24 @@ def save_checkpoint(folder: str | Path, step: int, state: Mapping[str, Any], kee
 
     Args:
         folder: Where checkpoints live; made if it is missing.
-        step: Number of the step, part of the name.
-        state: Nested dicts, lists and tuples of numbers, strings and tensors.
+        step: Number of the step, at least 0, part of the name.
+        state: At most 99 levels of dicts, lists and tuples of numbers, strings, dense tensors.
         keep: How many steps to keep, this one included; of each its latest checkpoint.
 
     Returns:
         The checkpoint's own folder.
 
     Raises:
-        CheckpointError: `state` holds something that is neither number, string nor tensor.
+        CheckpointError: `state` holds something else, or what no file can hold.
+        RangeError: `step` is below 0, or `keep` below 1.
         OSError: The disk is full, the folder cannot be written, ...; older ones are untouched.
     """
-    folder = Path(folder)
+    folder, step = Path(folder), int(whole(step, "step"))
+    whole(keep, "keep", low=1)
     final = _free_name(folder, step)
     with folder_in_place(final) as fresh:
         try:
-            _STORED.write(fresh, {"state": state})
+            _STORED.write(fresh, {"state": state, "step": step})
         except RangeError as error:
             raise CheckpointError(str(error)) from error
         for path in fresh.iterdir():
@@ -92,15 +95,19 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; nothing is unpickled.
 
     Raises:
-        DamagedCheckpointError: A file is missing, cut short or altered.
+        DamagedCheckpointError: A file is missing, cut or altered, or the name tells another step.
         CheckpointError: It is no checkpoint, or was written in a format that is not read here.
     """
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError(f"{path} must be the folder of a checkpoint, got no folder")
-    state = _STORED.read(path).get("state")
+    stored = _STORED.read(path)
+    state, named = stored.get("state"), _NAME.fullmatch(path.name)
     if not isinstance(state, dict):
         raise DamagedCheckpointError(f"{path} must hold a state, got {type(state).__name__}")
+    if named and stored.get("step", step := int(named[1])) != step:  # not in earlier versions
+        found = f"{path} must hold the step of its name, got step {stored['step']}"
+        raise DamagedCheckpointError(found)
     return state
 
 
@@ -142,7 +149,7 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
 
     Raises:
         DamagedCheckpointError: The checkpoint is not as it was written.
-        CheckpointError: There is none, or it holds another architecture; nothing was loaded.
+        CheckpointError: There is none, or it holds no model like this one; nothing was loaded.
     """
     path = Path(path)
     if not _NAME.fullmatch(path.name):
@@ -152,12 +159,19 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
         path, state = found
     else:
         state = load_checkpoint(path)
-    _check_model_state(model, state["model"], path)
-    set_all_state(model, state["model"])
-    progress = state.get("progress", {})
-    if progress.get("in_head"):  # as when `fit` ends: answers are in the units of y
-        (head,) = heads_of(model)
-        scale_numerator(head, progress["scale"])
+    _check_model_state(model, state.get("model"), path)
+    before = copy.deepcopy(all_state(model))
+    try:
+        set_all_state(model, state["model"])
+        progress = state.get("progress", {})
+        if progress.get("in_head"):  # as when `fit` ends: answers are in the units of y
+            (head,) = heads_of(model)
+            scale_numerator(head, positive(progress["scale"], "scale"))
+    except Exception as error:  # whatever a setter says to what it cannot take
+        set_all_state(model, before)
+        raise CheckpointError(
+            f"{path} must hold what this model can be set to, but has {said(error)}"
+        ) from error
 
 
 # Open files whose lock is held here. The system lets go of it when no process has the file open any
@@ -173,32 +187,6 @@ def _leave_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_locks)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[tuple[str, str]]:
-    """Hold a folder for one run; yield why that cannot be, and what is doubtful about it."""
-    lock, problem, doubt = (folder / ".lock").open("a"), "", ""
-    _LOCKS.add(lock)
-    try:
-        try:
-            import fcntl  # not on Windows
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            problem = (
-                f"checkpoint_dir must belong to one run at a time, but another one is writing to "
-                f"{folder}: wait until it is over, or choose another folder"
-            )
-        except (ImportError, OSError) as error:
-            doubt = (
-                f"checkpoint_dir {folder} cannot be locked ({error}): "
-                "see to it that no second run writes there"
-            )
-        yield problem, doubt
-    finally:
-        lock.close()
-        _LOCKS.discard(lock)
 
 
 class Checkpoints:
@@ -227,6 +215,7 @@ class Checkpoints:
         self._forward, self._events, self._parts = forward, events, parts
         self._progress: Progress = parts["progress"]
         self._folder = Path(str(config.checkpoint_dir)).expanduser()
+        self._lock: IO[str] | None = None
 
     @contextmanager
     def held(self, *, fresh: bool) -> Iterator[None]:
@@ -251,10 +240,10 @@ class Checkpoints:
         with ExitStack() as until_over:
             if self._accelerator.is_main_process:
                 try:
-                    self._folder.mkdir(parents=True, exist_ok=True)
+                    until_over.callback(self._let_go)
+                    problem, doubt = self._take()
                     with tempfile.TemporaryFile(dir=self._folder):
                         pass
-                    problem, doubt = until_over.enter_context(_locked(self._folder))
                     if not problem:
                         problem = self._cleared(fresh=fresh)
                 except OSError as error:
@@ -268,6 +257,40 @@ class Checkpoints:
             if doubt:
                 warnings.warn(doubt, stacklevel=4)
             yield
+
+    def _take(self) -> tuple[str, str]:
+        """Hold the folder for this run; return why that cannot be, and what is doubtful in it."""
+        place = self._folder / ".lock"
+        with suppress(OSError):  # gone with its folder, where another run may have begun
+            if self._lock and os.path.samestat(os.fstat(self._lock.fileno()), place.stat()):
+                return "", ""
+        self._let_go()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = place.open("a")
+        _LOCKS.add(self._lock)
+        problem = doubt = ""
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._let_go()
+            problem = (
+                f"checkpoint_dir must belong to one run at a time, but another one is writing to "
+                f"{self._folder}: wait until it is over, or choose another folder"
+            )
+        except (ImportError, OSError) as error:
+            doubt = (
+                f"checkpoint_dir {self._folder} cannot be locked ({error}): "
+                "see to it that no second run writes there"
+            )
+        return problem, doubt
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            _LOCKS.discard(self._lock)
+            self._lock = None
 
     def _cleared(self, *, fresh: bool) -> str:
         """Remove what a process left that was killed; return why a new run cannot begin here."""
@@ -285,20 +308,29 @@ class Checkpoints:
     def save(self) -> Path | None:
         """Write a checkpoint; all processes have to call.
 
+        Raises:
+            CheckpointError: Another run has taken the folder, or the state cannot be stored.
+
         Warns:
             UserWarning: It could not be written; training may go on, older checkpoints are whole.
         """
         mine = {**self._progress.own_state(), "callbacks": self._events.state()}
         own = from_all([mine], self._accelerator)
-        path = problem = ""
+        path = problem = refused = ""
         if self._accelerator.is_main_process:
             step, keep = self._progress.step, self._config.keep_checkpoints
             state = {**self._common(), "processes": own}
             try:
-                path = str(save_checkpoint(self._folder, step, state, keep))
+                refused, problem = self._take()
+                if not refused:
+                    path = str(save_checkpoint(self._folder, step, state, keep))
+            except CheckpointError as error:
+                refused = str(error)  # on all processes, of which none shall wait for this one
             except OSError as error:
                 problem = f"no checkpoint could be written at step {step}: {error}"
-        path, problem = from_all([(path, problem)], self._accelerator)[0]
+        path, problem, refused = from_all([(path, problem, refused)], self._accelerator)[0]
+        if refused:
+            raise CheckpointError(refused)
         if problem:
             warnings.warn(problem, stacklevel=3)
         return Path(path) if path else None
@@ -498,7 +530,7 @@ def _copied(state: Any) -> Any:
         raise CheckpointError(str(error)) from error
 
 
-def _check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -> None:
+def _check_model_state(model: nn.Module, state: Any, path: Path) -> None:
     """Find out whether a state belongs to a model.
 
     Raises:
@@ -507,18 +539,22 @@ def _check_model_state(model: nn.Module, state: Mapping[str, Any], path: Path) -
     """
     if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
         raise CheckpointError(f"{path} needs a model that has run once, got lazy parameters")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} must hold a model's parameters, got {type(state).__name__}")
     mine = all_state(model)
     for what, names in (("lacks", mine.keys() - state.keys()), ("has", state.keys() - mine.keys())):
         if names:
-            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            shown = ", ".join(sorted(map(str, names))[:3]) + (", ..." if len(names) > 3 else "")
             raise CheckpointError(f"{path} must hold this model's parameters, but {what} {shown}")
     for name, value in state.items():
         wanted = mine[name]
-        if isinstance(value, Tensor) and value.shape != wanted.shape:
+        if not (isinstance(value, Tensor) and isinstance(wanted, Tensor)):
+            continue  # extra state of a module
+        if value.shape != wanted.shape:
             raise CheckpointError(
                 f"{path} must hold {name} of shape {tuple(wanted.shape)}, got {tuple(value.shape)}"
             )
-        if isinstance(value, Tensor) and value.dtype != wanted.dtype:
+        if value.dtype != wanted.dtype:
             raise CheckpointError(f"{path} must hold {name} in {wanted.dtype}, got {value.dtype}")
 
 

@@ -170,21 +170,20 @@ class TrainingConfig:
         if self.device != "auto":
             try:
                 torch.device(self.device)
-            except RuntimeError as error:
+            except (RuntimeError, TypeError, ValueError) as error:
                 raise RangeError(
                     f'device must be "auto" or the name of a torch device, got {self.device!r}'
                 ) from error
 
     def _check_numbers(self) -> None:
-        for name in _COUNTS:
-            whole(getattr(self, name), name, low=1)
-        for name in ("max_steps", "loss_patience", "checkpoint_every_steps"):
-            if getattr(self, name) is not None:
-                whole(getattr(self, name), name, low=1)
+        for name in (*_COUNTS, "max_steps", "loss_patience", "checkpoint_every_steps"):
+            value = getattr(self, name)
+            if (name in _COUNTS or value is not None) and whole(value, name, low=1) >= 2**63:
+                raise RangeError(f"{name} must be below 2**63, got more than that")
         if self.seed is not None:
             whole(self.seed, "seed")
             if self.seed >= 2**32:
-                raise RangeError(f"seed must be below 2**32, got {self.seed}")
+                raise RangeError("seed must be below 2**32, got more than that")
         if self.max_grad_norm is not None:
             positive(self.max_grad_norm, "max_grad_norm")
         if self.ema_decay is not None and positive(self.ema_decay, "ema_decay") >= 1:
