@@ -224,6 +224,15 @@ def test_an_affine_fit_tells_the_sign_of_infinity(fit, zeroproof, tmp_path):
         assert all(np.isnan(found.cells(n).value[0]) for n in answer_columns(target)[1:4])
 
 
+def test_a_number_may_stand_for_what_was_not_measured(fit, table, tmp_path):
+    rows = "".join(f"{k},{-999 if k % 5 == 0 else 3 * k}\n" for k in range(40))
+    outcome = fit(table("x,y\n" + rows), "--target", "y", "--missing-values", "-999,bad")
+    assert outcome.code == 2
+    assert "missing cells in 8 of 40 rows ('y' 8)" in outcome.err
+    words = ("--target", "y", "--missing-values", "-999,bad", "--drop-missing")
+    assert "fitted 32 rows" in fit(table("x,y\n" + rows), *words).out
+
+
 @pytest.mark.parametrize("name", ["solve", "train", "sections"])
 def test_a_run_of_an_earlier_version_answers(zeroproof, tmp_path, name):
     new, out, stored = tmp_path / "new.csv", tmp_path / "out.csv", np.load(STORED / f"{name}.npz")

@@ -249,6 +249,7 @@ _VALUES = {str: "TEXT", listed: "A,B", float: "NUMBER", int: "N", bool: "true|fa
 
 def _shown(name: str, option: Option) -> str:
     value = "" if name in _FLAGS else "|".join(option.choices) or _VALUES[option.kind]
+    value = "WORD=BOUND" if name == "limit" else value
     return f"--{name.replace('_', '-')} {value}".rstrip()
 
 

@@ -7,6 +7,7 @@ Exit codes: 0 fine, 1 ran but failed, 2 bad input or usage, 130 interrupted, 143
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("always", category=UserWarning, module="zeroproof")
         warnings.showwarning = _say_warning
         try:
-            return _run([_spelled(word) for word in (sys.argv[1:] if argv is None else argv)])
+            return _run(_spelled(sys.argv[1:] if argv is None else argv))
         except SystemExit as stop:  # --help
             return stop.code if isinstance(stop.code, int) else 2
         except ZeroProofError as error:
@@ -241,12 +242,18 @@ def _own_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in OPTIONS[method] if name in given}
 
 
-def _spelled(word: str) -> str:
-    """Return an option as it is defined: --time-budget is --time_budget."""
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
+def _spelled(argv: Sequence[str]) -> list[str]:
+    """Return options as they are defined, --time-budget as --time_budget; -999,bad is a value."""
+    words: list[str] = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            words.append(f"{name.replace('-', '_').replace('__', '--', 1)}{equals}{value}")
+        elif re.match(r"-[0-9.]", word) and words and re.fullmatch(r"--\w+", words[-1]):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _os_code(error: OSError) -> int:
