@@ -8,6 +8,7 @@ import sys
 import torch
 
 from zeroproof.cli.fit import picture
+from zeroproof.cli.tables import TableRows
 from zeroproof.estimators import FitOptions, fit_table
 
 POLES = torch.tensor([-0.61, 0.137, 0.77], dtype=torch.float64)
@@ -20,7 +21,7 @@ def main(path: str) -> None:
     x = 2 * torch.rand(600, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
     y = (RESIDUES / (x - POLES)).sum(1, keepdim=True)
     fitted = fit_table(x, y, ("x",), ("y",), FitOptions(steps=8000))
-    picture(fitted, x, y).savefig(path, dpi=150)
+    picture(fitted, TableRows(x, y, ("x",), ("y",))).savefig(path, dpi=150)
     print(fitted.run.facts["diagnosis"]["verdict"], fitted.run.facts["errors"])
 
 

@@ -269,3 +269,15 @@ def test_a_reader_that_has_read_enough_ends_it_without_a_word(solved, tmp_path):
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_units_of_a_row_reach_report_and_poles(zeroproof, table, tmp_path):
+    rows = "\n".join(f"{k / 20},{1 / (k / 20 - 1.03)}" for k in range(41))
+    data = table(f"distance,signal\nmm,mV\n{rows}\n")
+    outcome = zeroproof("fit", data, "--target", "signal", "--out", tmp_path / "run")
+    assert outcome.code == 0
+    assert "At distance [mm] = 1.03" in outcome.out
+    later = table("distance\ncm\n1\n2\n")
+    outcome = zeroproof("predict", tmp_path / "run", later, "--out", tmp_path / "a.csv")
+    assert outcome.code == 2
+    assert "in cm, fitted in mm" in outcome.err

@@ -103,7 +103,8 @@ def solve(
     fitted, options = _fitted(rows, common, own, quiet=quiet)
     X, y = rows.X[:, list(fitted.columns)], rows.y
     view = fitted.view(X)
-    said = summary(fitted).splitlines()
+    shown = fitted._replace(names=rows.labelled(fitted.names))
+    said = summary(shown).splitlines()
     explained = y.clone()
     explained[list(fitted.fit.left_out)] = float("nan")
     floor = 1e-12 * y.real.new_tensor(fitted.thresholds.scale)
@@ -128,7 +129,7 @@ def solve(
     if X.shape[1] == 1:
         run = Solved(fitted, fitted.names, rows.targets, rows.outputs)
         write_csv(folder / "poles.csv", listed_poles(run, everything=True)[1])
-    _draw(fitted, rows, folder / "fit.png")
+    _draw(shown, rows, folder / "fit.png")
     missing = fitted.labels.missing if fitted.labels else 0
     return [f"fitted {len(X) - missing} rows in {seconds:.1f} s", *said], facts
 
@@ -242,7 +243,7 @@ def _draw(fitted: "Fitted", rows: TableRows, path: Path) -> None:
     order = torch.randperm(len(rows.X), generator=torch.Generator().manual_seed(0))[:_SHOWN]
     X, y = rows.X[order][:, list(fitted.columns)].numpy(), rows.y[order].numpy()
     left_out = torch.isin(order, torch.tensor(fitted.fit.left_out)).numpy()
-    fitted.picture(X, y, rows.targets, left_out).savefig(path, dpi=150)
+    fitted.picture(X, y, rows.labelled(rows.targets), left_out).savefig(path, dpi=150)
 
 
 def train(
@@ -299,7 +300,7 @@ def write_fit(folder: Path, fitted: "TrainedFit", rows: TableRows) -> None:
     columns = _row_columns(rows, answers, answers.status, fitted.view)
     held_out = fitted.held_out.int().tolist()
     write_csv(folder / "rows.csv", {**columns, "held_out": held_out})
-    picture(fitted, rows.X, rows.y).savefig(folder / "fit.png", dpi=150)
+    picture(fitted, rows).savefig(folder / "fit.png", dpi=150)
 
 
 def _report(fitted: "TrainedFit") -> list[str]:
@@ -361,14 +362,14 @@ _GRID = 2000
 _MOST_TARGETS = 4  # further ones are left to rows.csv
 
 
-def picture(fitted: "TrainedFit", X: "Tensor", y: "Tensor") -> Any:
+def picture(fitted: "TrainedFit", rows: TableRows) -> Any:
     """Return the figure for a fit: a curve for one input, else predictions against targets."""
     import torch
 
     from zeroproof.plots import plot_curve, plot_parity
 
-    run = fitted.run
-    shown = run.targets[:_MOST_TARGETS]
+    run, X, y = fitted.run, rows.X, rows.y
+    shown = rows.labelled(run.targets[:_MOST_TARGETS])
     targets = {name: y[:, place].numpy() for place, name in enumerate(shown)}
     if X.shape[1] > 1:
         return plot_parity(targets, _answers(fitted, X, len(shown)))
@@ -379,7 +380,7 @@ def picture(fitted: "TrainedFit", X: "Tensor", y: "Tensor") -> Any:
         grid[:, 0].numpy(),
         _answers(fitted, grid, len(shown)),
         (run.config.tau_infer, run.config.tau_train),
-        run.features[0],
+        rows.labelled(run.features)[0],
         at_rows=_answers(fitted, X, len(shown)),
     )
 

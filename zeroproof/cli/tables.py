@@ -1,7 +1,7 @@
 """Tables and folders of the command line: what options say of them, and the rows to be fitted."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +48,12 @@ class TableRows(NamedTuple):
         return tuple(
             ",".join(self.targets[i : i + each]) for i in range(0, len(self.targets), each)
         )
+
+    def labelled(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return names of columns with their units, for axes and reports."""
+        columns = () if self.schema is None else (*self.schema.features, *self.schema.targets)
+        units = {column.name: column.unit.strip("[]() ") for column in columns if column.unit}
+        return tuple(f"{name} [{units[name]}]" if name in units else name for name in names)
 
     @property
     def facts(self) -> dict[str, Any]:
