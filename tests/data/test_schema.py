@@ -101,6 +101,10 @@ def test_sigma_is_a_weight_and_group_a_number():
     assert found.weight.tolist() == [1, 0.25, 4]
     assert found.group.tolist() == [0, 1, 0]
     assert found.schema.names == ("x",)
+    assert rows(columns | {"g": ["a", "", "a"]}, group="g", drop_missing=True).kept.tolist() == [
+        0,
+        2,
+    ]
     assert "1 standard deviations are not above 0" in refusal(columns | {"s": [1, 0, 1]}, sigma="s")
 
 

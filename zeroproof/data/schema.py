@@ -207,8 +207,9 @@ def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> ReadR
         lost |= np.isnan(weight)
         weight = weight**-2.0
     if wanted.group:
-        texts = _texts(table.cells(wanted.group))
-        group = np.unique(texts, return_inverse=True)[1]
+        labels = table.cells(wanted.group, _as_missing(wanted.cells))
+        lost |= labels.kind == Kind.MISSING
+        group = np.unique(_texts(labels), return_inverse=True)[1]
     said_so = wanted.cells.nan == "missing" or wanted.bounds == "drop"  # of targets
     if not said_so:
         lost |= unmeasured
@@ -225,7 +226,8 @@ def rows_of(table: Table, wanted: Wanted, schema: Schema | None = None) -> ReadR
     if not len(keep):
         raise DataError(f"{table.name} must have a row without missing cells, got none")
     if lost.any():
-        said.append(f"{int(lost.sum())} rows with missing cells left out")
+        why = "missing cells or bounds" if wanted.bounds == "drop" else "missing cells"
+        said.append(f"{int(lost.sum())} rows with {why} left out")
     X = np.hstack(parts)[keep]
     places = np.cumsum([0, *(len(column.features) for column in features)])
     features = [
@@ -355,7 +357,7 @@ def _where_missing(
     table: Table, names: Iterable[str], wanted: Wanted, lost: NDArray[np.bool_]
 ) -> str:
     counts = {}
-    for name in (*names, *wanted.targets, *([wanted.sigma] if wanted.sigma else [])):
+    for name in (*names, *wanted.targets, *filter(None, (wanted.sigma, wanted.group))):
         options = wanted.cells if name in wanted.targets else _as_missing(wanted.cells)
         cells = table.cells(name, options)
         kinds = {Kind.MISSING} if name in wanted.targets else _MISSING
