@@ -231,7 +231,7 @@ def test_rows_where_fits_disagree_are_told_on_standard_error(fit, zeroproof, tmp
     words = ("predict", tmp_path / "run", tmp_path / "new.csv", "--out", tmp_path / "out.csv")
     outcome = zeroproof(*words)
     assert outcome.code == 0
-    assert outcome.err.startswith("zeroproof: warning: 1 rows lie outside the data")
+    assert "1 rows outside the data of the fit, where fits that serve as well differ" in outcome.out
 
 
 def test_places_that_cannot_be_written_are_refused(refused, fitted, data, tmp_path):

@@ -56,6 +56,7 @@ _NAME = {
     "zeroproof.projective.tuples.tangential": "Its own tests take every transform.",
     "zeroproof.inference.strict.InferenceConfig": "It holds thresholds.",
     "zeroproof.inference.status.Status": "It names causes.",
+    "zeroproof.inference.status.columns_of": "It makes a table.",
     "zeroproof.inference.strict.checked_config": "It checks an option.",
     "zeroproof.layers.basis.checked_domain": "It checks an option.",
     "zeroproof.layers.basis.identity_coefficients": "It returns constants.",

@@ -58,23 +58,33 @@ class PoleTable(NamedTuple):
         return PoleTable(*(None if part is None else part[index] for part in self))  # pyright: ignore
 
     def __repr__(self) -> str:
-        """Return one line for each pole, numbers to the second digit of their error; no tensors."""
-        return str(self)
+        """Return one line for each pole that fits a screen, to the second digit of each error."""
+        return self._text(short=True)
 
     def __str__(self) -> str:
-        """Return one line for each pole, numbers to the second digit of their error."""
+        """Return one line for each pole, all digits, real and imaginary parts in their columns."""
+        return self._text(short=False)
+
+    def _text(self, *, short: bool) -> str:
         data = self.columns()
-        lines = [("position", "± error", "residue", "± error", "order", "significance", "where")]
-        names = "position_se", "residue_se", "multiplicity", "significance", "on_data", "spurious"
-        told = zip(*(data[name] for name in names), strict=True)
-        for p, r, (p_se, r_se, m, clear, on_data, spurious) in zip(
-            self.position.tolist(), self.residue.tolist(), told, strict=True
+        lines: list[tuple[str, ...]] = [
+            ("position", "imaginary", "± error", "residue", "imaginary", "± error", "multiplicity",
+             "significance", "where"),
+        ]  # fmt: skip
+        for x, x_imag, p_se, r, r_imag, r_se, m, clear, on_data, spurious in zip(
+            *data.values(), strict=True
         ):
-            place, size = (with_error(*pair).split(" ± ")[0] for pair in ((p, p_se), (r, r_se)))
-            few = ["" if math.isnan(x) else f"{x:.2g}" for x in (p_se, r_se, clear)]
+            own, its, clear_of = ("" if math.isnan(e) else f"{e:.2g}" for e in (p_se, r_se, clear))
             where = "" if on_data is None else "on the data" if on_data else "off the data"
             where += ", spurious" if spurious else ""
-            lines.append((place, few[0], size, few[1], str(m), few[2], where))
+            digits = [repr(part + 0.0) for part in (x, x_imag, r, r_imag)]
+            if short:
+                pairs = (complex(x, x_imag), p_se), (complex(r, r_imag), r_se)
+                place, size = (with_error(*pair).split(" ± ")[0] for pair in pairs)
+                digits = [place, "", size, ""]
+            lines.append((*digits[:2], own, *digits[2:], its, str(m), clear_of, where))
+        if short:
+            lines = [(x, own, r, its, m, *rest) for x, _, own, r, _, its, m, *rest in lines]
         wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, wide, strict=True)).rstrip()
