@@ -22,7 +22,7 @@ PLANE = np.random.default_rng(0).uniform(0.2, 1.2, (150, 2))
 ROWS = np.random.default_rng(1).uniform(0.1, 1.3, (30, 2))
 RING = 1 / ((PLANE**2).sum(1) - 0.5)
 with torch.random.fork_rng():  # whatever other tests drew
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     MODULE = nn.Sequential(nn.Linear(2, 5), nn.Sigmoid())
 
 MODELS = {
