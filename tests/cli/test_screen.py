@@ -192,7 +192,7 @@ def test_percent_and_detection_limits_are_read_as_they_are_said(fit, zeroproof, 
     assert "5 cells are bounds (5 × LOD)" in refused(*words)
     outcome = zeroproof(*words, "--bounds", "drop")
     assert outcome.code == 0
-    assert "5 rows with missing cells left out" in outcome.out
+    assert "5 rows with missing cells or bounds left out" in outcome.out
     assert "At p = 0.305 ± " in outcome.out
     new.write_text("p\n20%\n30.5%\n")
     assert zeroproof("predict", tmp_path / "run", new, "--out", out).code == 0
